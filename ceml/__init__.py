@@ -1,0 +1,30 @@
+"""CEML: finds the frequencies an application needs while it runs, and keeps its power budget.
+
+            the user's program                          people, scripts                       eyes and metrics
+                  |  beats                                   |  wishes                            ^
+   UPPER     apps/        platforms/                    (settings)              telemetry/        each knows the
+             client wire  simulated replay                                      log record        floor below, none
+             pipe roster                                                        ledger progress   its neighbour
+                  |            |    ^                         |                   ^
+                   publish     |    | apply                   | publish           | subscribe
+   MIDDLE           `----->  control/   bus . controller . watch . household . ports
+                                  |  asks                      store/   what outlives us: lock, journal
+   GROUND    plugins/ ------>  domain/   events knobs windows response search sampling phase budget manager
+             (objectives)      plant/    a board as equations or as a measured table
+
+   runtime.py wires it, cli.py and commands/ start it, settings.py describes it
+
+Things happen upstairs, are announced in the middle, thought about on the ground, and done upstairs again.
+
+This file runs in the user's process too, on Python 3.6: it imports nothing until asked.
+"""
+
+__all__ = ["attach"]
+__version__ = "0.1.0.dev0"
+
+
+def attach(app, total_work=None, pipe=None):  # type: ignore[no-untyped-def]
+    """Start sending heartbeats to `ceml serve`; see `ceml.apps.client.attach`, which this is."""
+    from ceml.apps.client import attach as attach_client
+
+    return attach_client(app, total_work=total_work, pipe=pipe)

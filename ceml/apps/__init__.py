@@ -1,0 +1,1 @@
+"""How applications speak to us: the wire format, the client inside their process, the pipe."""

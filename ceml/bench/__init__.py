@@ -1,0 +1,1 @@
+"""Figures: what each one means, once."""

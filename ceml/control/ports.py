@@ -1,0 +1,110 @@
+"""What the middle floor asks of the floor above: sensors, actuators, sources of heartbeats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+
+    from ceml.domain.events import Event
+    from ceml.domain.knobs import Configuration, Knob, KnobSpace
+    from ceml.domain.values import Knowledge, Sample
+    from ceml.saved import Saved, Unrestored
+
+Publish = Callable[["Event"], None]
+
+
+class Sensor(Protocol):
+    """Something that can be read for power, utilisation or temperature."""
+
+    @property
+    def name(self) -> str:
+        """For logs and records."""
+        ...
+
+    @property
+    def period_s(self) -> float:
+        """Seconds between two polls."""
+        ...
+
+    @property
+    def lag_s(self) -> float:
+        """Seconds by which a reading trails the truth; samples that early in a window are not counted."""
+        ...
+
+    async def read(self) -> Sample:
+        """One reading, stamped `anyio.current_time()`.
+
+        Raises:
+            Temporary: Not this time.
+            Unavailable: Not any more.
+        """
+        ...
+
+
+class Actuator(Protocol):
+    """Something that turns knobs, and can put them back."""
+
+    @property
+    def knobs(self) -> tuple[Knob, ...]:
+        """What it turns."""
+        ...
+
+    async def locate(self) -> Configuration:
+        """What is true now."""
+        ...
+
+    async def apply(self, wanted: Configuration) -> Configuration:
+        """Turn the knobs; returns what is then true, read back, which need not be what was wanted.
+
+        Raises:
+            Refused: The device would not take a value.
+            Temporary: Not this time.
+        """
+        ...
+
+    async def save(self) -> Saved:
+        """Everything that `apply` may touch, as it is now."""
+        ...
+
+    async def restore(self, saved: Saved) -> tuple[Unrestored, ...]:
+        """Put it back: idempotent, each knob on its own, never raises for one. Returns what could not be put back."""
+        ...
+
+
+class BeatSource(Protocol):
+    """Where applications speak: a named pipe, or a program inside this process."""
+
+    async def run(self, publish: Publish, *, task_status: TaskStatus[None]) -> None:
+        """Publish AppJoined, Heartbeat, AppLeft as they happen, until cancelled; `started()` once it listens."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Platform:
+    """A bundle of sensors and actuators; not a class to inherit from.
+
+    Attributes:
+        name: What it is called in logs.
+        space: The states that its actuators can reach.
+        sensors: What can be read.
+        actuators: What can be turned.
+        total_rails: Rails whose sum is the power of the whole board; none: power is not measured.
+        beats: Its own application, where the platform brings one (replay).
+        labels: What must be said wherever its numbers are printed ("simulated", "estimated").
+        knowledge: What is known of this machine beforehand (C9).
+        board: Its description for records, as plain text values.
+    """
+
+    name: str
+    space: KnobSpace
+    sensors: Sequence[Sensor] = ()
+    actuators: Sequence[Actuator] = ()
+    total_rails: tuple[str, ...] = ()
+    beats: BeatSource | None = None
+    labels: tuple[str, ...] = ()
+    knowledge: Knowledge | None = None
+    board: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -1,0 +1,1 @@
+"""Ground floor: nouns and numbers. It neither waits, reads, writes nor looks at the clock."""

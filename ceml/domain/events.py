@@ -1,0 +1,310 @@
+"""Everything that can happen, and what a manager may ask for. Frozen values; every event carries `at_s`.
+
+Events are facts, named in the past tense or by a plain noun. Intents are the imperative counterpart: a
+`RuntimeManager` answers an event with intents, which the controller carries out, and events, which it publishes.
+Fields marked `record=False` travel inside the process only and are left out of records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ceml.domain.values import NAN, FitStatus, Observation, Parameter
+
+if TYPE_CHECKING:
+    from ceml.domain.contracts import Fit
+    from ceml.domain.knobs import Configuration
+
+
+# Said by applications -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppJoined:
+    """An application announced itself, or beat for the first time. `source` tells apart runs of one name."""
+
+    at_s: float
+    app: str
+    source: str = ""
+    total_work: float | None = None
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppLeft:
+    """An application said goodbye, died or fell silent; `reason` says which."""
+
+    at_s: float
+    app: str
+    source: str = ""
+    reason: str = "left"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """`work` steps were completed at `at_s` since the beat before."""
+
+    at_s: float
+    app: str
+    source: str = ""
+    beat: int = 0
+    work: float = 1.0
+    metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinesRefused:
+    """Lines on the pipe that were no good, by reason; said at most every few seconds, with the latest as example."""
+
+    at_s: float
+    counts: Mapping[str, int]
+    example: str
+
+
+# Said by sensors ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """One poll of one sensor (see `Sample` for the fields)."""
+
+    at_s: float
+    sensor: str
+    rails_w: Mapping[str, float] = field(default_factory=dict[str, float])
+    utilisation: Mapping[str, float] = field(default_factory=dict[str, float])
+    temperatures_c: Mapping[str, float] = field(default_factory=dict[str, float])
+    covers_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensorLost:
+    """A sensor stopped answering; the run goes on without it."""
+
+    at_s: float
+    sensor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensorRecovered:
+    """A lost sensor answers again."""
+
+    at_s: float
+    sensor: str
+
+
+# Said by people, files, watchers ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetChanged:
+    """The cap on the board's power changed; None lifts it. Nobody can tell where it came from but by `source`."""
+
+    at_s: float
+    power_cap_w: float | None
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseChanged:
+    """The program changed: `signal` (rate or power) moved from `before` to `after` at the same configuration."""
+
+    at_s: float
+    app: str
+    signal: str
+    before: float
+    after: float
+    source: str = ""
+
+
+# Said by the controller and its managers ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowClosed:
+    """A window of measurement ended. `phase` is the manager's (profiling, idle); predictions NaN where none was made."""
+
+    at_s: float
+    app: str
+    observation: Observation
+    phase: str
+    predicted_rate_hz: float = NAN
+    predicted_power_w: float = NAN
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFitted:
+    """Models were fitted to what was measured; `sentence` says in words how it went."""
+
+    at_s: float
+    app: str
+    status: FitStatus
+    sentence: str
+    observations: int
+    parameters: tuple[Parameter, ...] = ()
+    fit: Fit | None = field(default=None, metadata={"record": False})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """A configuration was chosen. Where not `feasible`, it is the least predicted violation, and `why` says so."""
+
+    at_s: float
+    app: str
+    configuration: Configuration
+    rate_hz: float
+    power_w: float
+    cost: float
+    feasible: bool
+    violation: float
+    evaluated: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationApplied:
+    """The machine says it now is at `effective`; it is in force from `in_force_s` on."""
+
+    at_s: float
+    requested: Configuration
+    effective: Configuration
+    in_force_s: float
+    took_s: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationRefused:
+    """The machine would not take a configuration; the state leaves the space."""
+
+    at_s: float
+    requested: Configuration
+    knob: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationWithheld:
+    """Dry run: this would have been applied, and was not."""
+
+    at_s: float
+    requested: Configuration
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationReleased:
+    """The application is gone and the knobs are back at their prior values; `unrestored` names those that are not."""
+
+    at_s: float
+    effective: Configuration
+    unrestored: tuple[str, ...] = ()
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlRefused:
+    """Another application already holds the machine; this one is heard but not controlled until that one leaves."""
+
+    at_s: float
+    app: str
+    holder: str
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventsMissed:
+    """A subscriber was too slow and lost its oldest events."""
+
+    at_s: float
+    subscriber: str
+    missed: int
+
+
+# The run itself -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted:
+    """First line of every record: what runs on what, so that a record can be read years later."""
+
+    at_s: float
+    schema: int
+    version: str
+    platform: str
+    labels: tuple[str, ...]
+    knobs: Mapping[str, tuple[float | str, ...]]
+    found: Configuration
+    objective: str
+    model: str
+    search: str
+    power_cap_w: float | None
+    total_rails: tuple[str, ...]
+    board: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded:
+    """Last line of a record: what came of it. NaN where it could not be measured."""
+
+    at_s: float
+    reason: str
+    steps: float
+    seconds: float
+    energy_j: float
+    profiling_s: float
+
+
+Event = (
+    AppJoined
+    | AppLeft
+    | Heartbeat
+    | LinesRefused
+    | Sampled
+    | SensorLost
+    | SensorRecovered
+    | BudgetChanged
+    | PhaseChanged
+    | WindowClosed
+    | ModelFitted
+    | Decided
+    | ConfigurationApplied
+    | ConfigurationRefused
+    | ConfigurationWithheld
+    | ConfigurationReleased
+    | ControlRefused
+    | EventsMissed
+    | RunStarted
+    | RunEnded
+)
+
+# Intents ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Try:
+    """Put this configuration in force to measure it."""
+
+    configuration: Configuration
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """Put this configuration in force because it was chosen."""
+
+    configuration: Configuration
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """Give the machine back: every knob to its prior value."""
+
+    why: str
+
+
+Intent = Try | Use | Release

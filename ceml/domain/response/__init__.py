@@ -1,0 +1,1 @@
+"""How rate and power answer to knobs: one model a file."""

@@ -1,0 +1,211 @@
+"""What travels between the rooms: samples, observations, predictions, choices. Plain frozen values, SI units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from ceml.domain.knobs import Configuration
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One reading of one sensor.
+
+    Attributes:
+        at_s: When it was taken, monotonic seconds.
+        rails_w: Power per rail; the rail `total` is the whole board.
+        utilisation: Busy share per device, 0 to 1.
+        temperatures_c: Temperature per zone.
+        covers_s: 0 for an instantaneous reading, else the past seconds that it is the mean of.
+    """
+
+    at_s: float
+    rails_w: Mapping[str, float] = field(default_factory=dict[str, float])
+    utilisation: Mapping[str, float] = field(default_factory=dict[str, float])
+    temperatures_c: Mapping[str, float] = field(default_factory=dict[str, float])
+    covers_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What was measured while one configuration was in force, from beats and samples that lie wholly inside.
+
+    Attributes:
+        configuration: What was in force.
+        start_s: First beat counted from (its own interval is not counted).
+        end_s: Last beat counted.
+        beats: Intervals between beats that were counted.
+        steps: Work done in them.
+        rate_hz: Steps per second, the paper's performance (C5).
+        power_w: Mean power of the whole board; NaN where no power was measured.
+        rail_w: Mean power per rail.
+        utilisation: Mean busy share per device.
+        power_samples: Samples behind `power_w`.
+        step_cv: Coefficient of variation of the time per step between beats; NaN below two.
+        power_cv: Coefficient of variation of the power samples; NaN below two.
+    """
+
+    configuration: Configuration
+    start_s: float
+    end_s: float
+    beats: int
+    steps: float
+    rate_hz: float
+    power_w: float = NAN
+    rail_w: Mapping[str, float] = field(default_factory=dict[str, float])
+    utilisation: Mapping[str, float] = field(default_factory=dict[str, float])
+    power_samples: int = 0
+    step_cv: float = NAN
+    power_cv: float = NAN
+
+    @property
+    def energy_j(self) -> float:
+        """Joules per step."""
+        return self.power_w / self.rate_hz if self.rate_hz > 0 else NAN
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds between the first and the last beat."""
+        return self.end_s - self.start_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What a model expects of n states.
+
+    Attributes:
+        rate_hz: Steps per second, shape (n,).
+        power_w: Watts of the whole board, shape (n,); NaN where the model knows no power.
+        rail_w: Watts per rail, each (n,).
+        covariance: Covariance of (ln step time, ln power), shape (n, 2, 2); None where the model states none.
+    """
+
+    rate_hz: NDArray[np.float64]
+    power_w: NDArray[np.float64]
+    rail_w: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)  # type: ignore[assignment]
+    covariance: NDArray[np.float64] | None = None
+
+    @property
+    def energy_j(self) -> NDArray[np.float64]:
+        """Joules per step, shape (n,)."""
+        return self.power_w / self.rate_hz
+
+    @staticmethod
+    def measured(observation: Observation) -> Prediction:
+        """An observation in the shape of a prediction of one state, so that objectives can judge it."""
+        return Prediction(
+            rate_hz=np.array([observation.rate_hz]),
+            power_w=np.array([observation.power_w]),
+            rail_w={rail: np.array([watts]) for rail, watts in observation.rail_w.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """Where the run stands, for objectives and constraints that care.
+
+    Attributes:
+        at_s: Now, monotonic seconds.
+        remaining_work: Steps still to do; None where the application announced no total.
+    """
+
+    at_s: float = 0.0
+    remaining_work: float | None = None
+
+
+class FitStatus(str, Enum):
+    """How a fit went; a bad fit is a value, not an exception."""
+
+    GOOD = "good"
+    TOO_FEW = "too_few"
+    SINGULAR = "singular"
+    NOT_FINITE = "not_finite"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One number of a fitted model, fit to be shown to a person."""
+
+    name: str
+    value: float
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicePower:
+    """Eq. 2 of the paper for one device: P = slope_w * utilisation + idle_w, one pair per level (C9).
+
+    Attributes:
+        levels_hz: Clock of each pair, ascending, shape (levels,).
+        slope_w: The paper's epsilon, shape (levels,).
+        idle_w: The paper's zeta, shape (levels,).
+    """
+
+    levels_hz: tuple[float, ...]
+    slope_w: tuple[float, ...]
+    idle_w: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knowledge:
+    """What outlives a run: the machine's part, independent of the application.
+
+    Attributes:
+        board: Offline power calibration per device (C9).
+    """
+
+    board: Mapping[str, DevicePower] = field(default_factory=dict)  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What a search found.
+
+    Attributes:
+        state: The state to put in force.
+        cost: Its predicted cost; lower is better.
+        violation: Its predicted violation of the constraints: relative excess, 0 = allowed.
+        evaluated: How many states were scored.
+    """
+
+    state: int
+    cost: float
+    violation: float
+    evaluated: int
+
+    @property
+    def feasible(self) -> bool:
+        """Whether all constraints are predicted to hold; False means least violation, and must be said aloud."""
+        return self.violation <= 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stay:
+    """What a sampler wants measured next, and for how long at least.
+
+    Attributes:
+        state: Where to stay.
+        beats: Heartbeats to count there, at least.
+        steps: Steps to count there, at least.
+        power_samples: Power samples to collect there, at least (where there is a power sensor).
+        commits: Whether this is a commitment: the state believed best, not a trial.
+        why: A few words for the log.
+    """
+
+    state: int
+    beats: int = 1
+    steps: float = 0.0
+    power_samples: int = 2
+    commits: bool = False
+    why: str = ""

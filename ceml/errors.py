@@ -1,0 +1,33 @@
+"""Errors, few of them, classified by what to do next."""
+
+
+class CemlError(Exception):
+    """Anything that CEML says on purpose; its text is meant for a person."""
+
+
+class SettingsError(CemlError):
+    """The person must change something: the text names the field, the value, what is allowed and the remedy."""
+
+
+class Unavailable(CemlError):
+    """This hardware, file or permission is not here: the text names the path and the remedy."""
+
+
+class Temporary(CemlError):
+    """It failed this time: try again after `delay_s` seconds."""
+
+    def __init__(self, message: str, *, delay_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.delay_s = delay_s
+
+
+class Refused(CemlError):
+    """The device would not take this value: the text says what was asked, what came and the range.
+
+    Attributes:
+        knob: Name of the knob that refused, e.g. `gpu_hz`.
+    """
+
+    def __init__(self, message: str, *, knob: str) -> None:
+        super().__init__(message)
+        self.knob = knob

@@ -1,0 +1,1 @@
+"""Machines: each a bundle of sensors and actuators; they never import each other."""

@@ -1,0 +1,1 @@
+"""Objectives shipped with the house; each plugin is one formula."""

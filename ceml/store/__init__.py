@@ -1,0 +1,1 @@
+"""What outlives us: plain files, versioned, replaced atomically."""

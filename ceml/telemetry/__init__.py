@@ -1,0 +1,1 @@
+"""Eyes: subscribers of the bus, nothing else."""

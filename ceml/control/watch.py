@@ -1,0 +1,144 @@
+"""Small loops that watch: one per sensor, one for phase changes."""
+
+from __future__ import annotations
+
+from math import nan, sqrt
+from typing import TYPE_CHECKING
+
+import anyio
+
+from ceml.domain.events import AppLeft, PhaseChanged, Sampled, SensorLost, SensorRecovered, WindowClosed
+from ceml.errors import Temporary, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anyio.abc import TaskStatus
+
+    from ceml.control.bus import Bus
+    from ceml.control.ports import Sensor
+    from ceml.domain.contracts import ChangeDetector
+    from ceml.domain.knobs import Configuration
+    from ceml.domain.values import Sample
+
+FAILURES_ALLOWED = 3  # reads in a row; one bad transfer on a bus is nothing to talk about
+LONGEST_PATIENCE_S = 30.0  # between two tries of a lost sensor
+
+
+class SensorPoller:
+    """Reads one sensor at its period and announces what it said, that it was lost, that it is back."""
+
+    def __init__(self, sensor: Sensor, bus: Bus) -> None:
+        self._sensor = sensor
+        self._bus = bus
+        self._failures = 0
+        self._lost = False
+
+    async def run(self, *, task_status: TaskStatus[None]) -> None:
+        """Poll until cancelled; on a fixed beat, so that slow reads do not stretch the period."""
+        sensor = self._sensor
+        task_status.started()
+        due_s = anyio.current_time()
+        while True:
+            patience_s = await self._poll()
+            now_s = anyio.current_time()
+            due_s = max(due_s + sensor.period_s, now_s + patience_s if patience_s else due_s + sensor.period_s)
+            if due_s < now_s:  # fell behind: skip what was missed, keep the beat
+                due_s = now_s + sensor.period_s - (now_s - due_s) % sensor.period_s
+            await anyio.sleep(due_s - now_s)
+
+    async def _poll(self) -> float:
+        """One read; returns how long to wait beyond the period because the sensor is lost."""
+        sensor, sample = self._sensor, None
+        reason = f"no answer within {(deadline_s := max(1.0, 5 * sensor.period_s)):g} s"
+        gone = False
+        try:
+            with anyio.move_on_after(deadline_s):
+                sample = await sensor.read()
+        except Temporary as error:
+            reason = str(error)
+        except Unavailable as error:
+            reason, gone = str(error), True
+        if sample is None:
+            return self._failed(reason, gone=gone)
+        self._succeeded(sample)
+        return 0.0
+
+    def _failed(self, reason: str, *, gone: bool) -> float:
+        self._failures += 1
+        if not self._lost and (gone or self._failures >= FAILURES_ALLOWED):
+            self._lost = True
+            self._bus.publish(SensorLost(at_s=anyio.current_time(), sensor=self._sensor.name, reason=reason))
+        if not self._lost:
+            return 0.0
+        doublings = min(self._failures - FAILURES_ALLOWED, 16)
+        return min(self._sensor.period_s * 2 ** max(doublings, 0), LONGEST_PATIENCE_S)
+
+    def _succeeded(self, sample: Sample) -> None:
+        self._failures = 0
+        if self._lost:
+            self._lost = False
+            self._bus.publish(SensorRecovered(at_s=sample.at_s, sensor=self._sensor.name))
+        self._bus.publish(
+            Sampled(
+                at_s=sample.at_s,
+                sensor=self._sensor.name,
+                rails_w=sample.rails_w,
+                utilisation=sample.utilisation,
+                temperatures_c=sample.temperatures_c,
+                covers_s=sample.covers_s,
+            )
+        )
+
+
+class PhaseWatcher:
+    """Compares idle windows of an application and announces when its rate or power changed for good (C21)."""
+
+    def __init__(self, bus: Bus, make_detector: Callable[[], ChangeDetector]) -> None:
+        self._bus = bus
+        self._make_detector = make_detector
+        self._inbox = bus.subscribe("phase watcher", WindowClosed, AppLeft)
+        self._watched: dict[tuple[str, str], tuple[Configuration, dict[str, ChangeDetector], dict[str, float]]] = {}
+
+    async def run(self, *, task_status: TaskStatus[None]) -> None:
+        """Watch until cancelled."""
+        task_status.started()
+        async for event in self._inbox:
+            if isinstance(event, WindowClosed) and event.phase == "idle":
+                self._window(event)
+            elif isinstance(event, AppLeft):
+                self._watched.pop((event.app, event.source), None)
+
+    def _window(self, event: WindowClosed) -> None:
+        key, observation = (event.app, event.source), event.observation
+        if key not in self._watched or self._watched[key][0] != observation.configuration:
+            detectors = {"rate": self._make_detector(), "power": self._make_detector()}
+            self._watched[key] = (observation.configuration, detectors, {})
+        _, detectors, before = self._watched[key]
+        readings = {
+            "rate": (
+                observation.rate_hz,
+                event.predicted_rate_hz,
+                observation.rate_hz * observation.step_cv / sqrt(max(observation.beats, 1)),
+            ),
+            "power": (
+                observation.power_w,
+                event.predicted_power_w,
+                observation.power_w * observation.power_cv / sqrt(max(observation.power_samples, 1)),
+            ),
+        }
+        for signal, (measured, predicted, std) in readings.items():
+            if detectors[signal].update(measured, predicted=predicted, std=std):
+                del self._watched[key]
+                self._bus.publish(
+                    PhaseChanged(
+                        at_s=event.at_s,
+                        app=event.app,
+                        source=event.source,
+                        signal=signal,
+                        before=before.get(signal, nan),
+                        after=measured,
+                    )
+                )
+                return
+            before.setdefault(signal, measured)

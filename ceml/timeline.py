@@ -98,5 +98,5 @@ class ScaledLoop(asyncio.SelectorEventLoop):
 
 
 def scaled(speed: float) -> Callable[[], asyncio.AbstractEventLoop]:
-    """A loop factory for `anyio.run(..., backend_options={"loop_factory": scaled(40)})`."""
+    """Make a loop factory, as in `anyio.run(main, backend_options={"loop_factory": scaled(40)})`."""
     return lambda: ScaledLoop(speed)

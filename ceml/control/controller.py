@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ceml.domain.events import Event, Intent
     from ceml.domain.knobs import Configuration, KnobSpace
     from ceml.domain.manager import RuntimeManager
-    from ceml.saved import Saved
+    from ceml.saved import Saved, Unrestored
 
 Key = tuple[str, str]  # application, source
 
@@ -207,8 +207,8 @@ class Controller:
             reason = str(error)
         self._bus.publish(ConfigurationRefused(at_s=anyio.current_time(), requested=wanted, knob=knob, reason=reason))
 
-    async def release(self, why: str) -> None:
-        """Put every knob back to its prior value and say what could not be put back. A dry run wrote nothing."""
+    async def release(self, why: str) -> tuple[Unrestored, ...]:
+        """Put every knob back to its prior value; says and returns what could not be. A dry run wrote nothing."""
         unrestored = () if self._dry_run else await self._machine.restore(self._saved)
         self._bus.publish(
             ConfigurationReleased(
@@ -218,3 +218,4 @@ class Controller:
                 why=why,
             )
         )
+        return unrestored

@@ -6,7 +6,7 @@ that returns one of these; randomness comes in as an argument of the factory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence  # noqa: TC003 - plugins' authors may ask for the type hints at run time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 

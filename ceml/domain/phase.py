@@ -6,14 +6,16 @@ from math import isfinite, sqrt
 
 from ceml.errors import SettingsError
 
+_TINY = 1e-300  # a window that small against the first one may round to 0
+
 
 class Difference:
     """The paper's "difference between samples", made precise (ceml.md 1.6): windows against the level so far.
 
     The level is the mean of all windows accepted since the last reset, their standard deviation is the noise. A window
-    stands out when |x / level - 1| > max(threshold, sigmas * noise / level). `windows` of them in a row, all to the
-    same side, are a change; fewer are outliers and are forgotten. Everything is relative: watts or kilowatts make no
-    difference.
+    stands out when it is larger or smaller by more than max(threshold, sigmas * noise / level), taken of the smaller
+    of the two: 15 % up and back down are the same change. `windows` of them in a row, all to the same side, are a
+    change; fewer are outliers and are forgotten. Watts or kilowatts make no difference.
     """
 
     def __init__(self, *, threshold: float, sigmas: float, windows: int) -> None:
@@ -36,11 +38,12 @@ class Difference:
         if not self._count:
             self._accept(value)
             return False
-        change = value / self._mean - 1.0
-        if abs(change) <= max(self._threshold, self._sigmas * self._noise()):
+        up = value > self._mean
+        change = (value / self._mean if up else self._mean / max(value, _TINY)) - 1.0
+        if change <= max(self._threshold, self._sigmas * self._noise()):
             self._accept(value)
             return False
-        side = 1 if change > 0 else -1
+        side = 1 if up else -1
         self._outside = self._outside + side if self._outside * side > 0 else side
         if abs(self._outside) < self._windows:
             return False

@@ -143,14 +143,17 @@ class Window:
 
     def sample(self, sample: Sampled) -> None:
         """Fold in a sensor's poll; one that reaches back before the window is left out."""
-        if sample.at_s - sample.covers_s < self._samples_from_s:
+        at_s, covers_s = sample.at_s, sample.covers_s
+        if at_s - covers_s < self._samples_from_s:
             return
-        for rail, power_w in sample.rails_w.items():
-            self._rails.setdefault(rail, Integral()).add(sample.at_s, power_w, sample.covers_s)
-        for device, share in sample.utilisation.items():
-            self._devices.setdefault(device, Integral()).add(sample.at_s, share, sample.covers_s)
+        for totals, readings in ((self._rails, sample.rails_w), (self._devices, sample.utilisation)):
+            for name, value in readings.items():
+                total = totals.get(name)
+                if total is None:
+                    total = totals[name] = Integral()
+                total.add(at_s, value, covers_s)
         if self._total_rails:
-            total_w = sum(sample.rails_w.get(rail, NAN) for rail in self._total_rails)
+            total_w = sum([sample.rails_w.get(rail, NAN) for rail in self._total_rails])
             if total_w == total_w:
                 self._total_w.add(total_w)
 

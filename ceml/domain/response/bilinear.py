@@ -25,15 +25,15 @@ _RANK_TOLERANCE = 1e-9  # smallest singular value that counts, as part of the la
 class Columns:
     """One column for each state of a space: for the whole product, and cut out once for the present states."""
 
-    def __init__(self, space: KnobSpace, every: Array) -> None:
-        """Keep `every`, shape (rows, states of the product)."""
-        full = len(space) == space.present.size
-        self._states = space.states
+    def __init__(self, states: States, every: Array) -> None:
+        """Keep `every`, shape (rows, states of the product); `states` are the present ones."""
+        full = len(states) == every.shape[1]
+        self._states = states
         self._every: Array = np.ascontiguousarray(every)
-        self._present: Array = self._every if full else np.ascontiguousarray(every[:, space.states])
+        self._present: Array = self._every if full else np.ascontiguousarray(every[:, states])
 
     def at(self, states: States) -> Array:
-        """Columns of n states, shape (rows, n); nothing is copied for `space.states` itself."""
+        """Columns of n states, shape (rows, n); nothing is copied for the present states themselves."""
         return self._present if states is self._states else self._every[:, states]
 
 
@@ -51,6 +51,7 @@ class BilinearForm:
         terms: Devices whose clocks are multiplied, for each term; () is the constant.
         scale: Value of each term at the highest clocks, GHz or GHz^2, shape (terms,).
         columns: The scaled terms in all states, shape (terms, states).
+        states: The present states.
     """
 
     def __init__(self, space: KnobSpace) -> None:
@@ -58,7 +59,7 @@ class BilinearForm:
         values, places = space.values(every), space.places(every)
         axes = {knob.name: axis for axis, knob in enumerate(space.knobs)}
         known = {device: axes.pop(f"{device}_hz") for device in DEVICES if f"{device}_hz" in axes}
-        self.space = space
+        self.states = space.states  # not the space itself: the model forgets a form when its space is gone
         self.clocks_ghz: Mapping[str, Array] = {device: values[:, axis] / 1e9 for device, axis in known.items()}
         self.top_ghz = {device: float(ghz.max()) for device, ghz in self.clocks_ghz.items()}
         self.devices = tuple(d for d, axis in known.items() if len(set(places[space.states, axis].tolist())) > 1)
@@ -70,7 +71,7 @@ class BilinearForm:
         rows = self._rows(self.clocks_ghz, every.size) / self.scale[:, None]
         for axis in axes.values():
             rows[:, places[:, axis] < places[space.states, axis].max(initial=0)] = np.nan
-        self.columns = Columns(space, rows)
+        self.columns = Columns(space.states, rows)
 
     def seen(self, configurations: Sequence[Configuration]) -> Array:
         """Scaled columns of measured configurations, shape (terms, n); NaN where one lacks a clock."""

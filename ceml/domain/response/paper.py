@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class _Samples(NamedTuple):
-    """Observations as arrays over m observations; NaN where something was not measured."""
+    """Observations as arrays over m of them; NaN where something was not measured."""
 
     columns: Array  # (k, m), of the form
     rate_hz: Array  # (m,)
@@ -88,6 +88,7 @@ class PaperFit:
         form: The terms.
         power: How power is predicted.
         coefficients: Scaled coefficients of rate, then of power or utilisations, shape (1 + rows of power, terms).
+        everywhere: What is predicted for all states of the space.
     """
 
     status: FitStatus
@@ -95,25 +96,16 @@ class PaperFit:
     form: BilinearForm = field(repr=False)
     power: _Power = field(repr=False)
     coefficients: Array = field(repr=False)
+    everywhere: Prediction = field(repr=False)
 
     def predict(self, states: States) -> Prediction:
         """Rate by Eq. 1; power by Eq. 1 for the total, or by Eq. 2 with the utilisations of Eq. 3, cut to 0..1.
 
         The linear form may well predict a rate or a power that is not positive: it is handed on as it is, and `Score`
-        takes such a state for infeasible.
+        takes such a state for infeasible. All states of the space were computed with the fit.
         """
-        out: Array = self.coefficients @ self.form.columns.at(states)
-        slope_w, idle_w = self.power.slope_w, self.power.idle_w
-        if slope_w is None or idle_w is None:
-            return Prediction(rate_hz=out[0], power_w=out[1])
-        rails_w = out[1:]
-        np.minimum(np.maximum(rails_w, 0.0, out=rails_w), 1.0, out=rails_w)
-        rails_w *= slope_w.at(states)
-        rails_w += idle_w.at(states)
-        power_w: Array = np.ones(len(rails_w)) @ rails_w
-        power_w += self.power.board_w
-        rails = dict(zip(self.form.clocks_ghz, rails_w, strict=True))
-        return Prediction(rate_hz=out[0], power_w=power_w, rail_w=rails)
+        known = states is self.form.states
+        return self.everywhere if known else _predict(self.form, self.coefficients, self.power, states)
 
     def parameters(self) -> tuple[Parameter, ...]:
         """Coefficients per GHz and per GHz^2, as the paper writes them (C8-C11)."""
@@ -148,8 +140,8 @@ class Paper:
     ) -> PaperFit:
         """Least squares over all observations; several of one configuration all count.
 
-        Observations without a finite, positive rate are left out. It never raises: see the fit's status. `warm` is
-        not needed, a linear solve has no start.
+        Observations without a finite, positive rate are left out. It never raises, see the status. A linear solve
+        has no start, so `warm` goes unused.
         """
         form = self._forms.get(space) or BilinearForm(space)
         self._forms[space] = form
@@ -158,8 +150,10 @@ class Paper:
             status, rate = solve(samples.columns, samples.rate_hz[None, :])
             power = _power(form, samples, prior.board if prior is not None else {}, board_power=self._board_power)
             coefficients: Array = np.concatenate([rate, power.coefficients])
-            if np.isinf(coefficients @ form.columns.at(space.states)).any():  # so that `predict` never overflows
+            everywhere = _predict(form, coefficients, power, space.states)
+            if np.isinf(everywhere.rate_hz + everywhere.power_w).any():
                 status, coefficients = FitStatus.NOT_FINITE, np.full(coefficients.shape, np.nan)
+                everywhere = _predict(form, coefficients, power, space.states)
         used = samples.rate_hz.size
         if status is FitStatus.TOO_FEW and len(observations) >= len(form.terms):
             status = FitStatus.NOT_FINITE
@@ -169,12 +163,27 @@ class Paper:
             form=form,
             power=power,
             coefficients=coefficients,
+            everywhere=everywhere,
         )
+
+
+def _predict(form: BilinearForm, coefficients: Array, power: _Power, states: States) -> Prediction:
+    """Rate (Eq. 1), and power by way of `power`, of n states."""
+    out: Array = coefficients @ form.columns.at(states)
+    if power.slope_w is None or power.idle_w is None:
+        return Prediction(rate_hz=out[0], power_w=out[1])
+    rails_w = out[1:]
+    np.minimum(np.maximum(rails_w, 0.0, out=rails_w), 1.0, out=rails_w)
+    rails_w *= power.slope_w.at(states)
+    rails_w += power.idle_w.at(states)
+    power_w: Array = np.ones(len(rails_w)) @ rails_w
+    power_w += power.board_w
+    return Prediction(rate_hz=out[0], power_w=power_w, rail_w=dict(zip(form.clocks_ghz, rails_w, strict=True)))
 
 
 def _power(form: BilinearForm, samples: _Samples, board: Mapping[str, DevicePower], *, board_power: bool) -> _Power:
     """The best of the ways to power that the measurements allow, see `paper`."""
-    calibrated = all(device in board for device in form.clocks_ghz)
+    calibrated = set(form.clocks_ghz) <= set(board)
     needed = samples.busy + samples.clock_ghz if calibrated else samples.busy + samples.clock_ghz + samples.rail_w
     usable = samples.where(np.isfinite(needed.sum(axis=0)))
     if form.clocks_ghz:
@@ -254,8 +263,8 @@ def _by_device(
         status=FitStatus.GOOD if finite else FitStatus.NOT_FINITE,
         how=f"power by {how}" + (f", and {rest_w:.3g} W for the rest of the board" if rest_w else ""),
         coefficients=busy,
-        slope_w=Columns(form.space, slope_w),
-        idle_w=Columns(form.space, idle_w),
+        slope_w=Columns(form.states, slope_w),
+        idle_w=Columns(form.states, idle_w),
         board_w=rest_w,
         parameters=(*parameters, Parameter(name="power of the rest of the board", value=rest_w, unit="W")),
     )
@@ -288,7 +297,6 @@ def paper(*, board_power: bool = True) -> Paper:
     utilisations of every device; else the total power, in the same form as the rate; else it is NaN.
 
     Args:
-        board_power: Whether a constant is added for what is neither CPU, GPU nor memory; False: strictly as the paper
-            has it (C11).
+        board_power: Whether a constant is added for what is neither CPU, GPU nor memory; False: as the paper has it.
     """
     return Paper(board_power=board_power)

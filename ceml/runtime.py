@@ -90,15 +90,12 @@ class House:
 # Choosing -------------------------------------------------------------------------------------------------------------
 
 
-def choose(
-    loaded: Loaded, context: PlatformContext, *, platform: Platform | None = None, **platform_options: object
-) -> Parts:
+def choose(loaded: Loaded, context: PlatformContext, **platform_options: object) -> Parts:
     """Make the plugins that the settings name, and check that they fit together.
 
     Args:
         loaded: The settings, and which of them somebody set.
         context: What the platform may know of this process.
-        platform: A platform that is there already, instead of the one that the settings name.
         platform_options: Options of the platform that are no settings.
 
     Raises:
@@ -107,8 +104,7 @@ def choose(
     """
     settings = loaded.settings
     options = {**_given(loaded, PLATFORM_OPTIONS), **platform_options}
-    if platform is None:
-        platform = cast("Platform", find("platforms", settings.platform, context, **options))
+    platform = cast("Platform", find("platforms", settings.platform, context, **options))
     objective = cast("Objective", find("objectives", settings.objective))
     mind = Mind(
         objective=objective,

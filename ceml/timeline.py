@@ -98,5 +98,5 @@ class ScaledLoop(asyncio.SelectorEventLoop):
 
 
 def scaled(speed: float) -> Callable[[], asyncio.AbstractEventLoop]:
-    """Make a loop factory, as in `anyio.run(main, backend_options={"loop_factory": scaled(40)})`."""
+    """What makes such a loop: pass it to `anyio.run` as `backend_options={"loop_factory": ...}`."""
     return lambda: ScaledLoop(speed)

@@ -44,7 +44,7 @@ class Server:
         self.folder = folder
         self.record = folder / "run.jsonl"
         self.log = folder / "log.txt"
-        self._log = self.log.open("a")
+        self._log = self.log.open("w")
         self.process = subprocess.Popen(
             [*CEML, "serve", "--runtime-dir", str(folder), "--record", str(self.record), *map(str, words)],
             stdout=subprocess.PIPE,

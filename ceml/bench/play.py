@@ -18,8 +18,7 @@ from ceml.domain.events import BudgetChanged, Decided, ModelFitted
 from ceml.domain.search import initial_state
 from ceml.domain.values import Situation
 from ceml.errors import SettingsError, combined
-from ceml.plant import board as simulated
-from ceml.platforms.played import ReplayProgram, played
+from ceml.platforms.played import ReplayProgram
 from ceml.store.paths import PlatformContext
 from ceml.telemetry.ledger import Ledger
 from ceml.telemetry.record import RecordWriter
@@ -42,7 +41,7 @@ class Played:
 
     Attributes:
         figures: Scored on the noise-free truth.
-        about: What ran on what.
+        about: What ran on what, and `why` the last decision was taken, in words.
         labels: What must be said beside the figures.
         decision_s: Median wall seconds of fit, predict and search, timed after the run; None without a decision.
     """
@@ -66,12 +65,14 @@ class _Notes:
     own_cap_w: float | None
     commitments: list[int] = field(default_factory=list[int])
     fit: Fit | None = None
+    why: str | None = None
 
     def on(self, event: Event) -> None:
         match event:
             case ModelFitted() if self.fit is None:
                 self.fit = cast("Fit", event.fit)
             case Decided():
+                self.why = event.why
                 state = self.platform.space.find(event.configuration)
                 if state is not None:
                     self.commitments.append(state)
@@ -95,9 +96,11 @@ def play(loaded: Loaded, *, steps: int) -> Played:
         raise SettingsError(f"steps = {steps}: a run needs at least one step")
     settings = loaded.settings
     context = PlatformContext(runtime_dir=Path(), in_process=True)
-    platform = _simulated(loaded, steps) if settings.platform == "simulated" else None
-    options = {} if platform else {"steps": steps}
-    parts = runtime.choose(loaded, context, platform=platform, **options)
+    parts = runtime.choose(loaded, context, steps=steps)
+    if not isinstance(parts.platform.beats, ReplayProgram):
+        raise SettingsError(
+            f"platform {settings.platform} cannot be played in virtual time; give a table and a workload"
+        )
     house = runtime.House(parts=parts, ledger=Ledger(parts.platform.total_rails))
     own = [c.cap_w for c in parts.mind.objective.constraints if isinstance(c, PowerCap)]
     own_cap_w = min(own, default=None)
@@ -117,7 +120,7 @@ def play(loaded: Loaded, *, steps: int) -> Played:
         if record:
             record.close()
     figures = score(
-        cast("ReplayProgram", parts.platform.beats).machine,
+        parts.platform.beats.machine,
         objective=parts.mind.objective,
         objective_is_energy=settings.objective == "energy",
         constraints=() if parts.power_cap_w is None else (PowerCap(parts.power_cap_w),),
@@ -125,23 +128,11 @@ def play(loaded: Loaded, *, steps: int) -> Played:
         caps=notes.caps,
         fit=notes.fit,
     )
-    return Played(figures=figures, about=_about(house), labels=parts.platform.labels, decision_s=_decision_s(house))
-
-
-def _simulated(loaded: Loaded, steps: int) -> Platform:
-    settings = loaded.settings
-    if settings.workload is None or settings.workload not in simulated.PROGRAMS:
-        raise SettingsError(
-            f"workload = {settings.workload!r} does not run on the simulated board; it knows: "
-            + ", ".join(simulated.PROGRAMS)
-        )
-    return played(
-        simulated.jetson_tx2(settings.workload, range=settings.range or "paper"),
-        steps=steps,
-        seed=settings.seed,
-        noise_time=settings.noise_time,
-        noise_power=settings.noise_power,
-        sensor_period_s=settings.sensor_period_s,
+    return Played(
+        figures=figures,
+        about={**_about(house), "why": notes.why},
+        labels=parts.platform.labels,
+        decision_s=_decision_s(house),
     )
 
 

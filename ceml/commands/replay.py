@@ -48,9 +48,10 @@ def run(args: argparse.Namespace) -> int:
     from ceml.bench.play import Played, play
     from ceml.settings import load
 
-    flags: dict[str, object] = given_flags(args)
-    simulated = args.table == "jetson-tx2"
-    flags |= {"platform": "simulated"} if simulated else {"platform": "replay", "table": args.table}
+    flags: dict[str, object] = given_flags(args) | {"platform": "replay"}
+    if args.table == "jetson-tx2":
+        del flags["table"]
+        flags["platform"] = "simulated"
     played: Played = play(load(args.config, flags, os.environ), steps=args.steps)
     print(json.dumps(played.as_json(), allow_nan=False) if args.json else _for_people(played.as_json()))
     return 0
@@ -74,7 +75,7 @@ def _for_people(figures: dict[str, Any]) -> str:
         ("table", f"{figures['table']}, {figures['workload']}"),
         ("asked for", f"{figures['objective']} by model {figures['model']}, search {figures['search']}"),
         ("states", f"{figures['states']}, tried {figures['states_tried']}"),
-        ("chosen", chosen or "nothing"),
+        ("chosen", f"{chosen or 'nothing'}  ({figures['why'] or 'no decision'})"),
         ("energy per step", f"{joules('chosen_energy_j')} there ({most})"),
         ("regret", f"{percent('regret')} above the best state, by the objective"),
         ("constraints", _FEASIBLE[figures["feasible"]]),

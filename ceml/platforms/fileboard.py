@@ -35,6 +35,7 @@ class FileBoard:
         description: Mapping[str, Any],
         plant_of: Callable[[str], Plant | None],
         idle: Plant,
+        assumed: Plant | None = None,
     ) -> None:
         """Nothing is read or written before first use, inside the event loop.
 
@@ -44,6 +45,7 @@ class FileBoard:
             description: What a program needs to build the same plant.
             plant_of: The plant of a workload by name, None for one that it does not know.
             idle: The plant that says what the machine draws while nothing runs.
+            assumed: What it is taken to run while no program says what it is; None: nothing.
         """
         self.space = space
         self._paths = context.paths
@@ -51,6 +53,7 @@ class FileBoard:
         self._description = dict(description)
         self._plant_of = plant_of
         self._idle = idle
+        self._assumed = assumed
         self._board: BoardFile | None = None
         self._stamp: tuple[int, int] | None = None
 
@@ -72,6 +75,8 @@ class FileBoard:
         board, now_s = self._file(), anyio.current_time()
         state = self._state(board.configuration if now_s >= board.in_force_s else board.before)
         plants = [plant for name in board_file.loads(self._paths.load) if (plant := self._plant_of(name))]
+        if not plants and self._assumed is not None:
+            plants = [self._assumed]
         if len(plants) == 1:
             return plants[0].rails_w(state), plants[0].utilisation(state)
         rails, busy = self._idle.idle_rails_w(state), dict.fromkeys(self._idle.busy, 0.0)

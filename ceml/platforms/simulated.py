@@ -38,7 +38,8 @@ def simulated(
         context: What is known of the process.
         board: Only `jetson-tx2`.
         range: `paper` = the paper's 540 states, `full` = all 1092 that the equations cover.
-        workload: In virtual time the program that the platform brings; otherwise programs say it themselves.
+        workload: In virtual time the program that the platform brings; in real time what the board draws its power
+            for while no program says what it is (a program of your own that only beats).
         steps: Length of the program that the platform brings.
         seed: Of all noise.
         noise_time: Coefficient of variation of a step's time, of the program that the platform brings.
@@ -62,18 +63,14 @@ def simulated(
             sensor_period_s=sensor_period_s,
         )
         return replace(platform, name="simulated", knowledge=tx2.calibration(), board=about | dict(platform.board))
-    if workload is not None:
-        raise SettingsError(
-            f"workload={workload!r}: on the simulated board each program says itself what it is: "
-            f"`ceml app --workload {workload}`; leave it away here"
-        )
 
     @cache
     def plant_of(workload: str) -> Plant | None:
         return tx2.jetson_tx2(workload, range=range) if workload in tx2.PROGRAMS else None
 
     idle = tx2.jetson_tx2("vit", range=range)  # any program: idle is the board's own
-    machine = FileBoard(context, idle.space, {"kind": BOARD, "range": range}, plant_of, idle)
+    assumed = None if workload is None else tx2.jetson_tx2(workload, range=range)
+    machine = FileBoard(context, idle.space, {"kind": BOARD, "range": range}, plant_of, idle, assumed)
     return Platform(
         name="simulated",
         space=idle.space,

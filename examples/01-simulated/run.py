@@ -6,6 +6,7 @@ The board is simulated (a Jetson TX2 by equations fitted to published measuremen
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import subprocess
 import sys
@@ -33,21 +34,39 @@ def demo(folder: Path, options: argparse.Namespace) -> int:
     speed = ["--speed", str(options.speed)]
     print(f"1. ceml serve --platform simulated --speed {options.speed:g} --objective {options.objective}")
     server = subprocess.Popen(
-        [*CEML, "serve", "--platform", "simulated", *where, *speed, "--objective", options.objective]
-        + ["--record", str(record), "--log-format", "console"]
+        [*CEML, "serve", *where, *speed, "--objective", options.objective, "--record", str(record), "--quiet"],
+        stdout=subprocess.DEVNULL,  # its summary says the same as the record, which is shown below
     )
     try:
         wait_for(folder / "beats", server)
         print(f"2. ceml app --workload {options.workload} --steps {options.steps}   (another process)")
-        app = subprocess.run(
-            [*CEML, "app", "--workload", options.workload, "--steps", str(options.steps), *where], check=False
-        )
+        app = subprocess.Popen([*CEML, "app", "--workload", options.workload, "--steps", str(options.steps), *where])
+        shown = 0
+        while app.poll() is None:
+            shown = show_news(record, shown)
+            time.sleep(0.1)
     finally:
         server.send_signal(signal.SIGTERM)
         ended = server.wait(timeout=30)
     print("3. ceml record show run.jsonl")
     shown = subprocess.run([*CEML, "record", "show", str(record)], check=False)
     return app.returncode or ended or shown.returncode
+
+
+def show_news(record: Path, shown: int) -> int:
+    """Print what the server recorded since the last look; returns how many lines have been seen."""
+    lines = record.read_text().splitlines() if record.exists() else []
+    for line in lines[shown:]:
+        event = json.loads(line)
+        if event["event"] == "configuration_applied":
+            print(f"   {event['why']:<24} {text_of(event['effective'])}")
+        elif event["event"] == "model_fitted":
+            print(f"   fitted: {event['sentence']}")
+    return len(lines)
+
+
+def text_of(configuration: dict[str, float]) -> str:
+    return "  ".join(f"{knob.removesuffix('_hz')} {hz / 1e6:7.1f} MHz" for knob, hz in configuration.items())
 
 
 def wait_for(pipe: Path, server: subprocess.Popen[bytes]) -> None:

@@ -15,7 +15,13 @@ import pytest
 from ceml.errors import SettingsError
 from ceml.store.lock import locked
 
-HOLD = "import sys,time,pathlib\nfrom ceml.store.lock import locked\nwith locked(pathlib.Path(sys.argv[1])):\n print('held',flush=True)\n time.sleep(60)\n"
+HOLD = """
+import pathlib, sys, time
+from ceml.store.lock import locked
+with locked(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 def test_a_second_holder_is_refused_and_told_who_holds_it(tmp_path) -> None:

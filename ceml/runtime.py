@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -117,13 +118,13 @@ def choose(loaded: Loaded, context: PlatformContext, **platform_options: object)
         lag_s=max((sensor.lag_s for sensor in platform.sensors), default=0.0),
     )
     check_objective(settings, platform, objective)
-    find("detectors", settings.detector)  # said at start, not when the first program joins
+    detector = find("detectors", settings.detector)  # made once; each signal gets a copy of its own
     return Parts(
         settings=settings,
         context=context,
         platform=platform,
         mind=mind,
-        make_detector=lambda: cast("ChangeDetector", find("detectors", settings.detector)),
+        make_detector=lambda: cast("ChangeDetector", deepcopy(detector)),
         power_cap_w=settings.budget,
     )
 

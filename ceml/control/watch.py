@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import nan, sqrt
+from math import inf, nan, sqrt
 from typing import TYPE_CHECKING
 
 import anyio
@@ -28,8 +28,8 @@ LONGEST_PATIENCE_S = 30.0  # between two tries of a lost sensor
 class SensorPoller:
     """Reads one sensor at its period and announces what it said, that it was lost, that it is back.
 
-    One cancel scope serves all reads, its deadline moved from poll to poll: a scope for each read would be a third
-    of a poll's cost.
+    A read may take between one and two deadlines. One cancel scope serves all reads, its deadline moved on now and
+    then: a scope for each read would be a third of a poll's cost.
     """
 
     def __init__(self, sensor: Sensor, bus: Bus) -> None:
@@ -53,7 +53,8 @@ class SensorPoller:
         """Until a read takes too long."""
         sensor = self._sensor
         while True:
-            scope.deadline = self._due_s + self._deadline_s
+            if scope.deadline < self._due_s + self._deadline_s or scope.deadline == inf:
+                scope.deadline = self._due_s + 2 * self._deadline_s  # moved now and then: moving costs, too
             await anyio.sleep_until(self._due_s)
             try:
                 sample = await sensor.read()

@@ -18,7 +18,7 @@ from ceml.plant.machine import Machine, landing
 from ceml.saved import Item, Saved, Unrestored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ceml.domain.knobs import Configuration, Knob, KnobSpace
     from ceml.plant.machine import Plant
@@ -68,6 +68,7 @@ class MemoryBoard:
         self.running = False
         self.disturbed: Callable[[], None] = lambda: None
         self._machine: Machine | None = None
+        self._readings: dict[tuple[int, bool], tuple[dict[str, float], dict[str, float]]] = {}
 
     @property
     def machine(self) -> Machine:
@@ -88,10 +89,13 @@ class MemoryBoard:
 
     def readings(self) -> tuple[dict[str, float], dict[str, float]]:
         """True watts and utilisation now."""
-        state = self.machine.state_at(anyio.current_time())
-        if self.running:
-            return self.plant.rails_w(state), self.plant.utilisation(state)
-        return self.plant.idle_rails_w(state), dict.fromkeys(self.plant.busy, 0.0)
+        state, running = self.machine.state_at(anyio.current_time()), self.running
+        found = self._readings.get((state, running))
+        if found is None:
+            rails_w = self.plant.rails_w(state) if running else self.plant.idle_rails_w(state)
+            busy = self.plant.utilisation(state) if running else dict.fromkeys(self.plant.busy, 0.0)
+            found = self._readings[state, running] = rails_w, busy
+        return found
 
     def item(self) -> Item:
         """The configuration that was asked for last."""
@@ -157,9 +161,8 @@ class PlantSensor:
     ) -> None:
         self._board = board
         self._quantum_w = quantum_w
-        self._noise = noise
+        self._noise = self._factors(noise, seed)
         self._period_s = period_s
-        self._rng = np.random.default_rng((seed, 1))  # its own stream: (seed, 0) is the program's
 
     @property
     def name(self) -> str:
@@ -179,13 +182,20 @@ class PlantSensor:
     async def read(self) -> Sample:
         """One reading."""
         rails, busy = self._board.readings()
-        noise = self._rng.normal(1.0, self._noise, len(rails)).tolist()
-        rails_w = {rail: self._seen(rail, w * n) for (rail, w), n in zip(rails.items(), noise, strict=True)}
+        rails_w: dict[str, float] = {}
+        for rail, true_w in rails.items():
+            seen_w, quantum_w = true_w * next(self._noise), self._quantum_w.get(rail)
+            if quantum_w is not None:
+                seen_w = round(seen_w / quantum_w) * quantum_w
+            rails_w[rail] = seen_w if seen_w > 0.0 else 0.0
         return Sample(at_s=anyio.current_time(), rails_w=rails_w, utilisation=busy)
 
-    def _seen(self, rail: str, watts: float) -> float:
-        quantum_w = self._quantum_w.get(rail)
-        return max(0.0, watts if quantum_w is None else round(watts / quantum_w) * quantum_w)
+    @staticmethod
+    def _factors(noise: float, seed: int) -> Iterator[float]:
+        """Noise by the block: drawn one by one it would cost more than the rest of a reading."""
+        rng = np.random.default_rng((seed, 1))  # its own stream: (seed, 0) is the program's
+        while True:
+            yield from rng.normal(1.0, noise, 1024).tolist()
 
 
 def check_noise(**numbers: float) -> None:

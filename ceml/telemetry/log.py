@@ -89,8 +89,9 @@ def warn(sentence: str) -> None:
 def log_events(event: Event) -> None:
     """Write the line of an event."""
     logger = structlog.get_logger("ceml")
-    write = {"debug": logger.debug, "info": logger.info, "warning": logger.warning}[level_of(event)]
-    write(line_name(event), **line(event))
+    number = getattr(logging, level_of(event).upper())
+    if logger.is_enabled_for(number):  # beats and samples are many, and mostly nobody reads them
+        logger.log(number, line_name(event), **line(event))
 
 
 def level_of(event: Event) -> str:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -192,7 +193,42 @@ def test_25_seeded_kills_leave_the_machine_as_it_was_found(tmp_path: Path) -> No
 
 @pytest.mark.fuzz
 def test_1000_seeded_kills_leave_the_machine_as_it_was_found(tmp_path: Path) -> None:
-    killed_at_random(tmp_path, seed=2, kills=1000)
+    lanes = 4
+    folders = [tmp_path / str(lane) for lane in range(lanes)]
+    for folder in folders:
+        folder.mkdir()
+    with ThreadPoolExecutor(lanes) as pool:
+        done = [pool.submit(killed_at_random, folder, 2 + lane, 1000 // lanes) for lane, folder in enumerate(folders)]
+    for lane in done:
+        lane.result()
+
+
+BLAST = """
+import os, random, sys
+rng, beats = random.Random(5), os.open(sys.argv[1], os.O_WRONLY)
+lines = bytearray()
+for number in range(1, 1_000_001):
+    lines += b"\\napp=blast src=0badcafe beat=%d\\n" % number
+    if number % 10 == 0:
+        lines += rng.randbytes(rng.randrange(60)).replace(b"\\n", b"") + b"\\n"
+    if len(lines) > 60_000:
+        os.write(beats, lines)
+        lines.clear()
+os.write(beats, lines)
+"""
+
+
+@pytest.mark.fuzz
+def test_a_million_beats_at_once_with_noise_in_between_are_all_counted(tmp_path: Path) -> None:
+    with serving(tmp_path, "--record-level", "decisions") as server:
+        subprocess.run([sys.executable, "-c", BLAST, str(tmp_path / "beats")], check=True)
+        with attach("after", pipe=str(tmp_path / "beats")) as beats:
+            beats.beat()
+            wait_until(lambda: any(e["app"] == "after" for e in server.events("app_joined")), "the one after them")
+        code, out = server.end()
+    assert code == 0
+    assert "1000000 steps" in out
+    assert sum(sum(e["counts"].values()) for e in server.events("lines_refused")) >= 90_000
 
 
 def test_a_second_server_is_refused_while_the_first_lives(tmp_path: Path) -> None:

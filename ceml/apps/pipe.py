@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ceml.control.ports import Publish
 
-CHUNK_BYTES = 65536
+CHUNK_BYTES = 16384  # at most some 1300 lines a turn: fewer than a subscriber takes in one (control/bus.py)
 PIPE_BYTES = 1 << 20  # what a stalled loop may fall behind; the kernel's limit for those who are not root
 LOOK_S = 0.5  # between two looks at who is still there
 REPORT_LOOKS = 10  # refused lines are reported every so many looks
@@ -222,7 +222,8 @@ class PipeListener:
                     task_status.started()
                     await reader.run()
             finally:
-                reader.read_rest()  # what was written before we left counts
+                with anyio.CancelScope(shield=True):
+                    await reader.read_rest()  # what was written before we left counts
                 _report(self.roster, publish)
         finally:
             fifo.close()
@@ -244,11 +245,12 @@ class _Reader:
             while self.read_chunk():
                 await anyio.lowlevel.checkpoint()  # a million beats at once must not starve the house
 
-    def read_rest(self) -> None:
-        """Read what a full pipe can hold, at once."""
+    async def read_rest(self) -> None:
+        """Read as much as a full pipe can hold."""
         for _ in range(PIPE_BYTES // CHUNK_BYTES):
             if not self.read_chunk():
                 return
+            await anyio.lowlevel.checkpoint()
 
     def read_chunk(self) -> bool:
         """Read once. False: the pipe is empty now."""
@@ -290,7 +292,7 @@ async def _look_after(reader: _Reader, roster: Roster, publish: Publish) -> None
         for _ in range(REPORT_LOOKS):
             await anyio.sleep(LOOK_S)
             if roster.look():
-                reader.read_rest()  # the last words of the dead come before the news of their death
+                await reader.read_rest()  # the last words of the dead come before the news of their death
             for event in roster.gone(anyio.current_time()):
                 publish(event)
         _report(roster, publish)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ceml.domain.events import Event
 
 
+TURN = 2048  # events a listener takes before others may run: a flood starves nobody, and who reads one keeps up with it
+
+
 class Keep(str, Enum):
     """What a slow subscriber keeps."""
 
@@ -73,7 +76,7 @@ class Subscription:
             while urgent or events:
                 yield urgent.popleft() if urgent else events.popleft()
                 taken += 1
-                if taken % 512 == 0:  # a flood must not starve the other tasks
+                if taken % TURN == 0:
                     await anyio.lowlevel.checkpoint()
             if self.lost > self._announced:
                 missed, self._announced = self.lost - self._announced, self.lost

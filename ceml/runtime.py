@@ -26,7 +26,8 @@ from ceml.control.machine import Machine
 from ceml.control.watch import PhaseWatcher, SensorPoller
 from ceml.domain.budget import PowerCap
 from ceml.domain.events import AppJoined, Event, RunEnded, RunStarted
-from ceml.domain.manager import Mind, RuntimeManager
+from ceml.domain.manager import RuntimeManager
+from ceml.domain.reasoning import Mind
 from ceml.domain.values import NAN, Prediction, Situation
 from ceml.errors import SettingsError
 from ceml.plugins import find

@@ -156,14 +156,14 @@ def _decision_s(house: runtime.House) -> float | None:
     """Fit, predict and search once more on what was measured, several times."""
     parts = house.parts
     managers = list(house.controller.managers.values()) if house.controller else []
-    if not managers or not managers[0].observations:
+    if not managers or not managers[0].reasoning.observations:
         return None
-    manager, mind = managers[0], parts.mind
+    known, mind = managers[0].reasoning, parts.mind
     took_s: list[float] = []
     for _ in range(ROUNDS):
         start_s = perf_counter()
-        fit = mind.model.fit(manager.space, manager.observations, prior=mind.knowledge)
-        score = Score(fit, mind.objective, mind.objective.constraints, Situation())
-        mind.search.best(manager.space, score, initial_state(manager.space, score, ()))
+        fit = mind.model.fit(known.space, known.observations, prior=mind.knowledge)
+        score = Score(fit, mind.objective, known.constraints, Situation())
+        mind.search.best(known.space, score, initial_state(known.space, score, ()))
         took_s.append(perf_counter() - start_s)
     return median(took_s)

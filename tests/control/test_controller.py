@@ -25,7 +25,8 @@ from ceml.domain.events import (
     Heartbeat,
 )
 from ceml.domain.knobs import Configuration, Knob, KnobSpace
-from ceml.domain.manager import Mind, RuntimeManager
+from ceml.domain.manager import RuntimeManager
+from ceml.domain.reasoning import Mind
 from ceml.domain.response.paper import paper as paper_model
 from ceml.domain.sampling import paper as paper_sampler
 from ceml.domain.sampling import seven_states
@@ -182,7 +183,7 @@ def test_a_second_application_is_refused_then_takes_over(virtually) -> None:
     assert (refused.app, refused.holder) == ("second", "first")
     assert of(heard, ConfigurationReleased) == []
     assert set(controller.managers) == {("first", ""), ("second", "")}
-    assert len(controller.managers["second", ""].observations) >= 1
+    assert len(controller.managers["second", ""].reasoning.observations) >= 1
 
 
 def test_beats_of_others_do_not_count_for_the_holder(virtually) -> None:
@@ -193,7 +194,7 @@ def test_beats_of_others_do_not_count_for_the_holder(virtually) -> None:
         await beats(bus, "other", 50)
 
     _, controller = lived(virtually, dials, story)
-    assert controller.managers["first", ""].observations == []
+    assert controller.managers["first", ""].reasoning.observations == []
 
 
 def test_a_dry_run_announces_and_writes_nothing(virtually) -> None:
@@ -220,7 +221,7 @@ def test_a_refusal_is_an_event_and_the_run_goes_on(virtually) -> None:
     heard, controller = lived(virtually, dials, story)
     assert {event.knob for event in of(heard, ConfigurationRefused)} == {"gpu_hz"}
     assert 0.3e9 not in dials[1].writes
-    assert len(controller.managers["a", ""].space) < len(SPACE)
+    assert len(controller.managers["a", ""].reasoning.space) < len(SPACE)
 
 
 def test_an_apply_that_never_answers_does_not_block_the_mind(virtually) -> None:

@@ -30,7 +30,8 @@ from ceml.domain.events import (
     WindowClosed,
 )
 from ceml.domain.knobs import Configuration, Knob, KnobSpace
-from ceml.domain.manager import Mind, Phase, RuntimeManager
+from ceml.domain.manager import Phase, RuntimeManager
+from ceml.domain.reasoning import Mind
 from ceml.domain.response.paper import paper as paper_model
 from ceml.domain.sampling import paper as paper_sampler
 from ceml.domain.sampling import seven_states
@@ -193,7 +194,7 @@ def test_c21_a_phase_change_profiles_again_from_the_start() -> None:
     w.run(60)
     w.give(PhaseChanged(at_s=w.at_s, app="a", signal="rate", before=1.0, after=2.0))
     assert w.manager.phase is Phase.PROFILING
-    assert w.manager.observations == []
+    assert w.manager.reasoning.observations == []
     w.run(60)
     assert len(w.heard(Try)) == 14
     assert w.manager.phase is Phase.IDLE
@@ -212,9 +213,9 @@ def test_a_refused_state_leaves_the_space_and_its_neighbour_stands_in() -> None:
     second = SPACE.configuration(seven_states(SPACE)[1])
     w.unreachable = {second}
     w.run(80)
-    assert w.manager.space.find(second) is None
+    assert w.manager.reasoning.space.find(second) is None
     assert second not in w.tried
-    assert len({seen.configuration for seen in w.manager.observations}) == 7
+    assert len({seen.configuration for seen in w.manager.reasoning.observations}) == 7
     assert w.manager.phase is Phase.IDLE
 
 
@@ -224,10 +225,10 @@ def test_what_the_machine_says_is_believed_not_what_was_asked() -> None:
     instead = Configuration({**third, "mem_hz": MEM[5]})
     w.clamped = {third: instead}
     w.run(90)
-    measured = {seen.configuration for seen in w.manager.observations}
+    measured = {seen.configuration for seen in w.manager.reasoning.observations}
     assert instead in measured
     assert third not in measured
-    assert w.manager.space.find(third) is None
+    assert w.manager.reasoning.space.find(third) is None
     assert w.effective == cheapest()
 
 
@@ -236,7 +237,7 @@ def test_a_state_off_the_map_is_not_measured() -> None:
     third = SPACE.configuration(seven_states(SPACE)[2])
     w.clamped = {third: Configuration({**third, "mem_hz": 123.0})}
     w.run(90)
-    assert all(SPACE.find(seen.configuration) is not None for seen in w.manager.observations)
+    assert all(SPACE.find(seen.configuration) is not None for seen in w.manager.reasoning.observations)
     assert w.manager.phase is Phase.IDLE
 
 
@@ -247,7 +248,7 @@ def test_when_every_state_is_refused_it_stops_asking() -> None:
     w.unreachable = {space.configuration(s) for s in space.states}
     w.give(joined)
     assert len(w.heard(Try)) == 2
-    assert len(w.manager.space) == 0
+    assert len(w.manager.reasoning.space) == 0
     w.give(BudgetChanged(at_s=1.0, power_cap_w=3.0))
 
 

@@ -1,0 +1,208 @@
+"""What a manager thinks with and thinks out: models fitted to what was measured, the next stay, the best state.
+
+Pure and without a state machine: `manager.py` decides when to think, this file what comes of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ceml.domain.budget import PowerCap
+from ceml.domain.contracts import Score
+from ceml.domain.events import Decided, ModelFitted
+from ceml.domain.search import initial_state
+from ceml.domain.values import NAN, Choice, FitStatus, Prediction, Situation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ceml.domain.contracts import Constraint, Fit, Objective, ResponseModel, Sampler, Scored, Search
+    from ceml.domain.knobs import Configuration, KnobSpace
+    from ceml.domain.values import Knowledge, Observation, Stay
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mind:
+    """What a manager thinks with: the plugins, and how idle windows are cut.
+
+    Attributes:
+        objective: What the user wants less of.
+        model: How rate and power answer to knobs.
+        sampler: What to measure next.
+        search: Which state is best.
+        knowledge: What is known of the machine beforehand.
+        total_rails: Rails whose sum is the power of the whole board.
+        power_sensors: Sensors that these rails come from; losing one means power is not known.
+        lag_s: By how much samples trail the truth.
+        idle_beats: Beats in a window while idle, at least.
+        idle_samples: Power samples in a window while idle, at least.
+        idle_window_s: Seconds in a window while idle, at least.
+    """
+
+    objective: Objective
+    model: ResponseModel
+    sampler: Sampler
+    search: Search
+    knowledge: Knowledge | None = None
+    total_rails: tuple[str, ...] = ()
+    power_sensors: frozenset[str] = frozenset()
+    lag_s: float = 0.0
+    idle_beats: int = 5
+    idle_samples: int = 10
+    idle_window_s: float = 1.0
+
+
+class Judgement(NamedTuple):
+    """A state chosen, what is expected of it, and why it was chosen."""
+
+    choice: Choice
+    scored: Scored
+    score: Score
+    why: str
+
+
+class Reasoning:
+    """What one application has taught so far, and what follows from it.
+
+    Attributes:
+        space: The states that are left; unreachable ones have gone.
+        observations: What was measured in the present phase of the program.
+        power_cap_w: The budget in force.
+        total_work: Steps in all, where the application said so.
+        work_done: Steps so far.
+    """
+
+    def __init__(self, app: str, space: KnobSpace, mind: Mind, *, power_cap_w: float | None) -> None:
+        self.space = space
+        self.observations: list[Observation] = []
+        self.power_cap_w = power_cap_w
+        self.total_work: float | None = None
+        self.work_done = 0.0
+        self._app = app
+        self._mind = mind
+        self._fit: Fit | None = None
+
+    def drop(self, configuration: Configuration) -> None:
+        """A state proved unreachable."""
+        state = self.space.find(configuration)
+        if state is not None:
+            self.space = self.space.without([state])
+
+    def forget(self) -> None:
+        """The program changed: what was measured is of another one."""
+        self.observations, self._fit = [], None
+
+    @property
+    def remaining_work(self) -> float | None:
+        """Steps still to do, where the application said how many there are."""
+        return None if self.total_work is None else max(self.total_work - self.work_done, 0.0)
+
+    @property
+    def constraints(self) -> Sequence[Constraint]:
+        """What must hold: the objective's own constraints and the budget in force."""
+        budget = () if self.power_cap_w is None else (PowerCap(self.power_cap_w),)
+        return (*self._mind.objective.constraints, *budget)
+
+    @property
+    def fit(self) -> Fit:
+        """The model as last fitted; fitted now if it was not yet."""
+        return self._fit or self._refit()
+
+    def _refit(self) -> Fit:
+        mind = self._mind
+        self._fit = mind.model.fit(self.space, self.observations, prior=mind.knowledge, warm=self._fit)
+        return self._fit
+
+    def _score(self, at_s: float) -> Score:
+        now = Situation(at_s=at_s, remaining_work=self.remaining_work)
+        return Score(self.fit, self._mind.objective, self.constraints, now)
+
+    def next_stay(self, at_s: float) -> Stay | None:
+        """Fit anew and ask the sampler; None: it hands over to the search."""
+        fit = self._refit()
+        return self._mind.sampler.next(
+            self.space, fit, self._score(at_s), self.observations, self.remaining_work, self.total_work
+        )
+
+    def best(self, at_s: float, why: str) -> Judgement | None:
+        """Fit anew and search. Models that are no good choose nothing: then the best *measured* state is it.
+
+        None where nothing is known at all: then the machine is best left as it is.
+        """
+        fit, score = self._refit(), self._score(at_s)
+        if fit.status is FitStatus.GOOD:
+            measured = [s for s in (self.space.find(o.configuration) for o in self.observations) if s is not None]
+            choice = self._mind.search.best(self.space, score, initial_state(self.space, score, measured))
+            return Judgement(choice, score(np.array([choice.state])), score, why)
+        best = self._best_measured(score)
+        if best is None:
+            return None
+        return Judgement(*best, score, f"{why}; {fit.sentence}, so the best measured state")
+
+    def of(self, at_s: float, stay: Stay) -> Judgement:
+        """What is expected where the sampler commits to stay."""
+        score = self._score(at_s)
+        scored = score(np.array([stay.state]))
+        cost, violation = float(scored.cost[0]), float(scored.violation[0])
+        choice = Choice(state=stay.state, cost=cost, violation=violation, evaluated=len(self.space))
+        return Judgement(choice, scored, score, stay.why)
+
+    def _best_measured(self, score: Score) -> tuple[Choice, Scored] | None:
+        best: tuple[Choice, Scored] | None = None
+        for observation in self.observations:
+            state = self.space.find(observation.configuration)
+            scored = score.of(Prediction.measured(observation))
+            cost, violation = float(scored.cost[0]), float(scored.violation[0])
+            if state is None or cost != cost or cost == float("inf"):
+                continue
+            if best is None or (violation, cost) < (best[0].violation, best[0].cost):
+                best = Choice(state=state, cost=cost, violation=violation, evaluated=len(self.observations)), scored
+        return best
+
+    def fitted(self, at_s: float) -> ModelFitted:
+        """The news of the fit."""
+        fit = self.fit
+        return ModelFitted(
+            at_s=at_s,
+            app=self._app,
+            status=fit.status,
+            sentence=fit.sentence,
+            observations=len(self.observations),
+            parameters=fit.parameters(),
+            fit=fit,
+        )
+
+    def predicted(self, configuration: Configuration) -> tuple[float, float]:
+        """Rate and power expected in a configuration; NaN where no model says."""
+        state = self.space.find(configuration)
+        if self._fit is None or state is None:
+            return NAN, NAN
+        predicted = self._fit.predict(np.array([state]))
+        return float(predicted.rate_hz[0]), float(predicted.power_w[0])
+
+    def decided(self, at_s: float, judgement: Judgement) -> Decided:
+        """The news of a choice; where nothing is feasible it names what cannot hold."""
+        choice, scored, score, why = judgement
+        if not choice.feasible:
+            worst = max(
+                self.constraints,
+                key=lambda constraint: float(constraint.violation(scored.predicted, score.now)[0]),
+                default=None,
+            )
+            name = worst.name if worst else "the objective"
+            why = f"{why}; nothing is feasible: {name} cannot hold, least violation {choice.violation:.1%}"
+        return Decided(
+            at_s=at_s,
+            app=self._app,
+            configuration=self.space.configuration(choice.state),
+            rate_hz=float(scored.predicted.rate_hz[0]),
+            power_w=float(scored.predicted.power_w[0]),
+            cost=choice.cost,
+            feasible=choice.feasible,
+            violation=choice.violation,
+            evaluated=choice.evaluated,
+            why=why,
+        )

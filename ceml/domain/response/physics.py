@@ -19,9 +19,9 @@ SCALE_SD = 5.0  # of ln seconds and ln watts: whatever the board, the scale come
 FIXED = (-2.5, 1.0)  # ln of the part of a step that no clock shortens
 SHARPNESS = (float(np.log(2.5)), 0.5)  # ln p: p = 1 devices take turns, large p: the slowest one decides
 CONSTANT = (-1.3, 0.5)  # ln of the watts that no knob changes, as share of typical watts
-PARALLEL = (-0.5, 1.0)  # logit of the share of a device's work that its cores divide
+PARALLEL = (-1.0, 1.5)  # logit of the share of a device's work that its cores divide
 CORES_STEP = (0.0, 0.1)  # exponent of the core count in the whole step's time: sharing caches, synchronising
-CORES_POWER = (0.0, 0.7)  # exponent of the core count in the device's idle watts
+CORES_POWER = (0.6, 0.6)  # exponent of the core count in the device's idle watts
 EXTRA = (0.0, 0.3)  # exponent of a knob that belongs to no device
 
 
@@ -64,6 +64,7 @@ class Physics:
         self._idle = add("idle", [d.habit.idle for d in parts], who)
         self._busy = add("busy", [d.habit.busy for d in parts], who)
         self._steep = add("steepness", [d.habit.steepness for d in parts], who)
+        self._voltage = add("voltage", [d.habit.voltage for d in parts], who)
         self._cored = [at for at, device in enumerate(parts) if device.cores >= 0]
         cored = [who[at] for at in self._cored]
         self._parallel = add("parallel", [PARALLEL] * len(cored), cored)
@@ -94,7 +95,7 @@ class Physics:
         Without `slopes` the second array is empty. Finite for any finite theta of sensible size.
         """
         clocks, cores, extras = inputs
-        own, share, burden = self._own_times(theta, clocks, cores)
+        own, burden = self._own_times(theta, clocks, cores)
         p = np.exp(theta[3])
         peak = own.max(axis=0)
         weights = np.exp(p * (own - peak))
@@ -107,7 +108,10 @@ class Physics:
         busy = own - step_all
         works = busy < 0.0
         np.exp(np.minimum(busy, 0.0), out=busy)
-        rising = np.exp(theta[self._steep, None] * clocks)
+        share = 1.0 / (1.0 + np.exp(-theta[self._voltage, None]))
+        cubes = np.exp(3.0 * clocks) - 1.0
+        lift = 1.0 + share * cubes
+        rising = np.exp(theta[self._steep, None] * clocks) * lift
         idle_w = rising * np.exp(theta[self._idle, None])
         if self._cored:
             idle_w[self._cored] *= np.exp(theta[self._cores_power, None] * cores)
@@ -136,7 +140,9 @@ class Physics:
         j[1, 4] = np.exp(theta[4]) / watts
         j[1, self._idle] = idle_w
         j[1, self._busy] = busy_w
-        j[1, self._steep] = clocks * (idle_w + busy_w)
+        moving = idle_w + busy_w
+        j[1, self._steep] = clocks * moving
+        j[1, self._voltage] = share * (1.0 - share) * cubes / lift * moving
         j[1, self._cores_power] = cores * idle_w[self._cored]
         j[1, self._extra_power] = extras
         busy_w *= works
@@ -149,16 +155,16 @@ class Physics:
         j[1, self._sync] = -through * cores
         return values, j
 
-    def _own_times(self, theta: Numbers, clocks: Numbers, cores: Numbers) -> tuple[Numbers, Numbers, Numbers]:
-        """L_d of all devices (devices, n); share of work that cores divide; dL by logit of that share (cored, n)."""
+    def _own_times(self, theta: Numbers, clocks: Numbers, cores: Numbers) -> tuple[Numbers, Numbers]:
+        """L_d of all devices (devices, n), and dL by the logit of the share that cores divide (cored, n)."""
         own = theta[self._work, None] - theta[self._slowing, None] * clocks
         share = 1.0 / (1.0 + np.exp(-theta[self._parallel, None]))
         if not self._cored:
-            return own, share, np.zeros_like(cores)
+            return own, np.zeros_like(cores)
         fewer = np.exp(-cores) - 1.0
         stretched = 1.0 + share * fewer
         own[self._cored] += np.log(stretched)
-        return own, share, share * (1.0 - share) * fewer / stretched
+        return own, share * (1.0 - share) * fewer / stretched
 
     def parameters(self, theta: Numbers) -> tuple[Parameter, ...]:
         """Theta as numbers that a person can read: seconds, watts, exponents, shares."""

@@ -26,6 +26,9 @@ FIRST_STAY = (6, 2)
 DRAWS = 200  # programs drawn from the prior to find the first state
 MOST_SPREAD = 0.12  # believed at most of the ln cost of a state, so that the far unknown does not lure
 NUDGE = 1e-4
+SURVEY_WORTH = 0.002
+SURVEY_STAY = (3, 2)
+SURVEY_SHARE = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,25 @@ class Improvement:
                 top, pick, how = float(net[s]), s, (steps, samples)
         if pick >= 0:
             return Stay(state=int(states[pick]), steps=how[0], power_samples=how[1], why="trial")
+        pick = self._survey(space, fit, var, w, loss, left, known)
+        if pick >= 0:
+            return Stay(state=int(states[pick]), steps=SURVEY_STAY[0], power_samples=SURVEY_STAY[1], why="survey")
         return Stay(state=int(states[best]), steps=min(max(50.0, left / 8.0), max(left, 1.0)), power_samples=2, commits=True, why="commit")
+
+    def _survey(self, space, fit, var, w, loss, left, known) -> int:
+        states = space.states
+        rng = np.random.default_rng(self._seed)
+        refs = states if len(states) <= 100 else np.sort(rng.choice(states, 100, replace=False))
+        allowed = (loss * (SURVEY_STAY[0] + 1) <= SURVEY_SHARE * left) & ~known
+        if not allowed.any():
+            return -1
+        some = np.flatnonzero(allowed)
+        c = fit.covariance(states[some], refs)
+        own = fit.predict(states).covariance[some]
+        noise = np.array(fit.noise) / np.array(SURVEY_STAY)
+        gain = sum((c[:, :, :, a] ** 2).sum(axis=2).mean(axis=1) / (own[:, a, a] + noise[a]) for a in range(2))
+        top = int(np.argmax(gain))
+        return int(some[top]) if gain[top] > SURVEY_WORTH else -1
 
     def _first(self, space: KnobSpace, fit: Fit, score: Score) -> Stay:
         states = space.states

@@ -152,8 +152,8 @@ class OverlapFit:
             start = stop
         return result
 
-    def draw(self, states: States, count: int, rng: np.random.Generator) -> Iterator[tuple[Numbers, Numbers]]:
-        """`count` programs that the parameters allow: ln step time and ln power of n states each, residual left out."""
+    def draw(self, states: States, count: int, rng: np.random.Generator) -> Iterator[Prediction]:
+        """`count` programs that the parameters allow, one prediction of n states each; the residual is left out."""
         physics = self._board.physics
         place = self._place(states)
         spread = physics.variance[:, None] * np.eye(len(physics.mean))
@@ -163,7 +163,7 @@ class OverlapFit:
         for _ in range(count):
             theta = self.theta + root @ rng.standard_normal(len(physics.mean))
             drawn, _ = physics.evaluate(theta, place.inputs, slopes=False)
-            yield drawn[0], drawn[1]
+            yield Prediction(rate_hz=np.exp(-drawn[0]), power_w=np.exp(drawn[1]))
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The physics in seconds, watts and exponents; the residual's size; the noise of one step and one sample."""

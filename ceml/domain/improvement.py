@@ -34,10 +34,11 @@ DRAWS = 200  # programs drawn before the first measurement
 MOST_SPREAD = 0.12  # of ln cost that is believed: what is wholly unknown does not lure
 SAFE = 0.95  # constraints must hold in this quantile of the prediction
 SURVEY_SHARE = 0.002  # of the remaining work that a survey may cost
-SURVEY_WORTH = 0.012  # fall of the mean variance of ln time + ln power that makes a survey worth it, at 7 states
+SURVEY_WORTH = 0.010  # fall of the mean variance of ln time + ln power that makes a survey worth it, at 7 states
 LEAST_COMMITMENT = 50.0  # steps
+PROBE_HOPE = 0.25  # share of a probe's promise that comes true: what it tells is not yet a better state
 NUDGE = 1e-4  # of ln time and ln power, for derivatives
-REFERENCES, CANDIDATES = 100, 1500  # states that stand for all in a survey, and states that may be surveyed
+REFERENCES, CANDIDATES = 64, 300  # states that stand for all in a survey, and states that may be surveyed
 DEFAULT_PERIOD_S = 0.1  # between two power samples, until it has been seen
 
 
@@ -53,6 +54,7 @@ class Outlook:
         variance: Variance of `loss`, (n,).
         tried: Which states were measured, (n,).
         safe: Which states keep all constraints in the upper quantile, (n,).
+        hope: Probability, coarsely, that a state keeps them, (n,).
         best: Position of the best measured one.
         left: Steps still to do.
     """
@@ -64,6 +66,7 @@ class Outlook:
     variance: Numbers
     tried: NDArray[np.bool_]
     safe: NDArray[np.bool_]
+    hope: Numbers
     best: int
     left: float
 
@@ -167,6 +170,11 @@ class Improvement:
         Gain of state s = mean over states x of sum_a cov_a(x, s)^2 / (var_a(s) + noise_a), a = ln time, ln power.
         """
         steps, samples = SURVEY_STAY
+        own = outlook.predicted.covariance
+        threshold = SURVEY_WORTH * (np.count_nonzero(outlook.tried) / 7.0) ** 3
+        signals = [0, 1] if np.isfinite(outlook.predicted.power_w).any() else [0]
+        if own is None or own[:, signals, signals].mean(axis=0).sum() <= threshold:
+            return None  # no state can teach more than there is doubt
         affordable = (outlook.waste * (steps + 1) <= SURVEY_SHARE * outlook.left) & outlook.safe & ~outlook.tried
         order = np.lexsort([space.all_shares[:, at] for at in np.argsort([knob.name for knob in space.knobs])])
         rng = np.random.default_rng(self._seed)
@@ -177,15 +185,11 @@ class Improvement:
             some = some[rng.choice(len(some), CANDIDATES, replace=False)]
         references = order if len(order) <= REFERENCES else order[rng.choice(len(order), REFERENCES, replace=False)]
         joint = fit.covariance(outlook.states[some], outlook.states[references])
-        own = outlook.predicted.covariance
-        if own is None:
-            return None
         gain = np.zeros(len(some))
-        for a, count in enumerate(SURVEY_STAY):
-            if a == 0 or np.isfinite(outlook.predicted.power_w).any():
-                gain += (joint[:, :, a, a] ** 2).mean(axis=1) / (own[some, a, a] + fit.noise[a] / count)
+        for a in signals:
+            gain += (joint[:, :, a, a] ** 2).mean(axis=1) / (own[some, a, a] + fit.noise[a] / SURVEY_STAY[a])
         at = int(np.argmax(gain))
-        if gain[at] <= SURVEY_WORTH * (np.count_nonzero(outlook.tried) / 7.0) ** 3:
+        if gain[at] <= threshold:
             return None
         return Stay(state=int(outlook.states[some[at]]), steps=steps, power_samples=samples, why="survey of the space")
 
@@ -206,31 +210,33 @@ def _look(space: KnobSpace, fit: UncertainFit, score: Score, tried: States, left
     if not (known & sane).any():
         return None
     safe = (risk <= 0.0) & sane
+    hope = np.ones(len(states))
+    if score.constraints:
+        hope = np.mean([score.of(predicted.quantile(share)).violation <= 0.0 for share in (0.1, 0.3, 0.5, 0.7, 0.9)], axis=0)
     good = safe & known
     if good.any():
         best = int(np.argmin(np.where(good, loss, np.inf)))
     else:  # nothing measured is safe: the least risk, wherever it lies; a tie is broken by cost
         lowest = risk[sane].min()
         best = int(np.argmin(np.where(sane & (risk <= lowest), loss, np.inf)))
-    return Outlook(states, predicted, loss, weights, variance, known, safe, best, left)
+    return Outlook(states, predicted, loss, weights, variance, known, safe, hope, best, left)
 
 
 def _probe(fit: UncertainFit, outlook: Outlook) -> Stay | None:
     """Where constraints hide something better: the safe new state that tells most about the best unsafe one."""
-    hidden = ~outlook.safe & np.isfinite(outlook.loss) & (outlook.loss < outlook.loss[outlook.best])
+    hidden = np.where(outlook.safe, 0.0, outlook.hope * (outlook.loss[outlook.best] - outlook.loss))
+    hidden[~np.isfinite(hidden)] = 0.0
     fresh = outlook.safe & ~outlook.tried
     own = outlook.predicted.covariance
-    if own is None or not hidden.any() or not fresh.any():
+    wanted = int(np.argmax(hidden))
+    if own is None or hidden[wanted] <= 0.0 or not fresh.any():
         return None
-    # The best of those whose doubt is not hopeless: one standard deviation of power decides.
-    doubt = np.sqrt(own[:, 1, 1])
-    wanted = int(np.argmin(np.where(hidden, outlook.loss + doubt, np.inf)))
     told = fit.covariance(outlook.states, outlook.states[wanted : wanted + 1])[:, 0, 1, 1]
     steps, samples = STAYS[1]
     share = np.where(fresh, told**2 / (own[:, 1, 1] + fit.noise[1] / samples) / own[wanted, 1, 1], 0.0)
     at = int(np.argmax(share))
-    worth = share[at] * min(outlook.loss[outlook.best] - outlook.loss[wanted], 1.0) * outlook.left * 0.5
-    if share[at] < 0.2 or worth < (steps + 1) * (1.0 + outlook.waste[at]) * np.count_nonzero(outlook.tried) / 4.0:
+    worth = share[at] * min(hidden[wanted], 1.0) * outlook.left * PROBE_HOPE
+    if worth < (steps + 1) * (1.0 + outlook.waste[at]) * (np.count_nonzero(outlook.tried) / 8.0) ** 2:
         return None
     return Stay(state=int(outlook.states[at]), steps=steps, power_samples=samples, why="probe towards the constraint")
 

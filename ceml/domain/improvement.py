@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 STAYS = ((3, 1), (6, 2), (12, 4), (25, 6))  # steps and power samples that a trial may last
 FIRST_STAY = (6, 2)
 SURVEY_STAY = (3, 2)
-DRAWS = 200  # programs drawn before the first measurement
+DRAWS = 100  # programs drawn before the first measurement
 MOST_SPREAD = 0.12  # of ln cost that is believed: what is wholly unknown does not lure
 SAFE = 0.95  # constraints must hold in this quantile of the prediction
 SURVEY_SHARE = 0.002  # of the remaining work that a survey may cost

@@ -33,10 +33,11 @@ class Physics:
         L_d  = work_d - slowing_d ln x_d + ln((1 - w_d) + w_d / n_d)          ln of the device's own time
         ln t = time + ln(e^fixed + (sum_d e^(p L_d))^(1/p)) + sum_d synchronising_d ln n_d + extras
         u_d  = min(1, e^(L_d) / t)                                            share of the step in which d works
-        ln P = power + ln(e^constant + sum_d x_d^steepness_d (n_d^cores_power_d e^idle_d + u_d e^busy_d)) + extras
+        g_d  = x_d^steepness_d (1 - v_d + v_d x_d^3), v = sigmoid(voltage)    clock times voltage squared
+        ln P = power + ln(e^constant + sum_d g_d (n_d^cores_power_d e^idle_d + u_d e^busy_d)) + extras
 
     (the p-norm overlap of device times, and watts from voltage, clock and utilisation, with terms that cannot be
-    negative since each is an exponential; V(x)^2 x is written as a power of x). Range of validity: one program whose
+    negative since each is an exponential: at low clocks the voltage is at its floor and watts go with the clock). Range of validity: one program whose
     work per step is fixed, steady state. Relative errors of a few percent remain; the residual takes those.
 
     Attributes:
@@ -45,7 +46,7 @@ class Physics:
         variance: How sure that is, shape (q,); all parameters are independent beforehand.
     """
 
-    TIME, POWER = 0, 1  # positions of the two scales in theta
+    TIME, POWER, FIXED, SHARPNESS, CONSTANT = range(5)  # positions in theta
 
     def __init__(self, devices: Devices) -> None:
         self._devices = devices
@@ -77,7 +78,7 @@ class Physics:
         self.mean = np.array([mean for mean, _ in priors])
         self.variance = np.array([sd * sd for _, sd in priors])
 
-    def clocks_and_cores(self, columns: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    def inputs(self, columns: Numbers) -> tuple[Numbers, Numbers, Numbers]:
         """ln x (devices, n), ln n of the devices with cores (cored, n) and the extra columns (extras, n)."""
         n = columns.shape[1]
         still = np.zeros(n)
@@ -95,65 +96,74 @@ class Physics:
         Without `slopes` the second array is empty. Finite for any finite theta of sensible size.
         """
         clocks, cores, extras = inputs
+        values = np.empty((2, clocks.shape[1]))
+        j = np.zeros((2, len(theta) if slopes else 0, clocks.shape[1]))
         own, burden = self._own_times(theta, clocks, cores)
-        p = np.exp(theta[3])
+        step = self._time(theta, inputs, own, j[0])
+        values[0] = theta[self.TIME] + step + theta[self._extra_time] @ extras
+        if slopes:
+            j[0, self._slowing] = -j[0, self._work] * clocks
+            j[0, self._parallel] = j[0, self._work][self._cored] * burden
+            j[0, self._sync] = cores
+        values[1] = theta[self.POWER] + theta[self._extra_power] @ extras
+        values[1] += self._power(theta, inputs, own - step, j)
+        if slopes:
+            j[1, self._slowing] = -j[1, self._work] * clocks
+            j[1, self._parallel] = j[1, self._work][self._cored] * burden
+        return values, j
+
+    def _time(self, theta: Numbers, inputs: tuple[Numbers, Numbers, Numbers], own: Numbers, j: Numbers) -> Numbers:
+        """ln step time without its scale and extras, (n,); fills j (q, n) but for what own times are made of."""
+        p = np.exp(theta[self.SHARPNESS])
         peak = own.max(axis=0)
         weights = np.exp(p * (own - peak))
         total = weights.sum(axis=0)
         weights /= total
         overlapped = peak + np.log(total) / p
-        step = np.logaddexp(theta[2], overlapped)
-        movable = np.exp(overlapped - step)
-        step_all = step + theta[self._sync] @ cores
-        busy = own - step_all
-        works = busy < 0.0
-        np.exp(np.minimum(busy, 0.0), out=busy)
+        step = np.logaddexp(theta[self.FIXED], overlapped)
+        if len(j):
+            movable = np.exp(overlapped - step)
+            j[self.TIME] = 1.0
+            j[self.FIXED] = 1.0 - movable
+            j[self.SHARPNESS] = movable * ((weights * own).sum(axis=0) - overlapped)
+            j[self._work] = movable * weights
+            j[self._extra_time] = inputs[2]
+        return step + theta[self._sync] @ inputs[1]
+
+    def _power(self, theta: Numbers, inputs: tuple[Numbers, Numbers, Numbers], busy: Numbers, j: Numbers) -> Numbers:
+        """ln power without its scale and extras, (n,), from ln of the busy shares; fills j[1] but as `_time` does."""
+        clocks, cores, extras = inputs
         share = 1.0 / (1.0 + np.exp(-theta[self._voltage, None]))
-        cubes = np.exp(3.0 * clocks) - 1.0
+        cubes = np.expm1(3.0 * clocks)
         lift = 1.0 + share * cubes
         rising = np.exp(theta[self._steep, None] * clocks) * lift
         idle_w = rising * np.exp(theta[self._idle, None])
         if self._cored:
             idle_w[self._cored] *= np.exp(theta[self._cores_power, None] * cores)
-        busy_w = rising * np.exp(theta[self._busy, None]) * busy
-        watts = np.exp(theta[4]) + idle_w.sum(axis=0) + busy_w.sum(axis=0)
-        values = np.empty((2, clocks.shape[1]))
-        values[0] = theta[0] + step_all + theta[self._extra_time] @ extras
-        values[1] = theta[1] + np.log(watts) + theta[self._extra_power] @ extras
-        if not slopes:
-            return values, np.zeros((2, 0, 0))
-        # Derivatives of ln t by each device's L, then by what L is made of.
-        j = np.zeros((2, len(theta), clocks.shape[1]))
-        by_own = movable * weights
-        j[0, 0] = 1.0
-        j[0, 2] = 1.0 - movable
-        j[0, 3] = movable * ((weights * own).sum(axis=0) - overlapped)
-        j[0, self._work] = by_own
-        j[0, self._slowing] = -by_own * clocks
-        j[0, self._parallel] = by_own[self._cored] * burden
-        j[0, self._sync] = cores
-        j[0, self._extra_time] = extras
-        # Derivatives of ln P: its own parameters, and through u_d = e^(L_d - ln t).
-        idle_w /= watts
-        busy_w /= watts
-        j[1, 1] = 1.0
-        j[1, 4] = np.exp(theta[4]) / watts
-        j[1, self._idle] = idle_w
-        j[1, self._busy] = busy_w
-        moving = idle_w + busy_w
-        j[1, self._steep] = clocks * moving
-        j[1, self._voltage] = share * (1.0 - share) * cubes / lift * moving
-        j[1, self._cores_power] = cores * idle_w[self._cored]
-        j[1, self._extra_power] = extras
-        busy_w *= works
-        through = busy_w.sum(axis=0)
-        for at in (2, 3):
-            j[1, at] = -through * j[0, at]
-        j[1, self._work] = busy_w - through * by_own
-        j[1, self._slowing] = -j[1, self._work] * clocks
-        j[1, self._parallel] = j[1, self._work][self._cored] * burden
-        j[1, self._sync] = -through * cores
-        return values, j
+        busy_w = rising * np.exp(theta[self._busy, None] + np.minimum(busy, 0.0))
+        constant_w = np.exp(theta[self.CONSTANT])
+        watts = constant_w + idle_w.sum(axis=0) + busy_w.sum(axis=0)
+        if j.shape[1]:
+            time, power = j
+            idle_w /= watts
+            busy_w /= watts
+            moving = idle_w + busy_w
+            power[self.POWER] = 1.0
+            power[self.CONSTANT] = constant_w / watts
+            power[self._idle] = idle_w
+            power[self._busy] = busy_w
+            power[self._steep] = clocks * moving
+            power[self._voltage] = share * (1.0 - share) * cubes / lift * moving
+            power[self._cores_power] = cores * idle_w[self._cored]
+            power[self._extra_power] = extras
+            # Through the busy shares u_d = e^(L_d - ln t), where they are below 1.
+            busy_w *= busy < 0.0
+            through = busy_w.sum(axis=0)
+            power[self.FIXED] = -through * time[self.FIXED]
+            power[self.SHARPNESS] = -through * time[self.SHARPNESS]
+            power[self._work] = busy_w - through * time[self._work]
+            power[self._sync] = -through * cores
+        return np.log(watts)
 
     def _own_times(self, theta: Numbers, clocks: Numbers, cores: Numbers) -> tuple[Numbers, Numbers]:
         """L_d of all devices (devices, n), and dL by the logit of the share that cores divide (cored, n)."""

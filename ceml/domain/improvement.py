@@ -36,6 +36,7 @@ SAFE = 0.95  # constraints must hold in this quantile of the prediction
 SURVEY_SHARE = 0.002  # of the remaining work that a survey may cost
 SURVEY_WORTH = 0.010  # fall of the mean variance of ln time + ln power that makes a survey worth it, at 7 states
 LEAST_COMMITMENT = 50.0  # steps
+LEAST_WORTH = 0.5  # steps that a trial must be expected to gain, so that rounding decides nothing
 PROBE_HOPE = 0.25  # share of a probe's promise that comes true: what it tells is not yet a better state
 NUDGE = 1e-4  # of ln time and ln power, for derivatives
 REFERENCES, CANDIDATES = 64, 300  # states that stand for all in a survey, and states that may be surveyed
@@ -146,12 +147,12 @@ class Improvement:
         price = np.where(outlook.tried, 0.0, self._state_cost_steps * (np.count_nonzero(outlook.tried) / 8.0) ** 2)
         barred = ~outlook.safe
         barred[best] = True
-        top, pick, chosen = 0.0, -1, STAYS[0]
+        top, pick, chosen = LEAST_WORTH, -1, STAYS[0]
         for steps, samples in STAYS:
             long = np.maximum(steps, samples * period_s * rate_hz)
             counted = long / (rate_hz * period_s) if period_s > 0 else np.full(len(states), np.inf)
             noise = w[:, 0] ** 2 * fit.noise[0] / long + w[:, 1] ** 2 * fit.noise[1] / np.maximum(counted, samples)
-            spread = np.clip(apart / np.sqrt(outlook.variance + noise), 1e-9, MOST_SPREAD)
+            spread = np.minimum(np.maximum(apart / np.sqrt(outlook.variance + noise), 1e-9), MOST_SPREAD)
             z = gain / spread
             improvement = spread * (z * _cumulative(z) + np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi))
             stay = long + 1.0  # the step that spans the change is spent, too
@@ -212,7 +213,9 @@ def _look(space: KnobSpace, fit: UncertainFit, score: Score, tried: States, left
     safe = (risk <= 0.0) & sane
     hope = np.ones(len(states))
     if score.constraints:
-        hope = np.mean([score.of(predicted.quantile(share)).violation <= 0.0 for share in (0.1, 0.3, 0.5, 0.7, 0.9)], axis=0)
+        hope = np.mean(
+            [score.of(predicted.quantile(share)).violation <= 0.0 for share in (0.1, 0.3, 0.5, 0.7, 0.9)], axis=0
+        )
     good = safe & known
     if good.any():
         best = int(np.argmin(np.where(good, loss, np.inf)))
@@ -249,7 +252,7 @@ def _commit(outlook: Outlook) -> Stay:
 
 
 def _loss(score: Score, predicted: Prediction, *, slopes: bool = True) -> tuple[Numbers, Numbers]:
-    """ln |cost| of n states, (n,) (negated where costs are below zero), and its derivatives, (n, 2)."""
+    """Give ln |cost| of n states, (n,) (negated where costs are below zero), and its derivatives, (n, 2)."""
 
     def at(slower: float, hotter: float) -> Numbers:
         moved = Prediction(

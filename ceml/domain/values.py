@@ -103,8 +103,9 @@ class Prediction:
         return self.power_w / self.rate_hz
 
     def quantile(self, share: float) -> Prediction:
-        """The pessimistic side: slower and hotter than this, each, with probability 1 - `share`; itself where no
-        covariance is stated.
+        """The pessimistic side: slower and hotter than this, each, with probability 1 - `share`.
+
+        Where no covariance is stated it is the prediction itself.
         """
         if self.covariance is None:
             return self

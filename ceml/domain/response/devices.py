@@ -88,8 +88,9 @@ class Devices:
         for axis in sorted(range(len(space.knobs)), key=lambda at: space.knobs[at].name):
             column = _column(space.knobs[axis], places[:, axis])
             here = column[places[:, axis]]
-            if np.ptp(here) <= 0 or any(np.array_equal(here, self._columns[a][places[:, b]]) for a, b in
-                                        enumerate(chosen)):
+            if np.ptp(here) <= 0 or any(
+                np.array_equal(here, self._columns[a][places[:, b]]) for a, b in enumerate(chosen)
+            ):
                 continue
             chosen.append(axis)
             self._columns.append(column)
@@ -98,9 +99,7 @@ class Devices:
         self.names = tuple(knob.name for knob in knobs)
         self.categories = tuple(at for at, knob in enumerate(knobs) if not knob.ordered)
         clocks = {knob.device: at for at, knob in enumerate(knobs) if _role(knob) is not None}
-        cores = {
-            knob.device: at for at, knob in enumerate(knobs) if knob.kind is KnobKind.COUNT and _is_cores(knob)
-        }
+        cores = {knob.device: at for at, knob in enumerate(knobs) if knob.kind is KnobKind.COUNT and _is_cores(knob)}
         self.devices = tuple(
             Device(name, HABITS[_role_of_device(name, knobs, clocks)], clocks.get(name, -1), cores.get(name, -1))
             for name in sorted(set(clocks) | set(cores))

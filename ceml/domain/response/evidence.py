@@ -65,12 +65,16 @@ def gather(space: KnobSpace, observations: Sequence[Observation]) -> Evidence:
 
     for seen in observations:
         state = space.find(seen.configuration)
-        if state is None or not (seen.steps > 0 and seen.rate_hz > 0 and np.isfinite(seen.steps / seen.rate_hz)):
+        if state is None or not (seen.steps > 0 and seen.rate_hz > 0 and 0.0 < seen.steps / seen.rate_hz < np.inf):
             continue
         powered = seen.power_samples > 0 and seen.power_w > 0 and np.isfinite(seen.power_w)
         pooled.setdefault(state, []).append(
-            (seen.steps, seen.steps / seen.rate_hz, seen.power_samples if powered else 0.0,
-             seen.power_w if powered else 0.0)
+            (
+                seen.steps,
+                seen.steps / seen.rate_hz,
+                seen.power_samples if powered else 0.0,
+                seen.power_w if powered else 0.0,
+            )
         )
         learn(0, seen.step_cv**2 * seen.steps / max(seen.beats, 1), seen.beats - 1)
         if powered:
@@ -78,8 +82,8 @@ def gather(space: KnobSpace, observations: Sequence[Observation]) -> Evidence:
     states = np.array(sorted(pooled), dtype=np.intp)
     values, counts = np.full((2, len(states)), np.nan), np.zeros((2, len(states)))
     for at, state in enumerate(states.tolist()):
-        windows = np.array(pooled[state])
-        steps, seconds, samples, watts = windows.T
+        windows = np.array(pooled[state], dtype=np.float64)
+        steps, seconds, samples, watts = np.transpose(windows)
         counts[:, at] = steps.sum(), samples.sum()
         values[0, at] = np.log(seconds.sum() / steps.sum())
         learn(0, *_between(np.log(seconds / steps) - values[0, at], steps))

@@ -77,7 +77,7 @@ class OverlapFit:
             kernel, shared = place.alike(there)
             for a in range(2):
                 for b in range(2):
-                    block = slopes_here[a].T @ scaled[b] - whitened_here[a].T @ whitened[b]
+                    block = np.transpose(slopes_here[a]) @ scaled[b] - np.transpose(whitened_here[a]) @ whitened[b]
                     if a == b:
                         block += self._residual(a) ** 2 * kernel + CATEGORY_SD**2 * shared
                     result[at:stop, :, a, b] = block
@@ -87,8 +87,8 @@ class OverlapFit:
     def draw(self, states: States, count: int, rng: np.random.Generator) -> Iterator[Prediction]:
         """`count` programs that the parameters allow, one prediction of n states each; the residual is left out."""
         physics, place = self.board.physics, self._place(states)
-        reach = self._solved.gain @ self._solved.whiten.T
-        values, vectors = np.linalg.eigh(np.diag(physics.variance) - reach @ reach.T)
+        reach = self._solved.gain @ np.transpose(self._solved.whiten)
+        values, vectors = np.linalg.eigh(np.eye(len(self.theta)) * physics.variance - reach @ np.transpose(reach))
         root = vectors * np.sqrt(np.maximum(values, 0.0))
         for _ in range(count):
             theta = self.theta + root @ rng.standard_normal(len(self.theta))
@@ -139,7 +139,7 @@ class OverlapFit:
         mean, slopes = self.board.physics.evaluate(self.theta, place.inputs)
         solved, rows = self._solved, len(self._powered)
         kernel, shared = self._measured.alike(place)
-        cross = np.matmul(solved.gain.T, slopes)
+        cross = np.matmul(np.transpose(solved.gain), slopes)
         parts = [self._residual(a) ** 2 * kernel + CATEGORY_SD**2 * shared for a in range(2)]
         parts[1] = parts[1][self._powered]
         cross[0, :rows] += parts[0]

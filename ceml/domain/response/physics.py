@@ -37,8 +37,9 @@ class Physics:
         ln P = power + ln(e^constant + sum_d g_d (n_d^cores_power_d e^idle_d + u_d e^busy_d)) + extras
 
     (the p-norm overlap of device times, and watts from voltage, clock and utilisation, with terms that cannot be
-    negative since each is an exponential: at low clocks the voltage is at its floor and watts go with the clock). Range of validity: one program whose
-    work per step is fixed, steady state. Relative errors of a few percent remain; the residual takes those.
+    negative since each is an exponential: at low clocks the voltage is at its floor and watts go with the clock;
+    of the kind of the paper's C8-C13, without their straight lines). Range of validity: one program whose work per
+    step is fixed, steady state. Relative errors of a few percent remain; the residual takes those.
 
     Attributes:
         names: Of the parameters.
@@ -75,11 +76,11 @@ class Physics:
         self._extra_time = add("time_exponent", [EXTRA] * len(extras), extras)
         self._extra_power = add("power_exponent", [EXTRA] * len(extras), extras)
         self.names = tuple(names)
-        self.mean = np.array([mean for mean, _ in priors])
-        self.variance = np.array([sd * sd for _, sd in priors])
+        self.mean: Numbers = np.array([mean for mean, _ in priors], dtype=np.float64)
+        self.variance: Numbers = np.array([sd * sd for _, sd in priors], dtype=np.float64)
 
     def inputs(self, columns: Numbers) -> tuple[Numbers, Numbers, Numbers]:
-        """ln x (devices, n), ln n of the devices with cores (cored, n) and the extra columns (extras, n)."""
+        """Inputs of `evaluate`: ln x (devices, n), ln n of devices with cores (cored, n), extra columns (extras, n)."""
         n = columns.shape[1]
         still = np.zeros(n)
         parts = self._devices.devices
@@ -91,7 +92,7 @@ class Physics:
     def evaluate(
         self, theta: Numbers, inputs: tuple[Numbers, Numbers, Numbers], *, slopes: bool = True
     ) -> tuple[Numbers, Numbers]:
-        """ln step time and ln power, shape (2, n), and their derivatives by theta, shape (2, q, n).
+        """Give ln step time and ln power, shape (2, n), and their derivatives by theta, shape (2, q, n).
 
         Without `slopes` the second array is empty. Finite for any finite theta of sensible size.
         """
@@ -113,7 +114,7 @@ class Physics:
         return values, j
 
     def _time(self, theta: Numbers, inputs: tuple[Numbers, Numbers, Numbers], own: Numbers, j: Numbers) -> Numbers:
-        """ln step time without its scale and extras, (n,); fills j (q, n) but for what own times are made of."""
+        """Give ln step time without its scale and extras, (n,); fills j (q, n) but for what own times are made of."""
         p = np.exp(theta[self.SHARPNESS])
         peak = own.max(axis=0)
         weights = np.exp(p * (own - peak))
@@ -131,7 +132,7 @@ class Physics:
         return step + theta[self._sync] @ inputs[1]
 
     def _power(self, theta: Numbers, inputs: tuple[Numbers, Numbers, Numbers], busy: Numbers, j: Numbers) -> Numbers:
-        """ln power without its scale and extras, (n,), from ln of the busy shares; fills j[1] but as `_time` does."""
+        """Give ln power without its scale and extras, (n,), from ln of the busy shares; fills the rest of j."""
         clocks, cores, extras = inputs
         share = 1.0 / (1.0 + np.exp(-theta[self._voltage, None]))
         cubes = np.expm1(3.0 * clocks)

@@ -24,7 +24,7 @@ STRETCHES = (1.0, 1.5, 2.2)  # factors on the residual among which evidence choo
 STRETCH_SD = 0.5  # of ln(factor): how sure one is beforehand that it is 1
 STATES_FOR_STRETCH = 3
 MOST_ITERATIONS = 12
-CLOSE = 1e-3  # a step, in units of the prior's standard deviations, or a fall of the cost, that ends the climb
+CLOSE = 1e-4  # a step, in units of the prior's standard deviations, or a fall of the cost, that ends the climb
 LEAST_STEP = 0.02  # of a Gauss-Newton step; shorter ones mean that it cannot get better
 
 
@@ -44,9 +44,9 @@ class Place:
     def alike(self, other: Place) -> tuple[Numbers, Numbers]:
         """Matern 5/2 correlation of the residuals, and the count of shared categories, of m and n states, (m, n)."""
         square = (self.coordinates**2).sum(axis=0)[:, None] + (other.coordinates**2).sum(axis=0)
-        square -= 2.0 * (self.coordinates.T @ other.coordinates)
+        square -= 2.0 * (np.transpose(self.coordinates) @ other.coordinates)
         r = np.sqrt(5.0 * np.maximum(square, 0.0))
-        return (1.0 + r + r * r / 3.0) * np.exp(-r), self.categories.T @ other.categories
+        return (1.0 + r + r * r / 3.0) * np.exp(-r), np.transpose(self.categories) @ other.categories
 
 
 class Board:
@@ -110,7 +110,7 @@ class Problem:
 
     def _scaled(self, evidence: Evidence) -> Numbers:
         """The prior mean, with scales taken from the data: scaling all seconds or all watts changes nothing else."""
-        mean = self._physics.mean.copy()
+        mean: Numbers = np.array(self._physics.mean)
         expected, _ = self._physics.evaluate(mean, self._measured.inputs, slopes=False)
         off = evidence.values - expected
         if self._count:
@@ -121,7 +121,7 @@ class Problem:
 
     def loose(self, stretch: float) -> Numbers:
         """Covariance of residual and noise of the rows."""
-        cover = np.diag(self._noise)
+        cover: Numbers = np.eye(len(self._noise)) * self._noise
         blocks = [(sd * stretch) ** 2 * self._kernel + CATEGORY_SD**2 * self._shared for sd in RESIDUAL_SD]
         cover[: self._count, : self._count] += blocks[0]
         cover[self._count :, self._count :] += blocks[1][np.ix_(self._powered, self._powered)]
@@ -131,10 +131,10 @@ class Problem:
         """How far the physics is off, (rows,), and its slopes, (rows, q)."""
         values, slopes = self._physics.evaluate(theta, self._measured.inputs)
         off = self.target - np.concatenate([values[0], values[1, self._powered]])
-        return off, np.concatenate([slopes[0], slopes[1][:, self._powered]], axis=1).T
+        return off, np.transpose(np.concatenate([slopes[0], slopes[1][:, self._powered]], axis=1))
 
     def climb(self, theta: Numbers, stretch: float) -> Numbers:
-        """theta <- mu + S J' (J S J' + K + N)^-1 (r + J (theta - mu)), halving steps that make matters worse."""
+        """Iterate theta <- mu + S J' (J S J' + K + N)^-1 (r + J (theta - mu)), halving steps that fail."""
         cover = self.loose(stretch)
         tight = np.linalg.inv(cover)
 
@@ -144,7 +144,7 @@ class Problem:
         off, slopes = self.linear(theta)
         cost = cost_of(off, theta)
         for _ in range(MOST_ITERATIONS):
-            gain = self.variance[:, None] * slopes.T
+            gain = self.variance[:, None] * np.transpose(slopes)
             aim = self.mean + gain @ np.linalg.solve(slopes @ gain + cover, off + slopes @ (theta - self.mean))
             step, size, before = aim - theta, 1.0, cost
             while size > LEAST_STEP:
@@ -163,12 +163,12 @@ class Problem:
     def stretch(self, theta: Numbers) -> float:
         """The factor on the residual with the most evidence, log N(gap; 0, J S J' + K + N) + log prior."""
         off, slopes = self.linear(theta)
-        model = slopes @ (self.variance[:, None] * slopes.T)
+        model = slopes @ (self.variance[:, None] * np.transpose(slopes))
         gap = off + slopes @ (theta - self.mean)
         evidences: list[float] = []
         for factor in STRETCHES:
             root = np.linalg.cholesky(model + self.loose(factor))
-            fit = float((np.linalg.solve(root, gap) ** 2).sum()) / 2.0 + float(np.log(np.diag(root)).sum())
+            fit = float((np.linalg.solve(root, gap) ** 2).sum()) / 2.0 + float(np.log(np.diagonal(root)).sum())
             evidences.append(-fit - 0.5 * (np.log(factor) / STRETCH_SD) ** 2)
         return STRETCHES[int(np.argmax(evidences))]
 
@@ -187,7 +187,9 @@ def solve(board: Board, evidence: Evidence, start: Numbers | None) -> Solved:
         if stretch != 1.0:
             theta = problem.climb(theta, stretch)
     off, slopes = problem.linear(theta)
-    gain = problem.variance[:, None] * slopes.T
-    whiten = np.linalg.inv(np.linalg.cholesky(slopes @ gain + problem.loose(stretch)))
-    pull = whiten.T @ (whiten @ (off + slopes @ (theta - problem.mean)))
+    gain = problem.variance[:, None] * np.transpose(slopes)
+    whiten: Numbers = np.asarray(
+        np.linalg.inv(np.linalg.cholesky(slopes @ gain + problem.loose(stretch))), dtype=np.float64
+    )
+    pull = np.transpose(whiten) @ (whiten @ (off + slopes @ (theta - problem.mean)))
     return Solved(theta, stretch, gain, whiten, pull)

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 STAYS = ((3, 1), (6, 2), (12, 4), (25, 6))  # steps and power samples that a trial may last
 FIRST_STAY = (6, 2)
 SURVEY_STAY = (3, 2)
-DRAWS = 100  # programs drawn before the first measurement
+DRAWS = 200  # programs drawn before the first measurement
 MOST_SPREAD = 0.12  # of ln cost that is believed: what is wholly unknown does not lure
 SAFE = 0.95  # constraints must hold in this quantile of the prediction
 SURVEY_SHARE = 0.002  # of the remaining work that a survey may cost
-SURVEY_WORTH = 0.010  # fall of the mean variance of ln time + ln power that makes a survey worth it, at 7 states
+SURVEY_WORTH = 0.008  # fall of the mean variance of ln time + ln power that makes a survey worth it, at 7 states
 LEAST_COMMITMENT = 50.0  # steps
 LEAST_WORTH = 0.5  # steps that a trial must be expected to gain, so that rounding decides nothing
 PROBE_HOPE = 0.25  # share of a probe's promise that comes true: what it tells is not yet a better state
@@ -144,7 +144,7 @@ class Improvement:
         apart = np.abs(outlook.variance - joint)
         gain = outlook.loss[best] - outlook.loss
         waste, rate_hz = outlook.waste, outlook.predicted.rate_hz
-        price = np.where(outlook.tried, 0.0, self._state_cost_steps * (np.count_nonzero(outlook.tried) / 8.0) ** 2)
+        price = np.where(outlook.tried, 0.0, self._state_cost_steps * (np.count_nonzero(outlook.tried) / 8.0) ** 3)
         barred = ~outlook.safe
         barred[best] = True
         top, pick, chosen = LEAST_WORTH, -1, STAYS[0]
@@ -295,6 +295,6 @@ def _period_s(observations: Sequence[Observation]) -> float:
     return DEFAULT_PERIOD_S if any(seen.power_samples for seen in observations) else 0.0
 
 
-def improvement(*, assumed_steps: float = 2000.0, state_cost_steps: float = 35.0, seed: int = 0) -> Improvement:
+def improvement(*, assumed_steps: float = 2000.0, state_cost_steps: float = 30.0, seed: int = 0) -> Improvement:
     """Expected improvement against the trial's own cost, from few informative states; commits to the best measured."""
     return Improvement(assumed_steps=assumed_steps, state_cost_steps=state_cost_steps, seed=seed)

@@ -23,7 +23,7 @@ __all__ = ["attach"]
 __version__ = "0.1.0.dev0"
 
 
-def attach(app, total_work=None, pipe=None):  # type: ignore[no-untyped-def]
+def attach(app: str, total_work: "float | None" = None, pipe: "str | None" = None):
     """Start sending heartbeats to `ceml serve`; see `ceml.apps.client.attach`, which this is."""
     from ceml.apps.client import attach as attach_client
 

@@ -31,3 +31,19 @@ class Refused(CemlError):
     def __init__(self, message: str, *, knob: str) -> None:
         super().__init__(message)
         self.knob = knob
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """The errors inside a group of errors (a task group raises those), flat and in order."""
+    inner: tuple[BaseException, ...] | None = getattr(error, "exceptions", None)
+    return [error] if inner is None else [leaf for child in inner for leaf in leaves(child)]
+
+
+def combined(error: BaseException) -> CemlError | None:
+    """A group that holds nothing but errors meant for a person, as one of them; None where there is any other."""
+    found = leaves(error)
+    told = [leaf for leaf in found if isinstance(leaf, CemlError)]
+    if len(told) < len(found):
+        return None
+    kind = SettingsError if all(isinstance(leaf, SettingsError) for leaf in told) else CemlError
+    return kind("\n".join(dict.fromkeys(str(leaf) for leaf in told)))

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
+LOOK_EVERY = 16  # turns of a busy virtual loop between two looks at the outside world; an idle one always looks
+
+
 class _Delegating(selectors.BaseSelector):
     """A selector that leaves all but the waiting to the system's own."""
 
@@ -48,10 +51,14 @@ class _VirtualSelector(_Delegating):
     def __init__(self) -> None:
         super().__init__()
         self.now_ns = 0
+        self._turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:  # no timer at all: only the outside world can wake us
             return self._system.select(None)
+        self._turns += 1
+        if timeout <= 0 and self._turns % LOOK_EVERY:
+            return []
         ready = self._system.select(0)
         if not ready and timeout > 0:
             self.now_ns += max(1, round(timeout * 1e9))
@@ -98,5 +105,5 @@ class ScaledLoop(asyncio.SelectorEventLoop):
 
 
 def scaled(speed: float) -> Callable[[], asyncio.AbstractEventLoop]:
-    """A loop factory for `anyio.run(..., backend_options={"loop_factory": scaled(40)})`."""
+    """What makes such a loop: pass it to `anyio.run` as `backend_options={"loop_factory": ...}`."""
     return lambda: ScaledLoop(speed)

@@ -6,7 +6,7 @@ that returns one of these; randomness comes in as an argument of the factory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence  # noqa: TC003 - plugins' authors may ask for the type hints at run time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -125,8 +125,8 @@ class Scored:
 class Score:
     """The paper's `estimateScore` and `checkConstraint` in one: states in, cost and violation out (C17).
 
-    A state whose predicted rate is not positive, or whose cost is no number, is infeasible: infinite cost and
-    violation (a linear model may well predict negative speed at the edge of the space).
+    A state whose predicted rate or power is not positive, or whose cost is no number, is infeasible: infinite cost and
+    violation (a linear model may well predict negative speed or watts at the edge of the space).
     """
 
     fit: Fit
@@ -144,9 +144,11 @@ class Score:
             cost = np.asarray(self.objective.cost(predicted, self.now), dtype=np.float64)
             violation = np.zeros(cost.shape)
             for constraint in self.constraints:
-                violation = np.maximum(violation, constraint.violation(predicted, self.now))
-            sane = (predicted.rate_hz > 0) & np.isfinite(cost) & np.isfinite(violation)
-        if not sane.all():
+                np.maximum(violation, constraint.violation(predicted, self.now), out=violation)
+            sane = np.isfinite(cost + violation + predicted.rate_hz)
+            # fmin passes over NaN: a power that is not known is for the objective and the constraints to judge.
+            sane &= np.fmin(predicted.rate_hz, predicted.power_w) > 0
+        if np.count_nonzero(sane) < sane.size:
             cost, violation = np.where(sane, cost, np.inf), np.where(sane, violation, np.inf)
         return Scored(cost, violation, predicted)
 

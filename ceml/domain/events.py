@@ -7,14 +7,13 @@ Fields marked `record=False` travel inside the process only and are left out of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping  # noqa: TC003 - the record's schema reads the type hints at run time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ceml.domain.values import NAN, FitStatus, Observation, Parameter
 
 if TYPE_CHECKING:
-    from ceml.domain.contracts import Fit
     from ceml.domain.knobs import Configuration
 
 
@@ -124,7 +123,7 @@ class PhaseChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowClosed:
-    """A window of measurement ended. `phase` is the manager's (profiling, idle); predictions NaN where none was made."""
+    """A window of measurement ended, in the manager's `phase`; predictions are NaN where none was made."""
 
     at_s: float
     app: str
@@ -145,7 +144,7 @@ class ModelFitted:
     sentence: str
     observations: int
     parameters: tuple[Parameter, ...] = ()
-    fit: Fit | None = field(default=None, metadata={"record": False})
+    fit: object = field(default=None, metadata={"record": False})  # a contracts.Fit, which lives a floor above
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,7 @@
+"""`python -m ceml` is `ceml`."""
+
+import sys
+
+from ceml.cli import main
+
+sys.exit(main())

@@ -1,0 +1,312 @@
+"""Who is speaking: turns parsed lines and their time of arrival into events. Bookkeeping only, no input or output.
+
+A session is one run of one program, known by (application, source). Whatever comes in, the memory stays bounded, work
+that was really said is published exactly once, and the `at_s` of a session's heartbeats always increases.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf, nextafter
+from typing import TYPE_CHECKING, Protocol
+
+from ceml.apps.wire import Beat, Join, Leave
+from ceml.domain.events import AppJoined, AppLeft, Heartbeat, LinesRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ceml.domain.events import Event
+
+MOST_SESSIONS = 256
+FIRST_BEATS_S = 60.0  # patience with a program of which too few beats are known to say how often it beats
+PATIENCE_INTERVALS = 10  # silence of so many intervals: gone
+INTERVAL_WEIGHT = 0.2  # of the newest interval in the running mean
+RESTART_BEATS = 3  # so many numbers in order, all below the last one: the program was started anew
+LOOKS = 32  # processes looked up between two calls of `look`, so that a flood of joins cannot keep us busy
+TRIES = 3  # look-ups of one process until it is taken for one that we cannot see
+EXAMPLE_LENGTH = 120
+
+
+class Liveness(Protocol):
+    """What the operating system knows of processes."""
+
+    def identify(self, pid: int) -> int | None:
+        """What tells this process from a later one of the same pid; None: not here, or not on our pipe."""
+        ...
+
+    def alive(self, pid: int, identity: int) -> bool:
+        """Whether this very process still runs."""
+        ...
+
+
+@dataclass(slots=True)
+class _Session:
+    """One run of one program. `last_s` is the time of its last heartbeat, `seen_s` the arrival of its last line."""
+
+    app: str
+    source: str
+    seen_s: float
+    total_work: float | None = None
+    pid: int | None = None  # as it says
+    identity: int | None = None  # known where the pid is verified
+    tries: int = 0
+    present: bool = True
+    dead: bool = False
+    back: bool = False  # the gap before its next beat is no interval
+    beats: int = 0
+    number: int = -1
+    last_s: float = -inf
+    interval_s: float = 0.0
+    held: list[tuple[str, Beat, bytes]] = field(default_factory=list[tuple[str, Beat, bytes]])
+
+    @property
+    def patience_s(self) -> float:
+        """Silence after which it counts as gone, not yet at least `silence_s`."""
+        if self.beats >= 2:
+            return PATIENCE_INTERVALS * self.interval_s
+        return FIRST_BEATS_S if self.identity is None else inf
+
+
+class Roster:
+    """The sessions, and what was refused.
+
+    Attributes:
+        beats: Beats accepted so far.
+        work: Steps accepted so far.
+        refused: What was no good so far: reason -> count. `far_time` and `not_finite` are remarks: their beats count.
+    """
+
+    def __init__(self, liveness: Liveness, *, t_tolerance_s: float = 1.0, silence_s: float = 5.0) -> None:
+        """Start with nobody.
+
+        Args:
+            liveness: What is known of processes.
+            t_tolerance_s: A `t` further than this from the arrival is not believed.
+            silence_s: The shortest silence that counts as having left.
+        """
+        self.beats = 0
+        self.work = 0.0
+        self.refused: dict[str, int] = {}
+        self._liveness = liveness
+        self._t_tolerance_s = t_tolerance_s
+        self._silence_s = silence_s
+        self._sessions: dict[tuple[str, str], _Session] = {}
+        self._looks = LOOKS
+        self._news: dict[str, int] = {}
+        self._example = b""
+
+    # Lines ------------------------------------------------------------------------------------------------------
+
+    def hear(self, said: Beat | Join | Leave, arrival_s: float, line: bytes = b"") -> Sequence[Event]:
+        """Take in one line.
+
+        Args:
+            said: What the line says.
+            arrival_s: When it was read.
+            line: The line itself, as example if it is refused.
+
+        Returns:
+            What happened, in order: mostly one `Heartbeat`.
+        """
+        session = self._sessions.get((said.app, said.source))
+        if isinstance(said, Beat):
+            if session is not None and session.present:
+                return self._beat(session, said, arrival_s, line)
+            session, events = self._enter(session, said, arrival_s, line)
+            return [*events, *self._beat(session, said, arrival_s, line)] if session is not None else events
+        if isinstance(said, Leave):
+            if session is not None and session.present:
+                return (self._remove(session, arrival_s, "left"),)
+            self.refuse("not_joined", line)
+            return ()
+        return self._join(session, said, arrival_s, line)
+
+    def refuse(self, reason: str, line: bytes) -> None:
+        """Count a line that is no good."""
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+        self._news[reason] = self._news.get(reason, 0) + 1
+        self._example = line
+
+    def drain(self, now_s: float) -> LinesRefused | None:
+        """What was refused since the last call, with the latest as example; None where nothing was."""
+        if not self._news:
+            return None
+        counts, self._news = self._news, {}
+        return LinesRefused(at_s=now_s, counts=counts, example=repr(self._example[:EXAMPLE_LENGTH])[:EXAMPLE_LENGTH])
+
+    def _enter(
+        self, session: _Session | None, said: Beat | Join, arrival_s: float, line: bytes
+    ) -> tuple[_Session | None, list[Event]]:
+        """Someone new, or back after silence. No session: the house is full."""
+        key = (said.app, said.source)
+        if session is None:
+            if len(self._sessions) >= MOST_SESSIONS and not self._forget_one():
+                self.refuse("too_many", line)
+                return None, []
+            session = self._sessions[key] = _Session(said.app, said.source, arrival_s)
+        session.present, session.seen_s, session.back = True, arrival_s, True
+        if isinstance(said, Join):
+            self._note(session, said)
+        events = self._bury(said.app, key, arrival_s)
+        joined = AppJoined(
+            at_s=arrival_s, app=said.app, source=said.source, total_work=session.total_work, pid=session.pid
+        )
+        return session, [*events, joined]
+
+    def _join(self, session: _Session | None, said: Join, arrival_s: float, line: bytes) -> Sequence[Event]:
+        events: list[Event] = []
+        if session is not None and session.present and said.pid not in (None, session.pid) and self._died(session):
+            events.append(self._remove(session, arrival_s, "process gone"))
+            session = None
+        if session is not None and not said.source:  # cannot be told from a new start: numbers begin anew
+            self._refuse_held(session)
+            session.number = -1
+        if session is None or not session.present:
+            return [*events, *self._enter(session, said, arrival_s, line)[1]]
+        session.seen_s = arrival_s
+        self._note(session, said)
+        return events
+
+    def _note(self, session: _Session, said: Join) -> None:
+        if session.total_work is None:
+            session.total_work = said.total_work
+        if session.identity is None and said.pid is not None:
+            session.pid, session.tries = said.pid, 0
+            self._verify(session)
+
+    # Beats ------------------------------------------------------------------------------------------------------
+
+    def _beat(self, session: _Session, said: Beat, arrival_s: float, line: bytes) -> Sequence[Event]:
+        session.seen_s = arrival_s
+        work = said.work
+        if session.held or said.beat <= session.number:
+            judged = self._hold(session, said, line)
+            if judged is None:
+                return ()
+            work = judged
+        if said.dropped:
+            self.refuse("not_finite", line)
+        at_s = self._when(session, said.t, arrival_s, line)
+        if session.beats == 1:  # after silence too: of a program slower than our patience nothing else is known
+            session.interval_s = at_s - session.last_s
+        elif session.beats and not session.back:
+            session.interval_s += INTERVAL_WEIGHT * (at_s - session.last_s - session.interval_s)
+        session.back = False
+        session.beats += 1
+        session.number = said.beat
+        session.last_s = at_s
+        self.beats += 1
+        self.work += work
+        return (
+            Heartbeat(at_s=at_s, app=said.app, source=said.source, beat=said.beat, work=work, metrics=said.metrics),
+        )
+
+    def _hold(self, session: _Session, said: Beat, line: bytes) -> float | None:
+        """Judge a number that is not above the last one, or that follows such numbers.
+
+        With a source it can only be a line said twice or out of order. Without, the program may have been started
+        anew, or the last number was forged: then `RESTART_BEATS` numbers in order, nothing else between, are taken,
+        and the work of all of them counts with the last. Until then they are held back.
+
+        Returns:
+            The work to count now; None: hold it back or drop it.
+        """
+        held = session.held
+        if said.beat > session.number:
+            if len(held) < RESTART_BEATS - 1 or said.beat > held[-1][1].beat + 1:
+                self._refuse_held(session)
+                return said.work
+        else:
+            reason = "duplicate" if said.beat == session.number else "reordered"
+            if said.source:
+                self.refuse(reason, line)
+                return None
+            if held and said.beat <= held[-1][1].beat:
+                self._refuse_held(session)
+            if len(held) < RESTART_BEATS - 1:
+                held.append((reason, said, line))
+                return None
+        work = said.work + sum(beat.work for _, beat, _ in held)
+        held.clear()
+        return work
+
+    def _refuse_held(self, session: _Session) -> None:
+        for reason, _, line in session.held:
+            self.refuse(reason, line)
+        session.held.clear()
+
+    def _when(self, session: _Session, t: float | None, arrival_s: float, line: bytes) -> float:
+        """The time of a beat: `t`, else the arrival, else just after the beat before, so that it always increases.
+
+        Many beats without `t` may arrive at once: their work counts, even if nobody knows when it was done.
+        """
+        if t is not None:
+            if abs(t - arrival_s) > self._t_tolerance_s:
+                self.refuse("far_time", line)
+            elif t > session.last_s:
+                return t
+        return arrival_s if arrival_s > session.last_s else nextafter(session.last_s, inf)
+
+    # Departures -------------------------------------------------------------------------------------------------
+
+    def look(self) -> bool:
+        """Look up the processes: verify new ones, mark dead ones. True: someone died.
+
+        Whoever calls this reads what the dead may have left in the pipe, then asks `gone`.
+        """
+        self._looks = LOOKS
+        died = False
+        for session in self._sessions.values():
+            if session.present and session.pid is not None:
+                if session.identity is None:
+                    self._verify(session)
+                elif self._died(session):
+                    died = session.dead = True
+        return died
+
+    def gone(self, now_s: float) -> list[Event]:
+        """Those who left without a word: their process died (as `look` found), or they were silent for too long."""
+        events: list[Event] = []
+        for session in list(self._sessions.values()):
+            if session.present and session.dead:
+                events.append(self._remove(session, now_s, "process gone"))
+            elif session.present and now_s - session.seen_s > max(session.patience_s, self._silence_s):
+                self._refuse_held(session)
+                session.present = False
+                if not session.source:
+                    session.number = -1  # it may well be another run that speaks next
+                events.append(self._left(session, now_s, "silent"))
+        return events
+
+    def _bury(self, app: str, newcomer: tuple[str, str], now_s: float) -> list[Event]:
+        """Earlier runs of the same program whose process is dead leave before the new one joins."""
+        earlier = [s for key, s in self._sessions.items() if key != newcomer and s.app == app and s.present]
+        return [self._remove(session, now_s, "process gone") for session in earlier if self._died(session)]
+
+    def _died(self, session: _Session) -> bool:
+        known = session.pid is not None and session.identity is not None
+        return known and not self._liveness.alive(session.pid or 0, session.identity or 0)
+
+    def _verify(self, session: _Session) -> None:
+        if session.pid is None or session.tries >= TRIES or self._looks <= 0:
+            return
+        self._looks -= 1
+        session.tries += 1
+        session.identity = self._liveness.identify(session.pid)
+
+    def _remove(self, session: _Session, now_s: float, reason: str) -> AppLeft:
+        self._refuse_held(session)
+        del self._sessions[session.app, session.source]
+        return self._left(session, now_s, reason)
+
+    def _left(self, session: _Session, now_s: float, reason: str) -> AppLeft:
+        at_s = max(now_s, session.last_s)
+        return AppLeft(at_s=at_s, app=session.app, source=session.source, reason=reason)
+
+    def _forget_one(self) -> bool:
+        """Make room: the session that has been away longest is forgotten. False: all are here."""
+        away = [(session.seen_s, key) for key, session in self._sessions.items() if not session.present]
+        if away:
+            del self._sessions[min(away)[1]]
+        return bool(away)

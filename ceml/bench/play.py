@@ -1,0 +1,169 @@
+"""A whole run in virtual time on a plant, and its figures: what `ceml replay` prints and benchmarks pool."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+
+from ceml import runtime
+from ceml.bench.score import Figures, score
+from ceml.domain.budget import PowerCap
+from ceml.domain.contracts import Score
+from ceml.domain.events import BudgetChanged, Decided, ModelFitted
+from ceml.domain.search import initial_state
+from ceml.domain.values import Situation
+from ceml.errors import SettingsError, combined
+from ceml.platforms.played import ReplayProgram
+from ceml.store.paths import PlatformContext
+from ceml.telemetry.ledger import Ledger
+from ceml.telemetry.record import RecordWriter
+from ceml.timeline import VirtualLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ceml.control.ports import Platform
+    from ceml.domain.contracts import Fit
+    from ceml.domain.events import Event
+    from ceml.settings import Loaded
+
+ROUNDS = 20  # of timing one decision, after the run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """One run and what came of it.
+
+    Attributes:
+        figures: Scored on the noise-free truth.
+        about: What ran on what, and `why` the last decision was taken, in words.
+        labels: What must be said beside the figures.
+        decision_s: Median wall seconds of fit, predict and search, timed after the run; None without a decision.
+    """
+
+    figures: Figures
+    about: dict[str, object]
+    labels: tuple[str, ...]
+    decision_s: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as one flat object of plain values."""
+        return {**self.about, **asdict(self.figures), "decision_s": self.decision_s, "labels": list(self.labels)}
+
+
+@dataclass
+class _Notes:
+    """What must be remembered of the run for its score."""
+
+    platform: Platform
+    caps: list[tuple[float, float | None]]
+    own_cap_w: float | None
+    commitments: list[int] = field(default_factory=list[int])
+    fit: Fit | None = None
+    why: str | None = None
+
+    def on(self, event: Event) -> None:
+        match event:
+            case ModelFitted() if self.fit is None:
+                self.fit = cast("Fit", event.fit)
+            case Decided():
+                self.why = event.why
+                state = self.platform.space.find(event.configuration)
+                if state is not None:
+                    self.commitments.append(state)
+            case BudgetChanged():
+                self.caps.append((event.at_s, _lower(self.own_cap_w, event.power_cap_w)))
+            case _:
+                pass
+
+
+def _lower(one: float | None, other: float | None) -> float | None:
+    return min((cap for cap in (one, other) if cap is not None), default=None)
+
+
+def play(loaded: Loaded, *, steps: int) -> Played:
+    """Run a program of so many steps from start to end, as the settings say, and score it.
+
+    Raises:
+        SettingsError: The settings, the table or a plugin is no good.
+    """
+    if steps < 1:
+        raise SettingsError(f"steps = {steps}: a run needs at least one step")
+    settings = loaded.settings
+    context = PlatformContext(runtime_dir=Path(), in_process=True)
+    parts = runtime.choose(loaded, context, steps=steps)
+    if not isinstance(parts.platform.beats, ReplayProgram):
+        raise SettingsError(
+            f"platform {settings.platform} cannot be played in virtual time; give a table and a workload"
+        )
+    house = runtime.House(parts=parts, ledger=Ledger(parts.platform.total_rails))
+    own = [c.cap_w for c in parts.mind.objective.constraints if isinstance(c, PowerCap)]
+    own_cap_w = min(own, default=None)
+    notes = _Notes(parts.platform, [(0.0, _lower(own_cap_w, parts.power_cap_w))], own_cap_w)
+    eyes: list[Callable[[Event], None]] = [notes.on]
+    record = RecordWriter(settings.record, settings.record_level) if settings.record else None
+    if record:
+        eyes.append(record.write)
+    try:
+        anyio.run(runtime.replay, house, eyes, backend_options={"loop_factory": VirtualLoop})
+    except Exception as error:
+        told = combined(error)
+        if told is None:
+            raise
+        raise told from error
+    finally:
+        if record:
+            record.close()
+    figures = score(
+        parts.platform.beats.machine,
+        objective=parts.mind.objective,
+        objective_is_energy=settings.objective == "energy",
+        constraints=() if parts.power_cap_w is None else (PowerCap(parts.power_cap_w),),
+        commitments=notes.commitments,
+        caps=notes.caps,
+        fit=notes.fit,
+    )
+    return Played(
+        figures=figures,
+        about={**_about(house), "why": notes.why},
+        labels=parts.platform.labels,
+        decision_s=_decision_s(house),
+    )
+
+
+def _about(house: runtime.House) -> dict[str, object]:
+    settings = house.parts.settings
+    return {
+        "table": settings.table.name if settings.table else "jetson-tx2",
+        "workload": settings.workload,
+        "batch": settings.batch,
+        "objective": settings.objective,
+        "model": settings.model,
+        "search": settings.search,
+        "sampler": settings.sampler,
+        "budget_w": settings.budget,
+        "steps": int(house.ledger.steps),
+        "seed": settings.seed,
+    }
+
+
+def _decision_s(house: runtime.House) -> float | None:
+    """Fit, predict and search once more on what was measured, several times."""
+    parts = house.parts
+    managers = list(house.controller.managers.values()) if house.controller else []
+    if not managers or not managers[0].observations:
+        return None
+    manager, mind = managers[0], parts.mind
+    took_s: list[float] = []
+    for _ in range(ROUNDS):
+        start_s = perf_counter()
+        fit = mind.model.fit(manager.space, manager.observations, prior=mind.knowledge)
+        score = Score(fit, mind.objective, mind.objective.constraints, Situation())
+        mind.search.best(manager.space, score, initial_state(manager.space, score, ()))
+        took_s.append(perf_counter() - start_s)
+    return median(took_s)

@@ -1,0 +1,220 @@
+"""What each figure of a run means: a run on a plant is scored on the plant's noise-free truth."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ceml.domain.values import Situation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from ceml.domain.contracts import Constraint, Fit, Objective
+    from ceml.domain.knobs import Level
+    from ceml.plant.machine import Machine, Plant
+
+    Caps = Sequence[tuple[float, float | None]]  # (from when on, watts; None: no cap), ascending
+
+TOLERANCE = 0.02  # a constraint broken by more than this is broken; also the band above a cap that is not counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """The figures of one run. Plain numbers; ratios bare (0.02 = 2 %); None where something was not measured.
+
+    "Best", "max" and all errors are taken over the states of the plant's space.
+
+    Attributes:
+        states: How many states the space has.
+        states_tried: Distinct states in force during any step.
+        chosen: The last commitment, knob by knob; None where there was none.
+        chosen_energy_j: Its true joules per step.
+        feasible: Whether it breaks no constraint by more than 2 %; None without a commitment.
+        best: The feasible state of least true cost, knob by knob; None where no state is feasible.
+        best_energy_j: Least true joules per step among the feasible states.
+        regret: Cost of the chosen state above the best: cost(chosen) / cost(best) - 1, for negative costs
+            cost(best) / cost(chosen) - 1; below 0 counts as 0.
+        max_state_energy_j: True joules per step with every knob at its highest value.
+        saving: 1 - run_energy_j / (steps * max_state_energy_j).
+        possible_saving: 1 - best_energy_j / max_state_energy_j.
+        run_energy_j: Sum over steps of true time x true power of the states in force.
+        run_excess: run_energy_j / (steps * best_energy_j) - 1; for objective `energy` only.
+        run_s: Seconds from the start of the first step to the end of the last.
+        seconds_above_cap: Time with true power above 1.02 x the cap in force.
+        max_over_cap_w: Largest true power above the cap in force, 0 if never.
+        energy_above_cap: Integral of the power above the cap, as share of the energy of the same time.
+        rate_error: Mean absolute relative error of the rates that the model predicted at the first commitment, over
+            the states for which it predicts any.
+        power_error: The same for power.
+    """
+
+    states: int
+    states_tried: int
+    chosen: dict[str, Level] | None
+    chosen_energy_j: float | None
+    feasible: bool | None
+    best: dict[str, Level] | None
+    best_energy_j: float | None
+    regret: float | None
+    max_state_energy_j: float | None
+    saving: float | None
+    possible_saving: float | None
+    run_energy_j: float | None
+    run_excess: float | None
+    run_s: float
+    seconds_above_cap: float | None
+    max_over_cap_w: float | None
+    energy_above_cap: float | None
+    rate_error: float | None
+    power_error: float | None
+
+
+def score(
+    machine: Machine,
+    *,
+    objective: Objective,
+    objective_is_energy: bool,
+    constraints: Sequence[Constraint] = (),
+    commitments: Sequence[int] = (),
+    caps: Caps = (),
+    fit: Fit | None = None,
+) -> Figures:
+    """Score one run.
+
+    Args:
+        machine: The truth of the run.
+        objective: What was wanted; its own constraints count too.
+        objective_is_energy: Whether that is joules per step: only then the whole run has a best to be held against.
+        constraints: Further constraints, as in force at the end, e.g. the budget.
+        commitments: States that the controller committed to, in order.
+        caps: The caps on power in the course of the run.
+        fit: The model at the first commitment.
+    """
+    plant = machine.plant
+    space, now = plant.space, Situation(at_s=machine.end_s)
+    truth = plant.truth(space.states)
+    energy_j = plant.step_s * plant.power_w
+    with np.errstate(all="ignore"):
+        cost = np.asarray(objective.cost(truth, now), dtype=np.float64)
+        violation = np.zeros(len(space))
+        for constraint in (*objective.constraints, *constraints):
+            violation = np.maximum(violation, constraint.violation(truth, now))
+    allowed = np.isfinite(cost) & (violation <= 0.0)
+    best = int(np.argmin(np.where(allowed, cost, np.inf))) if allowed.any() else None
+    best_energy_j = _least(energy_j[space.states[violation <= 0.0]])
+    max_energy_j = float(energy_j[space.max_state])
+    chosen = int(np.searchsorted(space.states, commitments[-1])) if commitments else None
+    steps, run_energy_j = _totals(machine, energy_j)
+    above_s, over_w, over_share = _above(machine, caps)
+    rate_error, power_error = _errors(plant, fit)
+    return Figures(
+        states=len(space),
+        states_tried=len(machine.steps_in),
+        chosen=None if chosen is None else dict(space.configuration(int(space.states[chosen]))),
+        chosen_energy_j=None if chosen is None else _known(float(energy_j[space.states[chosen]])),
+        feasible=None if chosen is None else bool(violation[chosen] <= TOLERANCE),
+        best=None if best is None else dict(space.configuration(int(space.states[best]))),
+        best_energy_j=_known(best_energy_j),
+        regret=None if chosen is None or best is None else _regret(float(cost[chosen]), float(cost[best])),
+        max_state_energy_j=_known(max_energy_j),
+        saving=_below_one(run_energy_j, steps * max_energy_j),
+        possible_saving=_below_one(best_energy_j, max_energy_j),
+        run_energy_j=_known(run_energy_j),
+        run_excess=_above_one(run_energy_j, steps * best_energy_j) if objective_is_energy else None,
+        run_s=_known(machine.end_s - machine.start_s) or 0.0,
+        seconds_above_cap=above_s,
+        max_over_cap_w=over_w,
+        energy_above_cap=over_share,
+        rate_error=rate_error,
+        power_error=power_error,
+    )
+
+
+def true_best(plant: Plant, levels: Mapping[str, Level]) -> tuple[dict[str, Level], float, float] | None:
+    """The state of least true energy per step, its joules per step, and how far `levels` is above it (0.02 = 2 %).
+
+    None where the plant has no such state or knows no power.
+    """
+    state, energy_j = plant.space.find(levels), plant.step_s * plant.power_w
+    if state is None or not np.isfinite(energy_j[plant.space.states]).all():
+        return None
+    best = int(plant.space.states[int(np.argmin(energy_j[plant.space.states]))])
+    excess = float(energy_j[state] / energy_j[best]) - 1.0
+    return dict(plant.space.configuration(best)), float(energy_j[best]), excess
+
+
+def _known(number: float) -> float | None:
+    return float(number) if math.isfinite(number) else None
+
+
+def _above_one(part: float, whole: float) -> float | None:
+    """How much a part exceeds the whole, part / whole - 1; None where either is not known."""
+    return _known(part / whole - 1.0) if whole else None
+
+
+def _below_one(part: float, whole: float) -> float | None:
+    """How much a part falls short of the whole, 1 - part / whole; None where either is not known."""
+    return _known(1.0 - part / whole) if whole else None
+
+
+def _least(numbers: NDArray[np.float64]) -> float:
+    known = numbers[np.isfinite(numbers)]
+    return float(known.min()) if len(known) else math.nan
+
+
+def _regret(chosen: float, best: float) -> float | None:
+    above, below = (chosen, best) if best > 0.0 else (best, chosen)
+    return max(0.0, known) if below and (known := _known(above / below - 1.0)) is not None else None
+
+
+def _totals(machine: Machine, energy_j: NDArray[np.float64]) -> tuple[float, float]:
+    """Steps done, and the true joules that they took."""
+    steps = math.fsum(machine.steps_in.values())
+    return steps, math.fsum(share * float(energy_j[state]) for state, share in machine.steps_in.items())
+
+
+def _above(machine: Machine, caps: Caps) -> tuple[float | None, float | None, float | None]:
+    """Seconds above the cap in force (with 2 % of tolerance), most watts above it, share of energy above it."""
+    above_s = over_w = over_j = all_j = 0.0
+    for from_s, to_s, state in machine.timeline():
+        watts = float(machine.plant.power_w[state])
+        if not math.isfinite(watts):
+            return None, None, None
+        all_j += watts * (to_s - from_s)
+        for seconds, cap_w in _capped(caps, from_s, to_s):
+            over_w = max(over_w, watts - cap_w)
+            over_j += max(0.0, watts - cap_w) * seconds
+            above_s += seconds if watts > (1.0 + TOLERANCE) * cap_w else 0.0
+    return above_s, over_w, over_j / all_j if all_j else 0.0
+
+
+def _capped(caps: Caps, from_s: float, to_s: float) -> Iterator[tuple[float, float]]:
+    """`(seconds, cap)` of each piece of a stretch of time in which a cap was in force."""
+    ends = [at_s for at_s, _ in caps[1:]] + [math.inf]
+    for (begin_s, cap_w), end_s in zip(caps, ends, strict=True) if caps else ():
+        seconds = min(to_s, end_s) - max(from_s, begin_s)
+        if cap_w is not None and seconds > 0.0:
+            yield seconds, cap_w
+
+
+def _errors(plant: Plant, fit: Fit | None) -> tuple[float | None, float | None]:
+    """Mean absolute relative error of predicted rate and power over all states."""
+    if fit is None:
+        return None, None
+    truth, predicted = plant.truth(plant.space.states), fit.predict(plant.space.states)
+    with np.errstate(all="ignore"):
+        rate = _mean(np.abs(predicted.rate_hz / truth.rate_hz - 1.0))
+        power = _mean(np.abs(predicted.power_w / truth.power_w - 1.0))
+    return _known(rate), _known(power)
+
+
+def _mean(errors: NDArray[np.float64]) -> float:
+    """Over the states that the model speaks of: `paper` says nothing where a knob it does not know is turned down."""
+    spoken = errors[np.isfinite(errors)]
+    return float(spoken.mean()) if len(spoken) else math.nan

@@ -1,0 +1,111 @@
+"""The tree of verbs, nothing else: which module answers to which verb, and how errors reach a person."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import io
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ceml import __version__
+from ceml.errors import CemlError, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+VERBS = {
+    "serve": ("serve", "run in the foreground: listen for heartbeats, find the best frequencies, keep the budget"),
+    "replay": ("replay", "run the same loop on a measured table, in virtual time: thousands of steps in a second"),
+    "app": ("app", "a simulated program that sends heartbeats, to try `ceml serve` on a simulated board"),
+    "config": ("config", "show the effective settings and where each came from"),
+    "plugins": ("plugin", "list objectives, models, searches, samplers, detectors and platforms"),
+    "record": ("record", "summarise what a run recorded"),
+    "restore": ("restore", "put the knobs back after a run that was killed"),
+}
+
+_EPILOG = """\
+examples:
+  ceml serve --platform simulated              wait for a program and save energy for it
+  ceml app --workload resnet50 --steps 2000    such a program, in another terminal
+  ceml serve --objective power_cap --budget 8W be as fast as 8 W allow
+  ceml serve --record run.jsonl                write down what happens; then: ceml record show run.jsonl
+  ceml config show                             every setting, its value and its reason
+
+Every setting is a flag, an environment variable CEML_<SETTING> and a line of a TOML file; the flag wins.
+`ceml VERB --help` tells more.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status: 0 good, 2 the person must change something, 130 interrupted."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # idle BLAS threads burn the energy that we save
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a path need not be text; that must not end the run
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = _run(sys.argv[1:] if argv is None else list(argv))
+        sys.stdout.flush()
+    except BaseException as error:
+        return _status(error)
+    return status
+
+
+def _run(argv: list[str]) -> int:
+    """Only the verb asked for is imported, so that help is quick and `restore` needs little."""
+    parser = argparse.ArgumentParser(
+        prog="ceml",
+        description="Finds the CPU, GPU and memory frequencies that a machine learning program needs while it runs.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"ceml {__version__}")
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
+    verb = next((word for word in argv if not word.startswith("-")), None)
+    module = import_module(f"ceml.commands.{VERBS[verb][0]}") if verb in VERBS else None
+    for name, (_, help_text) in VERBS.items():
+        if module is not None and name == verb:
+            module.add(subparsers)
+        else:
+            subparsers.add_parser(name, help=help_text)
+    args = parser.parse_args(argv)
+    if module is None:
+        parser.print_help(sys.stderr)
+        return 2
+    return int(module.run(args))
+
+
+def _status(error: BaseException) -> int:
+    """What an error means for the exit status; those meant for a person are printed as clean lines.
+
+    Raises:
+        BaseException: The error itself, where it is a bug of ours.
+    """
+    leaves = list(_leaves(error))
+    if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
+        return 130
+    if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered goes nowhere, or the exit would fail too
+        if error.errno == errno.EPIPE:
+            return 141  # the reader left, e.g. `| head`: what a shell says of a program ended by SIGPIPE
+        leaves = [Unavailable(f"cannot write the output: {error.strerror}")]
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 0 if error.code is None else 2
+    if not all(isinstance(leaf, CemlError) for leaf in leaves):
+        raise error
+    for line in dict.fromkeys(line for leaf in leaves for line in str(leaf).splitlines()):
+        sys.stderr.write(f"ceml: {line}\n")
+    return 2
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a tree of them: task groups raise groups (a class of its own before Python 3.11)."""
+    inner: tuple[BaseException, ...] | None = getattr(error, "exceptions", None)
+    if inner is None:
+        yield error
+    else:
+        for each in inner:
+            yield from _leaves(each)

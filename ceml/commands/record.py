@@ -1,0 +1,221 @@
+"""`ceml record show FILE`: what happened in a run, from its record."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ceml.commands.flags import Verbs
+    from ceml.domain.events import Event, RunEnded, RunStarted
+    from ceml.domain.knobs import Configuration
+    from ceml.telemetry.chapter import Chapter
+    from ceml.telemetry.ledger import Ledger
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb to the command line."""
+    verb = verbs.add_parser("record", help="summarise what a run recorded")
+    show = verb.add_subparsers(dest="what", metavar="show", required=True).add_parser(
+        "show",
+        help="summarise a record",
+        description="Summarise a record that `ceml serve --record FILE` wrote: what ran on what, the states that were "
+        "tried, what was decided and why, energy per step before and after, and how it ended.",
+        allow_abbrev=False,
+    )
+    show.add_argument("file", type=Path, metavar="FILE", help="the record")
+    show.add_argument("--json", action="store_true", help="print one JSON object instead of lines for people")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, sum up, print."""
+    seen = summarise(args.file)
+    print(json.dumps(as_json(seen), indent=1, allow_nan=False) if args.json else as_text(seen))
+    return 0
+
+
+@dataclass
+class Told:
+    """One application's chapter with its decisions."""
+
+    chapter: Chapter
+    decisions: list[tuple[float, str, str]] = field(default_factory=list[tuple[float, str, str]])  # when, what, why
+
+
+@dataclass
+class Seen:
+    """What a record holds, summed up."""
+
+    path: Path
+    ledger: Ledger
+    started: RunStarted | None = None
+    ended: RunEnded | None = None
+    told: list[Told] = field(default_factory=list[Told])
+    windows: int = 0
+    unknown: int = 0
+    truncated_line: int | None = None
+
+
+def summarise(path: Path) -> Seen:
+    """Play a record into a ledger, as the run itself did.
+
+    Raises:
+        SettingsError: The file cannot be read, or is no record.
+    """
+    from ceml.telemetry.ledger import Ledger
+    from ceml.telemetry.record import as_event, read
+
+    seen = Seen(path, Ledger(()))
+
+    def cut(line: int) -> None:
+        seen.truncated_line = line
+
+    for entry in read(path, on_truncated=cut):
+        event = as_event(entry)
+        if event is None:
+            seen.unknown += 1
+        else:
+            _take(seen, event)
+    return seen
+
+
+def _take(seen: Seen, event: Event) -> None:
+    from ceml.domain.events import Decided, RunEnded, RunStarted, WindowClosed
+    from ceml.telemetry.ledger import Ledger
+
+    if isinstance(event, RunStarted):
+        seen.started = event
+        seen.ledger = Ledger(event.total_rails)
+    elif isinstance(event, RunEnded):
+        seen.ended = event
+    seen.ledger.on(event)
+    chapter = seen.ledger.chapter
+    if chapter.app and (not seen.told or seen.told[-1].chapter is not chapter):
+        seen.told.append(Told(chapter))
+    if isinstance(event, WindowClosed):
+        seen.windows += 1
+    elif isinstance(event, Decided) and seen.told:
+        seen.told[-1].decisions.append((event.at_s, str(event.configuration), event.why))
+
+
+def as_text(seen: Seen) -> str:
+    """The summary for people."""
+    lines = [f"record     {seen.path}", *_opening(seen)]
+    for told in seen.told:
+        lines += ["", f"program    {told.chapter.app}", *_states(told.chapter)]
+        lines += [f"decided    {what}  (at {at_s:.1f} s: {why})" for at_s, what, why in told.decisions]
+        lines += _outcome(told.chapter, seen.ledger)
+        truth = true_best_of(seen, told.chapter)
+        if truth:
+            best, best_j, excess = truth
+            lines.append(
+                f"true best  {best_j:.4g} J/step at {best}; the chosen state is {excess:.1%} above it (simulated)"
+            )
+    lines += ["", *_closing(seen)]
+    return "\n".join(lines)
+
+
+def true_best_of(seen: Seen, chapter: Chapter) -> tuple[Configuration, float, float] | None:
+    """The board's true best state, its J/step and the chosen state's excess; known for simulated programs only."""
+    from ceml.bench.score import true_best
+    from ceml.domain.knobs import Configuration
+    from ceml.plant.board import PROGRAMS, jetson_tx2
+
+    if seen.started is None or chapter.settled is None or chapter.app not in PROGRAMS:
+        return None
+    board = seen.started.board
+    if board.get("board") != "jetson-tx2":
+        return None
+    plant = jetson_tx2(chapter.app, range=board.get("range", "paper"))
+    truth = true_best(plant, chapter.settled.configuration)
+    return (Configuration(truth[0]), truth[1], truth[2]) if truth else None
+
+
+def _opening(seen: Seen) -> list[str]:
+    begun = seen.started
+    if begun is None:
+        return ["started    not in this record"]
+    cap = "no budget" if begun.power_cap_w is None else f"budget {begun.power_cap_w:g} W"
+    lines = [
+        f"started    ceml {begun.version} on {begun.platform}: objective {begun.objective}, model {begun.model}, "
+        f"search {begun.search}, {cap}",
+        f"found      {begun.found}",
+    ]
+    return lines + ([f"note       these numbers are: {', '.join(begun.labels)}"] if begun.labels else [])
+
+
+def _states(chapter: Chapter) -> list[str]:
+    from ceml.telemetry.progress import measured
+
+    return [
+        f"state {number:<4} {configuration}: {', '.join(measured(state)) if state.windows else 'not measured'}"
+        for number, (configuration, state) in enumerate(chapter.states.items(), start=1)
+    ]
+
+
+def _outcome(chapter: Chapter, ledger: Ledger) -> list[str]:
+    from ceml.telemetry.progress import chapter_rows
+
+    return [f"{name:<10} {text}" for name, text in chapter_rows(chapter, chapter.profiling_s(ledger.last_s))]
+
+
+def _closing(seen: Seen) -> list[str]:
+    lines = [f"windows    {seen.windows}"]
+    if seen.ledger.refused_lines:
+        lines.append(f"refused    {seen.ledger.refused_lines} lines on the pipe")
+    if seen.unknown:
+        lines.append(f"unknown    {seen.unknown} lines of kinds that this version does not know")
+    if seen.truncated_line is not None:
+        lines.append(f"cut off    line {seen.truncated_line} is not whole and was left out")
+    if seen.ended is None:
+        return [*lines, f"ended      without goodbye, last heard at {seen.ledger.last_s:.1f} s"]
+    end = seen.ended
+    energy = f"{end.energy_j:.0f} J" if math.isfinite(end.energy_j) else "energy not measured"
+    return [*lines, f"ended      {end.reason}: {end.steps:.0f} steps in {end.seconds:.1f} s, {energy}"]
+
+
+def as_json(seen: Seen) -> dict[str, Any]:
+    """The summary for programs; null where something is not known."""
+    from ceml.telemetry import record
+
+    def known(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    def measured(state: Any) -> dict[str, Any]:
+        values = {name: known(getattr(state, name)) for name in ("rate_hz", "power_w", "energy_j")}
+        return {"configuration": dict(state.configuration), "windows": state.windows, **values}
+
+    def best(chapter: Chapter) -> dict[str, Any] | None:
+        truth = true_best_of(seen, chapter)
+        return {"configuration": dict(truth[0]), "energy_j": truth[1], "chosen_excess": truth[2]} if truth else None
+
+    apps = [
+        {
+            "app": told.chapter.app,
+            "states": [measured(state) for state in told.chapter.states.values()],
+            "decisions": [{"at_s": at_s, "configuration": what, "why": why} for at_s, what, why in told.decisions],
+            "before": measured(told.chapter.baseline) if told.chapter.baseline else None,
+            "before_is": told.chapter.baseline_name if told.chapter.baseline else None,
+            "after": measured(told.chapter.settled) if told.chapter.settled else None,
+            "saving": known(told.chapter.saving),
+            "saving_so_far": known(told.chapter.saving_so_far),
+            "profiling_s": told.chapter.profiling_s(seen.ledger.last_s),
+            "true_best": best(told.chapter),
+        }
+        for told in seen.told
+    ]
+    return {
+        "file": str(seen.path),
+        "started": record.as_json(seen.started) if seen.started else None,
+        "apps": apps,
+        "windows": seen.windows,
+        "refused_lines": seen.ledger.refused_lines,
+        "unknown_lines": seen.unknown,
+        "truncated_line": seen.truncated_line,
+        "ended": record.as_json(seen.ended) if seen.ended else None,
+    }

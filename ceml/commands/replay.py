@@ -1,0 +1,103 @@
+"""`ceml replay`: the same runtime in virtual time on a measured table, scored against the table's true best."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ceml.commands.flags import add_settings_flags, given_flags
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ceml.commands.flags import Verbs
+
+_EPILOG = """\
+examples:
+  ceml replay TABLE.csv --workload NAME
+  ceml replay TABLE.csv --workload NAME --objective power_cap --budget 8W --search local
+  ceml replay TABLE.csv --workload NAME --fix cpu_cores=12 --limit gpu_hz=420MHz..1.3GHz --seed 3 --json
+  ceml replay jetson-tx2 --workload vit      the simulated Jetson TX2 instead of a table
+"""
+
+_SKIPPED = ("platform", "table", "board", "speed", "dry_run", "pipe", "runtime_dir", "group", "verbose", "quiet")
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb to the command line."""
+    verb = verbs.add_parser(
+        "replay",
+        help="play a measured table in virtual time and score the choice",
+        description="Play a measured table (CSV: one row per state; see the README) as a board on which a program "
+        "runs, let the runtime tune it, and score what it did against the true best state of the table. Thousands of "
+        "steps take about a second; the same seed gives the same run.",
+        epilog=_EPILOG,
+        allow_abbrev=False,
+    )
+    verb.add_argument("table", metavar="TABLE.csv", help="a measured table, or jetson-tx2 for the simulated board")
+    verb.add_argument("--steps", type=int, default=2000, metavar="N", help="length of the run (default: 2000)")
+    verb.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    verb.add_argument("--config", type=Path, metavar="CONFIG.toml", help="settings from a file")
+    add_settings_flags(verb, skip=(*_SKIPPED, "log_format"))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Play and score."""
+    from ceml.bench.play import Played, play
+    from ceml.settings import load
+
+    flags: dict[str, object] = given_flags(args) | {"platform": "replay"}
+    if args.table == "jetson-tx2":
+        del flags["table"]
+        flags["platform"] = "simulated"
+    played: Played = play(load(args.config, flags, os.environ), steps=args.steps)
+    print(json.dumps(played.as_json(), allow_nan=False) if args.json else _for_people(played.as_json()))
+    return 0
+
+
+def _for_people(figures: dict[str, Any]) -> str:
+    """The figures as a table, with units and in the order in which one asks."""
+    from ceml.domain.knobs import level_text
+
+    def percent(name: str) -> str:
+        return "unknown" if figures[name] is None else f"{figures[name]:.1%}"
+
+    def joules(name: str) -> str:
+        return "unknown" if figures[name] is None else f"{figures[name]:.4g} J"
+
+    levels: dict[str, float | str] = figures["chosen"] or {}
+    chosen = " ".join(f"{knob}={level_text(knob, level)}" for knob, level in levels.items())
+    most = f"best state {joules('best_energy_j')}, maximum frequencies {joules('max_state_energy_j')}"
+    seconds = f"{figures['run_s']:.1f} s"
+    rows = [
+        ("table", f"{figures['table']}, {figures['workload']}"),
+        ("asked for", f"{figures['objective']} by model {figures['model']}, search {figures['search']}"),
+        ("states", f"{figures['states']}, tried {figures['states_tried']}"),
+        ("chosen", f"{chosen or 'nothing'}  ({figures['why'] or 'no decision'})"),
+        ("energy per step", f"{joules('chosen_energy_j')} there ({most})"),
+        ("regret", f"{percent('regret')} above the best state, by the objective"),
+        ("constraints", _FEASIBLE[figures["feasible"]]),
+        ("energy of the run", f"{joules('run_energy_j')} in {seconds}, {percent('run_excess')} above the best state's"),
+        ("saving", f"{percent('saving')} against maximum frequencies; {percent('possible_saving')} were possible"),
+        ("above the cap", _above(figures)),
+        ("model error", f"rate {percent('rate_error')}, power {percent('power_error')} over all states"),
+        ("one decision", "none" if figures["decision_s"] is None else f"{figures['decision_s'] * 1e3:.2f} ms here"),
+    ]
+    rows += [("note", label) for label in figures["labels"]]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+_FEASIBLE = {
+    True: "kept by the chosen state",
+    False: "broken by more than 2 % by the chosen state",
+    None: "nothing was chosen",
+}
+
+
+def _above(figures: dict[str, Any]) -> str:
+    if figures["seconds_above_cap"] is None:
+        return "unknown: power was not measured"
+    return f"{figures['seconds_above_cap']:.2f} s by more than 2 %, at most {figures['max_over_cap_w']:.2f} W"

@@ -1,0 +1,73 @@
+"""`ceml restore`: put every knob back to the value it had before a server that was killed. Light and idempotent."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ceml.errors import SettingsError
+from ceml.store import board_file, journal
+from ceml.store.lock import locked
+from ceml.store.paths import RuntimePaths
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+
+    from ceml.commands.flags import Verbs
+    from ceml.saved import Item, Unrestored
+
+PUT_BACK: dict[str, Callable[[Sequence[Item]], tuple[Unrestored, ...]]] = {board_file.KIND: board_file.put_back}
+WAIT_S = 10.0  # a killed writer may still be inside a slow driver call; the lock is free when it is really gone
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb to the command line."""
+    verb = verbs.add_parser(
+        "restore",
+        help="put the knobs back after a server that was killed",
+        description="Put every knob back to the value it had before `ceml serve` changed it. A server that ends by "
+        "itself or by a signal does this on its own; after a crash or kill -9 this command does it, and so does the "
+        "next `ceml serve`. Running it twice, or with nothing to put back, does no harm.",
+    )
+    verb.add_argument("--runtime-dir", type=Path, metavar="DIR", help="the server's runtime directory")
+    verb.add_argument("--wait-s", type=float, default=WAIT_S, metavar="SECONDS", help="for the server to be gone")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Wait for the dead server to be gone, put back, say what could not be."""
+    paths = RuntimePaths.at(args.runtime_dir)
+    if not paths.journal.exists():
+        print(f"ceml: nothing to put back: there is no {paths.journal}")
+        return 0
+    deadline_s = time.monotonic() + args.wait_s
+    while True:
+        try:
+            with locked(paths.lock):
+                return _put_back(paths)
+        except SettingsError as error:
+            if time.monotonic() >= deadline_s:
+                raise SettingsError(f"{error}\nWhile it lives it puts the knobs back itself when it ends.") from None
+            time.sleep(0.05)
+
+
+def _put_back(paths: RuntimePaths) -> int:
+    saved = journal.read(paths.journal)
+    if saved is None:
+        print("ceml: nothing to put back: the machine was booted since")
+        return 0
+    failed = [
+        f"{item.target}: {item.kind} is nothing this ceml knows" for item in saved.items if item.kind not in PUT_BACK
+    ]
+    for kind, put_back in PUT_BACK.items():
+        items = [item for item in saved.items if item.kind == kind]
+        failed += [f"{item.target}: {item.reason}" for item in put_back(items)]
+    for line in failed:
+        print(f"ceml: could not put back {line}", file=sys.stderr)
+    if failed:
+        return 1
+    journal.remove(paths.journal)
+    print(f"ceml: put back {len(saved.items)} saved value{'s' if len(saved.items) != 1 else ''}")
+    return 0

@@ -1,0 +1,94 @@
+"""`ceml serve`: the daemon in the foreground."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ceml.commands.flags import add_settings_flags, given_flags
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ceml.commands.flags import Verbs
+
+_EPILOG = """\
+examples:
+  ceml serve                                    a simulated Jetson TX2, objective energy
+  ceml serve --budget 7W --objective power_cap  most steps per second under 7 W
+  ceml serve --speed 40 --record run.jsonl      40 times faster than life, with a record
+  ceml serve ceml.toml                          settings from a file (see `ceml config show`)
+and in another terminal the application, here a simulated one:
+  ceml app --workload gpu-bound --steps 2000
+"""
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb to the command line."""
+    verb = verbs.add_parser(
+        "serve",
+        help="listen for heartbeats and tune the machine, until Ctrl-C",
+        description="Listen for heartbeats on a named pipe and tune the machine for the program that sends them: "
+        "try a few configurations, fit models of speed and power, apply the best, and watch. Ctrl-C or SIGTERM puts "
+        "every knob back and prints a summary.",
+        epilog=_EPILOG,
+        allow_abbrev=False,
+    )
+    verb.add_argument("config", nargs="?", type=Path, metavar="CONFIG.toml", help="settings from a file")
+    add_settings_flags(verb)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until a signal comes."""
+    import anyio
+    import structlog
+
+    from ceml import runtime
+    from ceml.errors import combined
+    from ceml.settings import load
+    from ceml.store.paths import PlatformContext, RuntimePaths
+    from ceml.telemetry import log
+    from ceml.telemetry.ledger import Ledger
+    from ceml.telemetry.progress import Progress, summary
+    from ceml.telemetry.record import RecordWriter
+    from ceml.timeline import scaled
+
+    loaded = load(args.config, given_flags(args), os.environ)
+    settings = loaded.settings
+    level = "debug" if settings.verbose else "warning" if settings.quiet else "info"
+    log.configure(settings.log_format, level, sys.stderr)
+    for warning in loaded.warnings:
+        structlog.get_logger().warning("unknown_variable", problem=warning)
+    paths = RuntimePaths.at(settings.runtime_dir).made()
+    context = PlatformContext(runtime_dir=paths.root, speed=settings.speed)
+    parts = runtime.choose(loaded, context)
+    ledger = Ledger(parts.platform.total_rails)
+    eyes: list[runtime.Eye] = [log.log_events]
+    record = RecordWriter(settings.record, settings.record_level) if settings.record else None
+    if record:
+        eyes.append(record.write)
+    progress = Progress(sys.stderr, ledger, period_s=0.2 * settings.speed)
+    if settings.log_format == "console" and not settings.quiet:
+        eyes.append(progress.on)
+        log.configure(settings.log_format, level, progress.above)
+    house = runtime.House(parts=parts, ledger=ledger)
+    try:
+        anyio.run(
+            runtime.serve,
+            house,
+            eyes,
+            backend_options={"loop_factory": scaled(settings.speed)} if settings.speed != 1 else {},
+        )
+    except Exception as error:
+        told = combined(error)
+        if told is None:
+            raise
+        raise told from error
+    finally:
+        progress.clear()
+        if record:
+            record.close()
+    print(summary(ledger, parts.platform.labels))
+    return 0

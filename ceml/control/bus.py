@@ -1,0 +1,126 @@
+"""Publish and subscribe, typed. Publishing never waits, so no listener can hold up a sensor or a heartbeat."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+
+from ceml.domain.events import EventsMissed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ceml.domain.events import Event
+
+
+class Keep(str, Enum):
+    """What a slow subscriber keeps."""
+
+    ALL = "all"  # everything, up to `room`; beyond it the oldest goes, counted and announced
+    LATEST = "latest"  # room of one, newest wins: live views
+
+
+class Subscription:
+    """One listener's inbox; iterate over it. Urgent types overtake the others."""
+
+    def __init__(self, name: str, keep: Keep, room: int, urgent: frozenset[type], bus: Bus) -> None:
+        self.name = name
+        self.lost = 0
+        self._keep = keep
+        self._room = room if keep is Keep.ALL else 1
+        self._urgent_types = urgent
+        self._urgent: deque[Any] = deque()
+        self._events: deque[Any] = deque()
+        self._bus = bus
+        self._announced = 0
+        self._waiter: asyncio.Future[None] | None = None  # a plain future: half the cost of an event, a beat a turn
+        self._closed = False
+
+    def put(self, event: Event) -> None:
+        """Called by the bus. Never waits; wakes the listener once a burst."""
+        if type(event) in self._urgent_types:
+            self._urgent.append(event)  # few by nature (decisions), so without bound
+        else:
+            if len(self._events) >= self._room:
+                self._events.popleft()
+                if self._keep is Keep.ALL:
+                    self.lost += 1
+            self._events.append(event)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None:
+            if not self._waiter.done():  # done: the listener was cancelled while it waited
+                self._waiter.set_result(None)
+            self._waiter = None
+
+    def close(self) -> None:
+        """No more events: the listener takes what is there and its iteration ends."""
+        self._closed = True
+        self._bus.forget(self)
+        self._wake()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """Events as they come, until closed."""
+        urgent, events = self._urgent, self._events
+        taken = 0
+        while True:
+            while urgent or events:
+                yield urgent.popleft() if urgent else events.popleft()
+                taken += 1
+                if taken % 512 == 0:  # a flood must not starve the other tasks
+                    await anyio.lowlevel.checkpoint()
+            if self.lost > self._announced:
+                missed, self._announced = self.lost - self._announced, self.lost
+                self._bus.publish(EventsMissed(at_s=anyio.current_time(), subscriber=self.name, missed=missed))
+                continue
+            if self._closed:
+                return
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+
+class Bus:
+    """The one place where floors and neighbours meet."""
+
+    def __init__(self) -> None:
+        self._by_type: dict[type, tuple[Subscription, ...]] = {}
+
+    def subscribe(
+        self,
+        name: str,
+        *types: type,
+        keep: Keep = Keep.ALL,
+        room: int = 65536,
+        urgent: tuple[type, ...] = (),
+    ) -> Subscription:
+        """Listen to these types of events.
+
+        Args:
+            name: Who listens, for announcements of losses.
+            types: Event classes.
+            keep: What to keep when the listener is slow.
+            room: How many events ALL keeps.
+            urgent: Types that overtake the others in the inbox.
+        """
+        subscription = Subscription(name, keep, room, frozenset(urgent), self)
+        for kind in types:
+            self._by_type[kind] = (*self._by_type.get(kind, ()), subscription)
+        return subscription
+
+    def publish(self, event: Event) -> None:
+        """Hand an event to everyone who listens to its type; returns at once."""
+        for subscription in self._by_type.get(type(event), ()):
+            subscription.put(event)
+
+    def forget(self, subscription: Subscription) -> None:
+        """Stop delivering to a subscription."""
+        self._by_type = {
+            kind: tuple(other for other in listeners if other is not subscription)
+            for kind, listeners in self._by_type.items()
+        }

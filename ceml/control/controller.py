@@ -1,0 +1,221 @@
+"""The controller: takes events, asks managers, applies what they want, announces what became of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from ceml.domain.events import (
+    AppJoined,
+    AppLeft,
+    BudgetChanged,
+    ConfigurationApplied,
+    ConfigurationRefused,
+    ConfigurationReleased,
+    ConfigurationWithheld,
+    ControlRefused,
+    Heartbeat,
+    PhaseChanged,
+    Release,
+    Sampled,
+    SensorLost,
+    SensorRecovered,
+    Try,
+    Use,
+)
+from ceml.errors import Refused, Temporary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anyio.abc import TaskStatus
+
+    from ceml.control.bus import Bus
+    from ceml.control.machine import Machine
+    from ceml.domain.events import Event, Intent
+    from ceml.domain.knobs import Configuration, KnobSpace
+    from ceml.domain.manager import RuntimeManager
+    from ceml.saved import Saved, Unrestored
+
+Key = tuple[str, str]  # application, source
+
+KEPT_AWAY = 16  # managers of applications that fell silent, kept for their return
+
+
+class Controller:
+    """One application holds the machine; others are heard, and take over when it leaves."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        machine: Machine,
+        space: KnobSpace,
+        make_manager: Callable[[AppJoined, float | None], RuntimeManager],
+        *,
+        saved: Saved,
+        power_cap_w: float | None = None,
+        dry_run: bool = False,
+        deadline_s: float = 0.25,
+    ) -> None:
+        """Wire it up.
+
+        Args:
+            bus: Where to listen and to announce.
+            machine: What to turn.
+            space: The states it may be in.
+            make_manager: Makes the mind of an application, given the budget in force.
+            saved: Prior values, put back when no application holds the machine.
+            power_cap_w: The budget in force at start.
+            dry_run: Announce what would be applied and write nothing.
+            deadline_s: How long an apply may take; it never blocks the mind.
+        """
+        self.managers: dict[Key, RuntimeManager] = {}
+        self._bus = bus
+        self._machine = machine
+        self._space = space
+        self._make_manager = make_manager
+        self._saved = saved
+        self._power_cap_w = power_cap_w
+        self._dry_run = dry_run
+        self._deadline_s = deadline_s
+        self._holder: Key | None = None
+        self._waiting: dict[Key, AppJoined] = {}
+        self._next: Intent | None = None  # at most one intent waits; a newer one replaces it
+        self._woken = anyio.Event()
+        self._inbox = bus.subscribe(
+            "controller",
+            *(Heartbeat, Sampled),
+            *(decisions := (AppJoined, AppLeft, BudgetChanged, PhaseChanged, SensorLost, SensorRecovered)),
+            *(answers := (ConfigurationApplied, ConfigurationRefused, ConfigurationWithheld)),
+            urgent=(*decisions, *answers),
+        )
+
+    async def run(self, *, task_status: TaskStatus[None]) -> None:
+        """Work off events until cancelled."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._apply_wanted, name="applier")
+            task_status.started()
+            async for event in self._inbox:
+                self._take(event)
+
+    # Events to managers ---------------------------------------------------------------------------------------------
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Heartbeat():
+                if (event.app, event.source) == self._holder:
+                    self._tell(event)
+            case AppJoined():
+                self._join(event)
+            case AppLeft():
+                self._leave(event)
+            case PhaseChanged():
+                if (event.app, event.source) == self._holder:
+                    self._tell(event)
+            case BudgetChanged():
+                self._power_cap_w = event.power_cap_w
+                for key, manager in self.managers.items():
+                    self._carry_out(key, manager.on(event))
+            case _:
+                self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        if self._holder is not None:
+            self._carry_out(self._holder, self.managers[self._holder].on(event))
+
+    def _join(self, event: AppJoined) -> None:
+        key = (event.app, event.source)
+        if self._holder not in (None, key):
+            self._waiting[key] = event
+            self._bus.publish(
+                ControlRefused(at_s=event.at_s, app=event.app, source=event.source, holder=self._holder[0])  # type: ignore[index]
+            )
+            return
+        self._holder = key
+        if key not in self.managers:
+            self._forget_oldest()
+            self.managers[key] = self._make_manager(event, self._power_cap_w)
+        self._tell(event)
+
+    def _leave(self, event: AppLeft) -> None:
+        key = (event.app, event.source)
+        self._waiting.pop(key, None)
+        if key != self._holder:
+            return
+        answer = self.managers[key].on(event)
+        self._holder = None
+        if self._waiting:  # somebody waits: hand over instead of going home first
+            self._join(self._waiting.pop(next(iter(self._waiting))))
+        else:
+            self._carry_out(key, answer)
+
+    def _forget_oldest(self) -> None:
+        while len(self.managers) >= KEPT_AWAY:
+            self.managers.pop(next(key for key in self.managers if key != self._holder))
+
+    def _carry_out(self, key: Key, answer: tuple[Intent | Event, ...]) -> None:
+        for part in answer:
+            if isinstance(part, Try | Use | Release):
+                if key == self._holder or isinstance(part, Release):
+                    self._next = part
+                    self._woken.set()
+            else:
+                self._bus.publish(part)
+
+    # Intents to the machine -----------------------------------------------------------------------------------------
+
+    async def _apply_wanted(self) -> None:
+        """One apply at a time; the mind goes on thinking meanwhile."""
+        while True:
+            await self._woken.wait()
+            self._woken = anyio.Event()
+            intent, self._next = self._next, None
+            match intent:
+                case Try() | Use() if self._dry_run:
+                    now_s = anyio.current_time()
+                    self._bus.publish(ConfigurationWithheld(at_s=now_s, requested=intent.configuration, why=intent.why))
+                case Try() | Use():
+                    await self._apply(intent.configuration, intent.why)
+                case Release():
+                    await self.release(intent.why)
+                case None:
+                    pass
+
+    async def _apply(self, wanted: Configuration, why: str) -> None:
+        start_s = anyio.current_time()
+        knob, reason = "", f"no answer within {self._deadline_s:g} s"
+        try:
+            with anyio.move_on_after(self._deadline_s):
+                before = await self._machine.locate()
+                effective = before if before == wanted else await self._machine.apply(wanted)
+                now_s = anyio.current_time()
+                self._bus.publish(
+                    ConfigurationApplied(
+                        at_s=now_s,
+                        requested=wanted,
+                        effective=effective,
+                        in_force_s=now_s + self._space.settle_s(before, effective),
+                        took_s=now_s - start_s,
+                        why=why,
+                    )
+                )
+                return
+        except Refused as error:
+            knob, reason = error.knob, str(error)
+        except Temporary as error:
+            reason = str(error)
+        self._bus.publish(ConfigurationRefused(at_s=anyio.current_time(), requested=wanted, knob=knob, reason=reason))
+
+    async def release(self, why: str) -> tuple[Unrestored, ...]:
+        """Put every knob back to its prior value; says and returns what could not be. A dry run wrote nothing."""
+        unrestored = () if self._dry_run else await self._machine.restore(self._saved)
+        self._bus.publish(
+            ConfigurationReleased(
+                at_s=anyio.current_time(),
+                effective=await self._machine.locate(),
+                unrestored=tuple(f"{item.target}: {item.reason}" for item in unrestored),
+                why=why,
+            )
+        )
+        return unrestored

@@ -1,0 +1,51 @@
+"""All actuators of a platform as one machine: one configuration in, one configuration out, restored knob by knob."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ceml.domain.knobs import Configuration, Level
+from ceml.saved import Saved, Unrestored
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ceml.control.ports import Actuator
+
+
+class Machine:
+    """Turns all knobs of a bundle in one coordinated action (C3)."""
+
+    def __init__(self, actuators: Sequence[Actuator]) -> None:
+        self._actuators = tuple(actuators)
+
+    async def locate(self) -> Configuration:
+        """What is true now, over all actuators."""
+        levels: dict[str, Level] = {}
+        for actuator in self._actuators:
+            levels.update(await actuator.locate())
+        return Configuration(levels)
+
+    async def apply(self, wanted: Configuration) -> Configuration:
+        """Turn the knobs; returns what is then true.
+
+        Raises:
+            Refused: A device would not take a value.
+        """
+        levels: dict[str, Level] = {}
+        for actuator in self._actuators:
+            own = {knob.name: wanted[knob.name] for knob in actuator.knobs if knob.name in wanted}
+            levels.update(await actuator.apply(Configuration(own)))
+        return Configuration(levels)
+
+    async def save(self) -> Saved:
+        """Everything that `apply` may touch, as it is now."""
+        items = [item for actuator in self._actuators for item in (await actuator.save()).items]
+        return Saved(tuple(items))
+
+    async def restore(self, saved: Saved) -> tuple[Unrestored, ...]:
+        """Put everything back; each actuator picks out what is its own. One failure stops nothing else."""
+        failed: list[Unrestored] = []
+        for actuator in reversed(self._actuators):
+            failed += await actuator.restore(saved)
+        return tuple(failed)

@@ -1,0 +1,120 @@
+"""Which state to measure next, and for how long: the paper's seven profiling states (C15, C16)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, isfinite
+from typing import TYPE_CHECKING
+
+from ceml.domain.values import Stay
+from ceml.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ceml.domain.contracts import Fit, Score
+    from ceml.domain.knobs import KnobSpace
+    from ceml.domain.values import Observation
+
+# C15 in GHz (CPU, GPU, memory), with the real levels of the Jetson TX2 behind the paper's rounded numbers.
+_SEVEN_GHZ = (
+    (2.0352, 1.3005, 1.866),
+    (1.4208, 0.82875, 0.6656),
+    (1.4208, 0.42075, 1.3312),
+    (0.8064, 0.82875, 1.3312),
+    (0.8064, 0.42075, 1.0624),
+    (0.8064, 0.62475, 0.6656),
+    (1.1136, 0.42075, 0.6656),
+)
+_TOP_GHZ = _SEVEN_GHZ[0]
+_KNOBS = ("cpu_hz", "gpu_hz", "mem_hz")
+
+SEVEN: tuple[dict[str, float], ...] = tuple(
+    {knob: ghz / top for knob, ghz, top in zip(_KNOBS, state, _TOP_GHZ, strict=True)} for state in _SEVEN_GHZ
+)
+"""The paper's profiling states as shares of each device's maximum, in order; the first is the maximum itself."""
+
+_LEAST_BEATS = 3  # ceml.md 1.6: 1 % of the steps, rounded up, but never fewer than three heartbeats
+
+
+def seven_states(space: KnobSpace) -> list[int]:
+    """The seven states mapped to the nearest present ones; doubles dropped, order kept (ceml.md 1.6).
+
+    Knobs that the paper does not know stay at their maximum; knobs that the space does not have are left out.
+    """
+    plan: dict[int, None] = {}
+    for wanted in SEVEN:
+        plan[space.nearest([wanted.get(knob.name, 1.0) for knob in space.knobs])] = None
+    return list(plan)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperSampler:
+    """Every profiling state once, in order, then the search (C14, C15).
+
+    The plan is made anew each time it is asked: when a state proved unreachable and left the space, the nearest one
+    that is left stands in.
+
+    Attributes:
+        beats: Heartbeats per state; None: by `share`.
+        share: Steps per state as share of the application's total (C16).
+        default_beats: Heartbeats per state where the application announced no total.
+        power_samples: Power samples per state.
+    """
+
+    beats: int | None
+    share: float
+    default_beats: int
+    power_samples: int
+
+    def next(
+        self,
+        space: KnobSpace,
+        fit: Fit,
+        score: Score,
+        observations: Sequence[Observation],
+        remaining_work: float | None,
+        total_work: float | None,
+    ) -> Stay | None:
+        """The first profiling state that was not measured yet; None when all were."""
+        if not len(space):
+            return None
+        measured = {observation.configuration for observation in observations}
+        plan = seven_states(space)
+        for number, state in enumerate(plan, start=1):
+            if space.configuration(state) not in measured:
+                return self._stay(state, total_work, f"profiling state {number} of {len(plan)}")
+        return None
+
+    def _stay(self, state: int, total_work: float | None, why: str) -> Stay:
+        """C16: N heartbeats, or as many as `share` of all steps takes."""
+        if self.beats is not None:
+            return Stay(state=state, beats=self.beats, power_samples=self.power_samples, why=why)
+        if total_work is None or not (isfinite(total_work) and total_work > 0):
+            return Stay(state=state, beats=self.default_beats, power_samples=self.power_samples, why=why)
+        steps = float(ceil(round(self.share * total_work, 6)))  # 1 % of 700 is 7, not 7.000000000000001
+        return Stay(state=state, beats=_LEAST_BEATS, steps=steps, power_samples=self.power_samples, why=why)
+
+
+def paper(
+    *, beats: int | None = None, share: float = 0.01, default_beats: int = 20, power_samples: int = 5
+) -> PaperSampler:
+    """The paper's seven profiling states, each for 1 % of all steps, then the search.
+
+    Args:
+        beats: Heartbeats to count in each state; None: as many as `share` takes.
+        share: Part of all steps spent in each state, where the application announced how many there are.
+        default_beats: Heartbeats in each state where it did not.
+        power_samples: Power samples to wait for in each state, where there is a power sensor.
+
+    Raises:
+        SettingsError: A number out of its range.
+    """
+    for name, count in (("beats", beats), ("default_beats", default_beats)):
+        if count is not None and count < 1:
+            raise SettingsError(f"{name} = {count} of sampler paper: at least 1 heartbeat must be counted in a state")
+    if power_samples < 0:
+        raise SettingsError(f"power_samples = {power_samples} of sampler paper: give 0 or more")
+    if not 0 < share <= 1:
+        raise SettingsError(f"share = {share:g} of sampler paper: give a part of all steps, above 0 and at most 1")
+    return PaperSampler(beats=beats, share=share, default_beats=default_beats, power_samples=power_samples)

@@ -1,0 +1,132 @@
+"""Any plant played in virtual time: a board in memory and the program that runs on it, in this process."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import anyio
+import numpy as np
+
+from ceml.control.ports import Platform
+from ceml.domain.events import AppJoined, AppLeft, Heartbeat
+from ceml.errors import SettingsError
+from ceml.plant.machine import CLOCK_S, progress
+from ceml.platforms.plantboard import MemoryBoard, PlantActuator, PlantSensor, check_noise
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+
+    from ceml.control.ports import Publish
+    from ceml.plant.machine import Machine, Plant
+    from ceml.platforms.plantboard import Board
+
+HEAD_START_S = 1e-6  # virtual time passes only when nobody else can run: by then control has had its say
+
+
+class ReplayProgram:
+    """The program on a board in memory: beats after every step, each step's time multiplied by noise of mean 1."""
+
+    def __init__(self, board: MemoryBoard, *, steps: int, noise_time: float, seed: int) -> None:
+        self._board = board
+        self._steps = steps
+        self._noise_time = noise_time
+        self._seed = seed
+        self._asleep: anyio.CancelScope | None = None
+        board.disturbed = self._disturbed
+
+    @property
+    def machine(self) -> Machine:
+        """The truth of the run, for scoring."""
+        return self._board.machine
+
+    async def run(self, publish: Publish, *, task_status: TaskStatus[None]) -> None:
+        """Announce the program, let control act before the first step, run all steps, say goodbye."""
+        app, machine = self._board.plant.workload, self.machine
+        task_status.started()
+        self._board.running = True
+        publish(AppJoined(at_s=anyio.current_time(), app=app, total_work=float(self._steps)))
+        await anyio.sleep(HEAD_START_S)
+        change_s = machine.next_change_s(anyio.current_time())
+        if change_s < math.inf:  # what control asked for before the first step is in force in the first step
+            await anyio.sleep(change_s - anyio.current_time())
+        try:
+            for beat, noise in enumerate(self._noise(), start=1):
+                await self._step(noise)
+                publish(Heartbeat(at_s=anyio.current_time(), app=app, beat=beat))
+        finally:
+            self._board.running = False
+        publish(AppLeft(at_s=anyio.current_time(), app=app, reason="left"))
+
+    def _noise(self) -> list[float]:
+        """Lognormal factors of mean 1: sigma^2 = ln(1 + CV^2), mu = -sigma^2 / 2."""
+        variance = math.log1p(self._noise_time**2)
+        rng = np.random.default_rng((self._seed, 0))
+        return rng.lognormal(-variance / 2, math.sqrt(variance), self._steps).tolist()
+
+    async def _step(self, noise: float) -> None:
+        """One step, piecewise over the states that are in force meanwhile."""
+        machine, step_s, left = self._board.machine, self._board.plant.step_s, 1.0
+        while left > 0.0:
+            now_s = anyio.current_time()
+            state = machine.state_at(now_s)
+            whole_s = float(step_s[state])
+            plan_left, plan_s = progress(left, whole_s, noise, machine.next_change_s(now_s) - now_s)
+            with anyio.CancelScope() as self._asleep:
+                await anyio.sleep(plan_s)
+            then_s = anyio.current_time()
+            if then_s - now_s < plan_s - CLOCK_S:  # woken early: a state was asked for
+                plan_left, _ = progress(left, whole_s, noise, then_s - now_s)
+            machine.work(state, left - plan_left, now_s, then_s)
+            left = plan_left
+        self._asleep = None
+
+    def _disturbed(self) -> None:
+        if self._asleep is not None:
+            self._asleep.cancel()
+
+
+def played(
+    plant: Plant,
+    *,
+    steps: int = 2000,
+    seed: int = 0,
+    noise_time: float = 0.02,
+    noise_power: float = 0.025,
+    sensor_period_s: float = 0.1,
+) -> Platform:
+    """Any plant as a platform in memory that brings its own program; `beats.machine` is the truth of the run.
+
+    Raises:
+        SettingsError: An option is out of range.
+    """
+    check_run(steps, noise_time, noise_power, sensor_period_s)
+    board = MemoryBoard(plant)
+    return Platform(
+        name="replay",
+        space=plant.space,
+        sensors=sensors(plant, board, noise_power, sensor_period_s, seed),
+        actuators=(PlantActuator(board),),
+        total_rails=("total",) if plant.rail_w else (),
+        beats=ReplayProgram(board, steps=steps, noise_time=noise_time, seed=seed),
+        labels=plant.labels,
+        board={"workload": plant.workload, "steps": str(steps), "seed": str(seed)},
+    )
+
+
+def sensors(plant: Plant, board: Board, noise: float, period_s: float, seed: int) -> tuple[PlantSensor, ...]:
+    """The sensor of a plant's board; none where the plant has nothing to read."""
+    if not plant.rail_w and not plant.busy:
+        return ()  # a table of times alone: there is nothing to read
+    return (PlantSensor(board, quantum_w=plant.quantum_w, noise=noise, period_s=period_s, seed=seed),)
+
+
+def check_run(steps: int, noise_time: float, noise_power: float, sensor_period_s: float) -> None:
+    """Refuse what no run can have.
+
+    Raises:
+        SettingsError: No step, or a noise or period out of range.
+    """
+    check_noise(noise_time=noise_time, noise_power=noise_power, sensor_period_s=sensor_period_s)
+    if steps < 1:
+        raise SettingsError(f"steps={steps}: a run needs at least one step")

@@ -1,0 +1,29 @@
+"""Objective `energy`: the paper's default score, joules per step (C17)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ceml.domain.contracts import Constraint
+    from ceml.domain.values import Prediction, Situation
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Least energy per step: cost = P / rate, in J per step."""
+
+    constraints: tuple[Constraint, ...] = ()
+
+    def cost(self, predicted: Prediction, now: Situation) -> NDArray[np.float64]:
+        """P / rate of each state, shape (n,), J per step; NaN where the power is not known."""
+        return predicted.power_w / predicted.rate_hz
+
+
+def energy() -> Energy:
+    """Least energy per step: power / rate (J)."""
+    return Energy()

@@ -1,0 +1,338 @@
+"""The wiring room: settings become parts, parts become one task group; nothing else makes anything.
+
+Lifetimes (house plan 7): lock, then a journal found is put back, then prior values are saved and journalled, then
+the house lives; at the end everything is restored inside a shield, and the journal goes only if nothing is left over.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+import anyio
+import numpy as np
+import structlog
+
+from ceml import __version__
+from ceml.apps.pipe import PipeListener
+from ceml.control.bus import Bus
+from ceml.control.controller import Controller
+from ceml.control.household import Household
+from ceml.control.machine import Machine
+from ceml.control.watch import PhaseWatcher, SensorPoller
+from ceml.domain.budget import PowerCap
+from ceml.domain.events import AppJoined, Event, RunEnded, RunStarted
+from ceml.domain.manager import Mind, RuntimeManager
+from ceml.domain.values import NAN, Prediction, Situation
+from ceml.errors import SettingsError
+from ceml.plugins import find
+from ceml.store import journal
+from ceml.store.lock import locked
+from ceml.telemetry.record import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from anyio.abc import TaskStatus
+
+    from ceml.control.bus import Subscription
+    from ceml.control.ports import Platform
+    from ceml.domain.contracts import ChangeDetector, Objective
+    from ceml.domain.knobs import Configuration
+    from ceml.saved import Saved
+    from ceml.settings import Loaded, Settings
+    from ceml.store.paths import PlatformContext
+    from ceml.telemetry.ledger import Ledger
+
+Eye = Callable[[Event], None]
+
+RESTORE_DEADLINE_S = 10.0
+
+PLATFORM_OPTIONS = {
+    **{name: name for name in ("board", "range", "table", "workload", "batch", "fix", "limit", "measured")},
+    **{name: name for name in ("seed", "noise_time", "noise_power", "sensor_period_s")},
+}
+SAMPLER_OPTIONS = {
+    "beats_per_state": "beats",
+    "state_share": "share",
+    "default_beats": "default_beats",
+    "power_samples_per_state": "power_samples",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Everything a run is made of, chosen and checked but not yet alive."""
+
+    settings: Settings
+    context: PlatformContext
+    platform: Platform
+    mind: Mind
+    make_detector: Callable[[], ChangeDetector]
+    power_cap_w: float | None
+
+
+@dataclass(kw_only=True)
+class House:
+    """A run while it lives and afterwards: what others may look at."""
+
+    parts: Parts
+    ledger: Ledger
+    bus: Bus = field(default_factory=Bus)
+    controller: Controller | None = None
+    found: Configuration | None = None
+    reason: str = "ended"
+
+
+# Choosing -------------------------------------------------------------------------------------------------------------
+
+
+def choose(loaded: Loaded, context: PlatformContext, **platform_options: object) -> Parts:
+    """Make the plugins that the settings name, and check that they fit together.
+
+    Args:
+        loaded: The settings, and which of them somebody set.
+        context: What the platform may know of this process.
+        platform_options: Options of the platform that are no settings.
+
+    Raises:
+        SettingsError: A plugin is unknown, its options are wrong, or the parts do not fit.
+        Unavailable: The platform is not here.
+    """
+    settings = loaded.settings
+    options = {**_given(loaded, PLATFORM_OPTIONS), **platform_options}
+    platform = cast("Platform", find("platforms", settings.platform, context, **options))
+    objective = cast("Objective", find("objectives", settings.objective))
+    mind = Mind(
+        objective=objective,
+        model=cast("Any", find("models", settings.model)),
+        sampler=cast("Any", find("samplers", settings.sampler, **_given(loaded, SAMPLER_OPTIONS))),
+        search=cast("Any", find("searches", settings.search)),
+        knowledge=platform.knowledge,
+        total_rails=platform.total_rails,
+        power_sensors=frozenset(s.name for s in platform.sensors) if platform.total_rails else frozenset(),
+        lag_s=max((sensor.lag_s for sensor in platform.sensors), default=0.0),
+    )
+    check_objective(settings, platform, objective)
+    detector = find("detectors", settings.detector)  # made once; each signal gets a copy of its own
+    return Parts(
+        settings=settings,
+        context=context,
+        platform=platform,
+        mind=mind,
+        make_detector=lambda: cast("ChangeDetector", deepcopy(detector)),
+        power_cap_w=settings.budget,
+    )
+
+
+def _given(loaded: Loaded, options: dict[str, str]) -> dict[str, object]:
+    """Settings that were set by somebody, under the names of a plugin's options."""
+    return {
+        option: getattr(loaded.settings, name) for name, option in options.items() if loaded.origins[name] != "default"
+    }
+
+
+def check_objective(settings: Settings, platform: Platform, objective: Objective) -> None:
+    """Try the objective on three made-up states, with power only where the platform measures it.
+
+    Raises:
+        SettingsError: It raises, returns another shape, or needs power that is not measured.
+    """
+    known = np.array([4.0, 5.0, 6.0])
+    power_w = known if platform.total_rails else np.full(3, np.nan)
+    predicted = Prediction(rate_hz=np.array([1.0, 2.0, 3.0]), power_w=power_w)
+    budget = () if settings.budget is None else (PowerCap(settings.budget),)
+    constraints = (*objective.constraints, *budget)
+    name = settings.objective
+    try:
+        cost = np.asarray(objective.cost(predicted, Situation(remaining_work=100.0)), dtype=np.float64)
+    except Exception as error:  # the user's own code: whatever it raises is said in words
+        raise SettingsError(f"objective {name} raised {type(error).__name__}: {error}") from error
+    if cost.shape != (3,):
+        raise SettingsError(f"objective {name} must return one cost per state: shape (n,) = (3,), got {cost.shape}")
+    if name.partition(":")[0] == "power_cap" and not constraints:
+        raise SettingsError("objective power_cap has no cap: give --budget 8W, or --objective power_cap:cap_w=8")
+    if not platform.total_rails and (np.isnan(cost).any() or constraints):
+        needs = f"constraint {constraints[0].name}" if constraints else f"objective {name}"
+        raise SettingsError(
+            f"{needs} needs power, and {platform.name} measures none; choose a table or board with power, "
+            "or an objective that needs the rate alone"
+        )
+    if platform.total_rails and not np.isfinite(cost).all():
+        raise SettingsError(f"objective {name} gives {cost} for ordinary rates and powers; costs must be finite")
+
+
+# Living ---------------------------------------------------------------------------------------------------------------
+
+
+async def live(house: House, eyes: Sequence[Eye], *, run: Callable[[House, Household], Any]) -> None:
+    """Let a house live until `run` returns or it is cancelled; whatever happens, the knobs are put back.
+
+    Args:
+        house: What to bring to life.
+        eyes: Called with every event, in order; they only look.
+        run: What to do once controller and sensors are up: open doors, wait for the end.
+    """
+    parts, bus = house.parts, house.bus
+    inbox = bus.subscribe("telemetry", *get_args(Event))
+    looks = (house.ledger.on, *eyes)
+    async with anyio.create_task_group() as watched:
+        watched.start_soon(_look, inbox, looks, name="telemetry")
+        try:
+            async with AsyncExitStack() as stack:
+                saved = await _prepare(house, stack)
+                machine = Machine(parts.platform.actuators)
+                house.found = await machine.locate()
+                bus.publish(_started(house))
+                house.controller = _controller(house, machine, saved)
+                stack.push_async_callback(_put_back, house, house.controller, saved)
+                async with anyio.create_task_group() as group:
+                    home = Household(group)
+                    await home.start("controller", house.controller.run)
+                    await home.start("phase watcher", PhaseWatcher(bus, parts.make_detector).run)
+                    for sensor in parts.platform.sensors:
+                        await home.start(f"{sensor.name} poller", SensorPoller(sensor, bus).run)
+                    await run(house, home)
+                    group.cancel_scope.cancel()
+        except BaseException as error:
+            house.reason = "interrupted" if isinstance(error, anyio.get_cancelled_exc_class()) else "failed"
+            raise
+        finally:
+            inbox.close()
+    for look in looks:
+        look(_ended(house))
+
+
+async def _look(inbox: Subscription, looks: Sequence[Eye]) -> None:
+    with anyio.CancelScope(shield=True):  # sees the end, too: it closes when the inbox does
+        async for event in inbox:
+            for look in looks:
+                look(event)
+
+
+async def _prepare(house: House, stack: AsyncExitStack) -> Saved:
+    """Lock, put back what a dead one left, save what is there now."""
+    parts = house.parts
+    machine = Machine(parts.platform.actuators)
+    if parts.context.in_process or parts.settings.dry_run:
+        return await machine.save()
+    paths = parts.context.paths.made()
+    stack.enter_context(locked(paths.lock))
+    left = journal.read(paths.journal)
+    if left is not None:
+        unrestored = await machine.restore(left)
+        structlog.get_logger().warning(
+            "put_back_after_crash", knobs=len(left.items), failed=[str(item) for item in unrestored]
+        )
+    saved = await machine.save()
+    journal.write(paths.journal, saved)
+    return saved
+
+
+async def _put_back(house: House, controller: Controller, saved: Saved) -> None:
+    """Restore inside a shield, with a deadline; the journal goes only when everything is back."""
+    if house.parts.settings.dry_run:
+        return
+    with anyio.CancelScope(shield=True), anyio.move_on_after(RESTORE_DEADLINE_S * house.parts.context.speed):
+        unrestored = await controller.release("the run ends")
+        if not unrestored and not house.parts.context.in_process:
+            journal.remove(house.parts.context.paths.journal)
+
+
+def _controller(house: House, machine: Machine, saved: Saved) -> Controller:
+    parts = house.parts
+
+    def make_manager(joined: AppJoined, power_cap_w: float | None) -> RuntimeManager:
+        return RuntimeManager(joined, parts.platform.space, parts.mind, power_cap_w=power_cap_w)
+
+    return Controller(
+        house.bus,
+        machine,
+        parts.platform.space,
+        make_manager,
+        saved=saved,
+        power_cap_w=parts.power_cap_w,
+        dry_run=parts.settings.dry_run,
+        deadline_s=0.25 * parts.context.speed,
+    )
+
+
+def _started(house: House) -> RunStarted:
+    parts, platform = house.parts, house.parts.platform
+    assert house.found is not None  # noqa: S101 - located just before
+    return RunStarted(
+        at_s=anyio.current_time(),
+        schema=SCHEMA_VERSION,
+        version=__version__,
+        platform=platform.name,
+        labels=platform.labels,
+        knobs={knob.name: knob.levels for knob in platform.space.knobs},
+        found=house.found,
+        objective=parts.settings.objective,
+        model=parts.settings.model,
+        search=parts.settings.search,
+        power_cap_w=parts.power_cap_w,
+        total_rails=platform.total_rails,
+        board=platform.board,
+    )
+
+
+def _ended(house: House) -> RunEnded:
+    ledger = house.ledger
+    return RunEnded(
+        at_s=anyio.current_time(),
+        reason=house.reason,
+        steps=ledger.steps,
+        seconds=ledger.seconds,
+        energy_j=ledger.energy_j if ledger.measured else NAN,
+        profiling_s=ledger.profiling_s,
+    )
+
+
+# Two ways of running --------------------------------------------------------------------------------------------------
+
+
+async def serve(house: House, eyes: Sequence[Eye]) -> None:
+    """In real time: open the pipe, and live until SIGINT or SIGTERM."""
+    parts = house.parts
+    listener = PipeListener(
+        parts.settings.pipe or parts.context.paths.beats,
+        group=parts.settings.group,
+        t_tolerance_s=1.0 * parts.context.speed,
+        silence_s=5.0 * parts.context.speed,
+    )
+
+    async def listen(*, task_status: TaskStatus[None]) -> None:
+        await listener.run(house.bus.publish, task_status=task_status)
+
+    async def until_signal(house: House, home: Household) -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            await home.start("pipe listener", listen)
+            where = str(parts.settings.pipe or parts.context.paths.beats)
+            structlog.get_logger().info("ready", platform=parts.platform.name, pipe=where, end_with="Ctrl-C")
+            house.reason = await _first_signal(signals)
+
+    await live(house, eyes, run=until_signal)
+
+
+async def _first_signal(signals: AsyncIterator[signal.Signals]) -> str:
+    async for number in signals:
+        return number.name
+    return "ended"
+
+
+async def replay(house: House, eyes: Sequence[Eye]) -> None:
+    """In virtual time: the platform's own program runs to its end."""
+    beats = house.parts.platform.beats
+    if beats is None:
+        raise SettingsError(f"platform {house.parts.platform.name} brings no program to replay; use ceml serve")
+
+    async def until_done(house: House, home: Household) -> None:
+        await beats.run(house.bus.publish, task_status=anyio.TASK_STATUS_IGNORED)
+        house.reason = "program done"
+
+    await live(house, eyes, run=until_done)

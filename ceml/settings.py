@@ -1,0 +1,300 @@
+"""The whole configuration as one flat tree of fields; each field's unit is in its name, its reason in its description.
+
+A value comes from a flag, else from the environment (`CEML_<FIELD>`), else from a TOML file, else from the default.
+The four are merged by name and then checked once, so that every mistake is reported in the same words, all at once,
+with the place it came from. (pydantic alone does that; the sources of pydantic-settings read the environment on
+their own, forget where a value came from and cost another 14 MB of resident memory.)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from ceml.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pydantic_core import ErrorDetails
+
+_toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+PREFIX = "CEML_"
+_WATTS = {"": 1.0, "W": 1.0, "w": 1.0, "mW": 1e-3, "mw": 1e-3, "kW": 1e3, "kw": 1e3}
+_POWER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\W\d]*)\s*", re.ASCII)
+
+
+def power_w(value: object) -> float | None:
+    """Power in W from `8W`, `8 W`, `7500mW`, `0.5kW` or a plain number of watts; None and `none` mean no budget.
+
+    Raises:
+        ValueError: Another unit, no number, not finite, or not above 0; the text says what is allowed.
+    """
+    allowed = "a power above 0 such as 8W, 7500mW or 0.5kW, or none"
+    if value is None or (isinstance(value, str) and value.strip().lower() == "none"):
+        return None
+    match = _POWER.fullmatch(str(value)) if isinstance(value, str | int | float) else None
+    if isinstance(value, bool) or match is None:
+        raise ValueError(f"must be {allowed}")
+    if match[2] not in _WATTS:
+        raise ValueError(f"must be in W, mW or kW, not in {match[2]}: {allowed}")
+    watts = float(match[1]) * _WATTS[match[2]]
+    if not 0 < watts < float("inf"):
+        raise ValueError(f"must be {allowed}")
+    return watts
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
+def _items(value: object) -> object:
+    """One text is a list separated by commas, as in an environment variable."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _path(value: object) -> object:
+    if isinstance(value, str) and (not value or "\0" in value):
+        raise ValueError("must be a path, and not empty")
+    return os.path.expanduser(value) if isinstance(value, str) else value  # noqa: PTH111 - never raises
+
+
+Text = Annotated[str, Field(min_length=1)]
+Items = Annotated[tuple[Text, ...], BeforeValidator(_items)]
+Real = Annotated[float, BeforeValidator(_number)]
+Whole = Annotated[int, BeforeValidator(_number)]
+File = Annotated[Path, BeforeValidator(_path)]
+Watts = Annotated[float | None, BeforeValidator(power_w)]
+
+RUN, AIM, MEASURE, FILES, OUTPUT = "What to run on", "What to optimise", "Measuring", "Files", "Output"
+
+
+def _field(default: object, group: str, description: str, **bounds: Any) -> Any:
+    return Field(default, description=description, json_schema_extra={"group": group}, **bounds)
+
+
+class Settings(BaseModel):
+    """Everything that can be set; see the description of each field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    platform: Text = _field(
+        "simulated",
+        RUN,
+        "Board to run on: NAME[:key=value,...] or path/to/file.py:factory. Simulated, because it runs everywhere and "
+        "can harm nothing.",
+    )
+    board: Text | None = _field(None, RUN, "Which board of the platform; unset, the platform takes its own first one.")
+    range: Literal["paper", "full"] | None = _field(
+        None,
+        RUN,
+        "Frequencies of the simulated board: the paper's 540 states, or all that were measured. Unset, the platform's "
+        "own: paper.",
+    )
+    table: File | None = _field(None, RUN, "Measured table (CSV) that the replay platform plays; there is no default.")
+    workload: Text | None = _field(
+        None, RUN, "Which program of the table or of the simulated board; no default, since tables hold several."
+    )
+    batch: Real | None = _field(
+        None, RUN, "Which batch size of the table; needed only where the workload was measured with several.", gt=0
+    )
+    fix: Items = _field(
+        (), RUN, "KNOB=VALUE, keep this knob of the table there; repeatable. Nothing is fixed unless you say so."
+    )
+    limit: Items = _field(
+        (), RUN, "KNOB=LOW..HIGH, use only these levels; repeatable. No limit, so that all measured states are used."
+    )
+    measured: bool = _field(
+        False,
+        RUN,
+        "Play the raw measurements of the table. Off, because the smoothed columns plus fresh noise do not "
+        "reward luck.",
+    )
+    speed: Real = _field(
+        1.0, RUN, "Seconds of the board per second of the clock, simulated and replayed boards only; 1 is life.", gt=0
+    )
+    seed: Whole = _field(
+        0, RUN, "Seed of all noise: the same seed gives the same run, so the default is always the same.", ge=0
+    )
+    noise_time: Real = _field(
+        0.02, RUN, "Noise on the time of a step (CV); 2 % is what logs of a real board show.", ge=0, lt=1
+    )
+    noise_power: Real = _field(
+        0.025, RUN, "Noise on a power sample (CV); 2.5 % is what logs of a real board show.", ge=0, lt=1
+    )
+    sensor_period_s: Real = _field(
+        0.1, RUN, "Seconds between two readings of power; a board's sensors average over about 0.1 s.", gt=0
+    )
+
+    objective: Text = _field(
+        "energy",
+        AIM,
+        "What to want less of: NAME[:key=value,...] or path/to/file.py:factory. Energy per step, as in the paper.",
+    )
+    budget: Watts = _field(
+        None, AIM, "Cap on the power of the board, e.g. 8W or 7500mW. None: the board's own limits are the only ones."
+    )
+    model: Text = _field("paper", AIM, "How rate and power answer to the knobs. The paper's equations: 7 unknowns.")
+    search: Text = _field(
+        "exhaustive", AIM, "How the best state is found. Scoring all states takes microseconds, so none is left out."
+    )
+    dry_run: bool = _field(
+        False, AIM, "Say what would be applied and change nothing. Off: without changes nothing can be measured."
+    )
+
+    sampler: Text = _field("paper", MEASURE, "Which states are measured first. The paper's seven profiling states.")
+    detector: Text = _field(
+        "difference", MEASURE, "How a change of the program is noticed. As in the paper: windows are compared."
+    )
+    beats_per_state: Whole | None = _field(
+        None, MEASURE, "Heartbeats to wait for in each profiling state. Unset, --state-share decides.", ge=1
+    )
+    state_share: Real = _field(
+        0.01,
+        MEASURE,
+        "Share of the announced work to spend in each profiling state; 1 % as in the paper.",
+        gt=0,
+        le=1,
+    )
+    default_beats: Whole = _field(
+        20, MEASURE, "Heartbeats in each state where no total was announced; 20 bring noise of 2 % below 0.5 %.", ge=1
+    )
+    power_samples_per_state: Whole = _field(
+        5, MEASURE, "Power samples to wait for in each state, at least; 5 take half a second at 10 Hz.", ge=0
+    )
+
+    pipe: File | None = _field(None, FILES, "Named pipe for heartbeats. Unset: `beats` in the runtime directory.")
+    runtime_dir: File | None = _field(
+        None, FILES, "Directory of pipe, lock and journal. Unset: $XDG_RUNTIME_DIR/ceml, else /run/ceml."
+    )
+    group: Text | None = _field(
+        None, FILES, "Group whose members may send heartbeats. Unset: only you, which is the safe choice."
+    )
+    record: File | None = _field(None, FILES, "Write what happens to this file, one JSON object a line. Unset: none.")
+    record_level: Literal["decisions", "windows", "all"] = _field(
+        "windows", FILES, "How much to record; windows, because everything of a day at 10 Hz is 300 MB."
+    )
+
+    verbose: bool = _field(False, OUTPUT, "Log every beat, sample and window too. Off: that is for finding mistakes.")
+    quiet: bool = _field(False, OUTPUT, "Log only warnings. Off: a person wants to see what is decided.")
+    log_format: Literal["console", "json"] = _field(
+        "console", OUTPUT, "Log lines for people, or one JSON object a line for machines; people are the first readers."
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Settings:
+        if self.verbose and self.quiet:
+            raise ValueError("verbose and quiet contradict each other: set one of them")
+        if self.speed != 1.0 and self.platform.partition(":")[0] not in ("simulated", "replay"):
+            raise ValueError(
+                f"speed {self.speed:g} is for the platforms simulated and replay; "
+                f"on platform {self.platform} time passes as it does: leave speed at 1"
+            )
+        return self
+
+
+FIELDS = tuple(Settings.model_fields)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Settings, where each value came from, and what should be said about it.
+
+    Attributes:
+        settings: The effective settings.
+        origins: Field -> "flag", "environment CEML_X", "file PATH" or "default".
+        warnings: One sentence each, e.g. an unknown CEML_ variable.
+    """
+
+    settings: Settings
+    origins: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+
+def load(config_file: Path | None, flags: Mapping[str, object], environ: Mapping[str, str]) -> Loaded:
+    """Merge the sources (flag > environment > file > default) and check them.
+
+    Args:
+        config_file: A TOML file, or None.
+        flags: Field -> value for those that the user gave.
+        environ: The environment; `CEML_<FIELD>`, where an empty text counts as unset.
+
+    Raises:
+        SettingsError: Anything wrong in any of them, all mistakes at once.
+    """
+    values: dict[str, object] = {}
+    origins = dict.fromkeys(FIELDS, "default")
+    if config_file is not None:
+        from_file = _read(config_file)
+        _refuse_unknown(from_file, f"file {config_file}")
+        values.update(from_file)
+        origins.update(dict.fromkeys(from_file, f"file {config_file}"))
+    names = {PREFIX + name.upper(): name for name in FIELDS}
+    for variable, name in names.items():
+        if environ.get(variable):
+            values[name], origins[name] = environ[variable], f"environment {variable}"
+    _refuse_unknown(flags, "flags")
+    values.update(flags)
+    origins.update(dict.fromkeys(flags, "flag"))
+    warnings = tuple(
+        f"environment variable {variable} means nothing to ceml{_suggest(variable, names)}"
+        for variable in sorted(environ)
+        if variable.startswith(PREFIX) and variable not in names
+    )
+    try:
+        return Loaded(Settings.model_validate(values), origins, warnings)
+    except ValidationError as error:
+        lines = [_sentence(detail, origins) for detail in error.errors(include_url=False)]
+        raise SettingsError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _read(path: Path) -> dict[str, object]:
+    """The TOML file as a mapping.
+
+    Raises:
+        SettingsError: It cannot be read, or is no TOML.
+    """
+    try:
+        return _toml.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read the configuration file {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"the configuration file {path} is no text in UTF-8: is it the right file?") from None
+    except RecursionError:
+        raise SettingsError(f"the configuration file {path} is nested too deeply to be one") from None
+    except ValueError as error:  # syntax, but also a number of 5000 digits, or a path with a null byte
+        raise SettingsError(f"the configuration file {path} is no valid TOML: {error}") from None
+
+
+def _suggest(word: str, known: Iterable[str]) -> str:
+    close = get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _refuse_unknown(given: Mapping[str, object], origin: str) -> None:
+    unknown = [name for name in given if name not in FIELDS]
+    if unknown:
+        said = "; ".join(f"unknown setting {name!r}{_suggest(name, FIELDS)}" for name in unknown)
+        raise SettingsError(f"{origin}: {said}. Known are: {', '.join(FIELDS)}")
+
+
+def _sentence(detail: ErrorDetails, origins: Mapping[str, str]) -> str:
+    """One mistake as one line: field, value, origin, what is allowed."""
+    text = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be").replace("String ", "text ")
+    if not detail["loc"]:
+        return text
+    name = str(detail["loc"][0])
+    shown = repr(detail["input"])
+    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+    return f"{name} = {shown} (from {origins.get(name, 'default')}): {text}"

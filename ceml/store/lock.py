@@ -1,0 +1,38 @@
+"""One writer at a time: a lock that lives exactly as long as its process. Standard library only."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ceml.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+
+@contextmanager
+def locked(path: Path) -> Generator[None]:
+    """Hold `path` by flock, which the kernel drops when the process is really gone, so a stale lock cannot be.
+
+    Raises:
+        SettingsError: Another process holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise SettingsError(
+                f"another ceml serve (pid {holder}) controls this machine: it holds {path}. "
+                "Stop it first, or give this one another --runtime-dir."
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,170 @@
+"""One application's time with the machine: what was measured in which state, and what that saves. Pure."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import TYPE_CHECKING
+
+from ceml.domain.events import ConfigurationApplied, ConfigurationWithheld, Decided, RunStarted
+from ceml.domain.knobs import Configuration
+from ceml.domain.values import NAN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ceml.domain.values import Observation
+
+
+def max_configuration(knobs: Mapping[str, Sequence[float | str]], found: Mapping[str, float | str]) -> Configuration:
+    """Every ordered knob at its highest level; a category, which has none, as it was found."""
+    highest = {name: levels[-1] for name, levels in knobs.items()}
+    return Configuration({name: found.get(name, top) if isinstance(top, str) else top for name, top in highest.items()})
+
+
+class Measured:
+    """Mean rate and power over windows in one configuration, weighted by their duration."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.windows = 0
+        self._steps = self._seconds = 0.0
+        self._joules = self._powered_s = 0.0
+
+    def add(self, seen: Observation) -> None:
+        """Take in one window."""
+        self.windows += 1
+        self._steps += seen.steps
+        self._seconds += seen.duration_s
+        if isfinite(seen.power_w):
+            self._joules += seen.power_w * seen.duration_s
+            self._powered_s += seen.duration_s
+
+    @property
+    def rate_hz(self) -> float:
+        """Steps per second; NaN where nothing was measured."""
+        return self._steps / self._seconds if self._seconds > 0 else NAN
+
+    @property
+    def power_w(self) -> float:
+        """Watts of the board; NaN where none were measured."""
+        return self._joules / self._powered_s if self._powered_s > 0 else NAN
+
+    @property
+    def energy_j(self) -> float:
+        """Joules per step; NaN where unknown."""
+        return self.power_w / self.rate_hz if self.rate_hz > 0 else NAN
+
+
+class Chapter:
+    """One application's time with the machine.
+
+    Attributes:
+        app: Its name; empty before the first one.
+        states: What was measured in each configuration that was in force, in order of first use.
+        baseline: What savings are measured against, best known so far: the max frequencies, else the configuration
+            that was found, else the first window's; None before the first window.
+        settled: What was measured since the latest decision; None before.
+        latest: The latest window.
+        decided: The latest decision.
+        phase: `waiting`, `profiling` or `idle`.
+        energy_j: Joules of the board while it held the machine.
+    """
+
+    def __init__(self, app: str, at_s: float, started: RunStarted | None) -> None:
+        self.app = app
+        self.states: dict[Configuration, Measured] = {}
+        self.baseline: Measured | None = None
+        self.settled: Measured | None = None
+        self.latest: Observation | None = None
+        self.decided: Decided | None = None
+        self.phase = "waiting"
+        self.energy_j = 0.0
+        self.since_s = at_s  # energy counts from here
+        self._started = started
+        self._profiled_s = 0.0
+        self._profiling_since_s: float | None = None
+        self._priced_j = 0.0  # what the steps up to the last change of the program would have cost in the baseline
+        self._steps = 0.0  # steps since then
+
+    @property
+    def before_j(self) -> float:
+        """Joules per step in the baseline; NaN where unknown."""
+        return self.baseline.energy_j if self.baseline else NAN
+
+    @property
+    def after_j(self) -> float:
+        """Joules per step since the latest decision; NaN where unknown."""
+        return self.settled.energy_j if self.settled else NAN
+
+    @property
+    def saving(self) -> float:
+        """What each step costs less now: 1 - after / before; NaN where unknown."""
+        return 1.0 - self.after_j / self.before_j if self.before_j > 0 else NAN
+
+    @property
+    def saving_so_far(self) -> float:
+        """The same over all steps, profiling included; NaN where unknown."""
+        at_baseline_j = self._priced_j + self._steps * self.before_j
+        return 1.0 - self.energy_j / at_baseline_j if self.energy_j > 0 and at_baseline_j > 0 else NAN
+
+    @property
+    def baseline_name(self) -> str:
+        """What the baseline is, for people."""
+        return ("max frequencies", "configuration found", "first window")[self._rank(self.baseline)]
+
+    def profiling_s(self, now_s: float) -> float:
+        """Seconds from the first trial in force to the decision in force, phase changes included."""
+        since_s = self._profiling_since_s
+        return self._profiled_s + (max(now_s - since_s, 0.0) if since_s is not None else 0.0)
+
+    def worked(self, steps: float) -> None:
+        """Steps were done."""
+        self._steps += steps
+
+    def window(self, seen: Observation, phase: str) -> None:
+        """A window was measured."""
+        self.latest, self.phase = seen, phase
+        state = self.states.setdefault(seen.configuration, Measured(seen.configuration))
+        state.add(seen)
+        if phase == "profiling":
+            self._profiling_since_s = seen.start_s if self._profiling_since_s is None else self._profiling_since_s
+        elif self.settled is not None and seen.configuration == self.settled.configuration:
+            self.settled.add(seen)
+        if self.baseline is None or self._rank(state) < self._rank(self.baseline):
+            self.baseline = state
+
+    def decide(self, event: Decided) -> None:
+        """A configuration was chosen."""
+        self.decided, self.settled = event, Measured(event.configuration)
+
+    def changed(self) -> None:
+        """It is another program now: what was measured before compares no more."""
+        self._priced_j += self._steps * self.before_j if self.baseline else 0.0
+        self._steps = 0.0
+        self.states = {configuration: Measured(configuration) for configuration in self.states}
+        self.decided = self.settled = self.baseline = None
+
+    def in_force(self, event: ConfigurationApplied | ConfigurationWithheld) -> None:
+        """A configuration was applied, or would have been."""
+        if isinstance(event, ConfigurationApplied):
+            self.states.setdefault(event.effective, Measured(event.effective))
+        if self.decided is None:
+            self.phase = "profiling"
+            if self._profiling_since_s is None and isinstance(event, ConfigurationApplied):
+                self._profiling_since_s = event.at_s
+        elif event.requested == self.decided.configuration:
+            self.phase = "idle"
+            self.end_profiling(event.at_s)
+
+    def end_profiling(self, at_s: float) -> None:
+        """Profiling is over, for good or for now."""
+        self._profiled_s, self._profiling_since_s = self.profiling_s(at_s), None
+
+    def _rank(self, state: Measured | None) -> int:
+        """How good a baseline a state is; 0 is best."""
+        if state is not None and self._started is not None:
+            if state.configuration == max_configuration(self._started.knobs, self._started.found):
+                return 0
+            if state.configuration == self._started.found:
+                return 1
+        return 2

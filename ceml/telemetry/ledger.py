@@ -1,0 +1,199 @@
+"""The ledger: what a run has done and cost so far, added up from events. Pure; it waits for nothing and writes nothing.
+
+Energy is integrated over the timestamps of samples, for each rail on its own: the trapezoid between instantaneous
+readings, the rectangle of readings that are means of the past `covers_s`; what such means do not cover is bridged by
+a trapezoid. Nothing is counted from a lost sensor's last reading on until it answers again.
+
+One application holds the machine at a time; each new one opens a `Chapter`: its own states, baseline and saving.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import TYPE_CHECKING
+
+from ceml.domain.events import (
+    AppJoined,
+    AppLeft,
+    ConfigurationApplied,
+    ConfigurationReleased,
+    ConfigurationWithheld,
+    Decided,
+    Heartbeat,
+    LinesRefused,
+    PhaseChanged,
+    RunEnded,
+    RunStarted,
+    Sampled,
+    SensorLost,
+    WindowClosed,
+)
+from ceml.domain.values import NAN
+from ceml.telemetry.chapter import Chapter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ceml.domain.events import Event
+    from ceml.domain.knobs import Configuration
+
+Key = tuple[str, str]  # application, source
+
+
+class _Rail:
+    """The running integral of one rail's power."""
+
+    def __init__(self) -> None:
+        self.at_s = NAN
+        self.power_w = NAN
+
+    def add(self, at_s: float, power_w: float, covers_s: float, since_s: float) -> tuple[float, float]:
+        """Take one sample.
+
+        Returns:
+            Joules since the sample before, and the part of them that fell after `since_s`.
+        """
+        if not isfinite(power_w) or at_s <= self.at_s:
+            return 0.0, 0.0
+        covered_s = max(covers_s, 0.0)
+        bridged_s = 0.0
+        if isfinite(self.at_s):
+            covered_s = min(covered_s, at_s - self.at_s)
+            bridged_s = at_s - self.at_s - covered_s
+        joules = power_w * covered_s
+        if bridged_s:
+            joules += (power_w + self.power_w) / 2 * bridged_s
+        took_s = covered_s + bridged_s
+        self.at_s, self.power_w = at_s, power_w
+        share = min(max(at_s - since_s, 0.0) / took_s, 1.0) if took_s > 0 else 0.0
+        return joules, joules * share
+
+
+class Ledger:
+    """Adds up the events of a run.
+
+    Attributes:
+        total_rails: Rails whose sum is the power of the board; empty: energy is not known.
+        steps: Steps of all applications while they held the machine.
+        energy_j: Energy of the board since the first sample.
+        measured: Whether any power was measured at all.
+        configuration: What is in force now; None before that was said.
+        why: Why it is.
+        chapter: The application in charge, or the last one.
+        refused_lines: Lines on the pipe that were no good.
+        last_s: When the latest event was; NaN before the first.
+    """
+
+    def __init__(self, total_rails: Sequence[str]) -> None:
+        self.total_rails = tuple(total_rails)
+        self.steps = 0.0
+        self.energy_j = 0.0
+        self.measured = False
+        self.configuration: Configuration | None = None
+        self.why = ""
+        self.refused_lines = 0
+        self.chapter = Chapter("", NAN, None)
+        self._started: RunStarted | None = None
+        self.last_s = NAN
+        self._first_s = NAN
+        self._rails = {rail: _Rail() for rail in self.total_rails}
+        self._rails_of: dict[str, set[str]] = {}  # sensor -> rails it gave
+        self._queue: list[Key] = []  # applications that are here; the first one holds the machine
+        self._key: Key | None = None  # whose chapter it is
+        self._profiled_s = 0.0  # in earlier chapters
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from the first event to the latest."""
+        return self.last_s - self._first_s if isfinite(self._first_s) else 0.0
+
+    @property
+    def profiling_s(self) -> float:
+        """Seconds spent profiling, over all applications."""
+        return self._profiled_s + self.chapter.profiling_s(self.last_s)
+
+    def ended(self, reason: str) -> RunEnded:
+        """The last event of the run, made from what was added up."""
+        return RunEnded(
+            at_s=self.last_s if isfinite(self.last_s) else 0.0,
+            reason=reason,
+            steps=self.steps,
+            seconds=self.seconds,
+            energy_j=self.energy_j if self.measured else NAN,
+            profiling_s=self.profiling_s,
+        )
+
+    def on(self, event: Event) -> None:
+        """Take in one event."""
+        if not self.last_s >= event.at_s:
+            self.last_s = event.at_s
+        if not isfinite(self._first_s):
+            self._first_s = event.at_s
+        match event:
+            case Heartbeat():
+                if self._holds(event):
+                    self.steps += event.work
+                    self.chapter.worked(event.work)
+            case Sampled():
+                self._sampled(event)
+            case WindowClosed():
+                self.chapter.window(event.observation, event.phase)
+            case Decided():
+                self.chapter.decide(event)
+            case PhaseChanged() if self._holds(event):
+                self.chapter.changed()
+            case AppJoined() | AppLeft():
+                self._came_or_went(event)
+            case _:
+                self._machine(event)
+
+    def _machine(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self._started, self.configuration = event, event.found
+            case ConfigurationApplied() | ConfigurationWithheld():
+                self.why = event.why
+                if isinstance(event, ConfigurationApplied):
+                    self.configuration = event.effective
+                if self._queue:
+                    self.chapter.in_force(event)
+            case ConfigurationReleased():
+                self.configuration, self.why = event.effective, event.why
+            case SensorLost():
+                for rail in self._rails_of.get(event.sensor, ()):
+                    self._rails[rail] = _Rail()
+            case LinesRefused():
+                self.refused_lines += sum(event.counts.values())
+            case _:
+                pass
+
+    def _holds(self, event: Heartbeat | PhaseChanged) -> bool:
+        return bool(self._queue) and self._queue[0] == (event.app, event.source)
+
+    def _sampled(self, event: Sampled) -> None:
+        since_s = self.chapter.since_s if self._queue else float("inf")
+        for name, rail in self._rails.items():
+            if name not in event.rails_w:
+                continue
+            joules, of_chapter = rail.add(event.at_s, event.rails_w[name], event.covers_s, since_s)
+            self.energy_j += joules
+            self.chapter.energy_j += of_chapter
+            self.measured = self.measured or isfinite(rail.power_w)
+            self._rails_of.setdefault(event.sensor, set()).add(name)
+
+    def _came_or_went(self, event: AppJoined | AppLeft) -> None:
+        key, holder = (event.app, event.source), self._queue[:1]
+        if isinstance(event, AppLeft):
+            self._queue = [other for other in self._queue if other != key]
+        elif key not in self._queue:
+            self._queue.append(key)
+        if self._queue[:1] == holder:
+            return
+        self.chapter.end_profiling(event.at_s)
+        self.chapter.phase = "waiting"
+        if self._queue and self._queue[0] != self._key:
+            self._key = self._queue[0]
+            self._profiled_s += self.chapter.profiling_s(event.at_s)
+            self.chapter = Chapter(self._key[0], event.at_s, self._started)
+        elif self._queue:  # it fell silent and is back: its chapter goes on
+            self.chapter.since_s = event.at_s

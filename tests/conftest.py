@@ -1,0 +1,39 @@
+"""What the tests share: where measured tables may lie, and how to live in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import pytest
+from hypothesis import settings
+
+from ceml.timeline import VirtualLoop
+
+T = TypeVar("T")
+
+settings.register_profile("house", deadline=None, derandomize=True)  # timing is no verdict here; the same every run
+settings.load_profile("house")
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLES = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture
+def virtually() -> Callable[[Callable[[], Awaitable[T]]], T]:
+    """Run an async function in virtual time, starting at second 0."""
+
+    def run(main: Callable[[], Awaitable[T]]) -> T:
+        return anyio.run(main, backend_options={"loop_factory": VirtualLoop})
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tables() -> Path:
+    """The folder of measured tables; without it the test is skipped by name."""
+    if not TABLES.is_dir():
+        pytest.skip("measured tables (../shared/data) are not here")
+    return TABLES

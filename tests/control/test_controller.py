@@ -1,0 +1,265 @@
+"""The controller: who holds the machine, what is applied, refused, withheld, given back. In virtual time.
+
+Not covered here: what a manager thinks (tests/domain/test_manager.py), whole runs (tests/test_house.py).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+import anyio
+
+from ceml.control.bus import Bus
+from ceml.control.controller import KEPT_AWAY, Controller
+from ceml.control.machine import Machine
+from ceml.domain.events import (
+    AppJoined,
+    AppLeft,
+    BudgetChanged,
+    ConfigurationApplied,
+    ConfigurationRefused,
+    ConfigurationReleased,
+    ConfigurationWithheld,
+    ControlRefused,
+    Event,
+    Heartbeat,
+)
+from ceml.domain.knobs import Configuration, Knob, KnobSpace
+from ceml.domain.manager import Mind, RuntimeManager
+from ceml.domain.response.paper import paper as paper_model
+from ceml.domain.sampling import paper as paper_sampler
+from ceml.domain.sampling import seven_states
+from ceml.domain.search import exhaustive
+from ceml.errors import Refused
+from ceml.plugins.power_cap import power_cap
+from ceml.saved import Item, Saved, Unrestored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KNOBS = (
+    Knob(name="cpu_hz", levels=(0.8e9, 1.1e9, 1.4e9, 2e9), settle_s=0.001),
+    Knob(name="gpu_hz", levels=(0.3e9, 0.5e9, 0.6e9, 1e9), settle_s=0.005),
+)
+SPACE = KnobSpace(KNOBS)
+TOP = SPACE.configuration(SPACE.max_state)
+PLAN = {SPACE.configuration(state) for state in seven_states(SPACE)}
+
+
+class Dial:
+    """One knob that remembers; can be slow, stubborn, or impossible to put back."""
+
+    def __init__(
+        self, knob: Knob, *, delay_s: float = 0.0, refuses: tuple[float, ...] = (), stuck: bool = False
+    ) -> None:
+        self.knobs = (knob,)
+        self.level = knob.levels[-1]
+        self.writes: list[float | str] = []
+        self._delay_s, self._refuses, self._stuck = delay_s, refuses, stuck
+
+    async def locate(self) -> Configuration:
+        return Configuration({self.knobs[0].name: self.level})
+
+    async def apply(self, wanted: Configuration) -> Configuration:
+        await anyio.sleep(self._delay_s)
+        level = wanted[self.knobs[0].name]
+        if level in self._refuses:
+            raise Refused(f"{level} is not for me", knob=self.knobs[0].name)
+        self.level = level
+        self.writes.append(level)
+        return await self.locate()
+
+    async def save(self) -> Saved:
+        return Saved((Item("dial", self.knobs[0].name, str(self.level)),))
+
+    async def restore(self, saved: Saved) -> tuple[Unrestored, ...]:
+        for item in saved.items:
+            if item.target == self.knobs[0].name and item.value is not None:
+                if self._stuck:
+                    return (Unrestored(item.target, "it is stuck"),)
+                self.level = float(item.value)
+        return ()
+
+
+def lived(virtually, dials: list[Dial], story: Callable, **options) -> tuple[list[Event], Controller]:
+    """Run a story beside a controller; returns everything that was published."""
+    heard: list[Event] = []
+    made: list[Controller] = []
+
+    async def main() -> None:
+        bus = Bus()
+        eyes = bus.subscribe("eyes", *get_args(Event))
+        machine = Machine(dials)
+        mind = Mind(objective=power_cap(), model=paper_model(), sampler=paper_sampler(beats=3), search=exhaustive())
+        controller = Controller(
+            bus,
+            machine,
+            SPACE,
+            lambda joined, cap_w: RuntimeManager(joined, SPACE, mind, power_cap_w=cap_w),
+            saved=await machine.save(),
+            **options,
+        )
+        made.append(controller)
+        async with anyio.create_task_group() as group:
+            await group.start(lambda *, task_status: controller.run(task_status=task_status))
+            await story(bus)
+            await anyio.sleep(1)
+            group.cancel_scope.cancel()
+        eyes.close()
+        heard.extend([event async for event in eyes])
+
+    virtually(main)
+    return heard, made[0]
+
+
+def of(heard: list[Event], kind: type) -> list:
+    return [event for event in heard if isinstance(event, kind)]
+
+
+async def beats(bus: Bus, app: str, how_many: int, source: str = "") -> None:
+    for number in range(how_many):
+        await anyio.sleep(0.1)
+        bus.publish(Heartbeat(at_s=anyio.current_time(), app=app, source=source, beat=number))
+
+
+def join(app: str, source: str = "") -> AppJoined:
+    return AppJoined(at_s=anyio.current_time(), app=app, source=source)
+
+
+def test_nothing_is_written_before_the_first_join(virtually) -> None:
+    dials = [Dial(knob) for knob in KNOBS]
+
+    async def story(bus: Bus) -> None:
+        await beats(bus, "stranger", 5)
+
+    heard, _ = lived(virtually, dials, story)
+    assert [dial.writes for dial in dials] == [[], []]
+    assert of(heard, ConfigurationApplied) == []
+
+
+def test_an_application_is_profiled_and_its_knobs_return_when_it_leaves(virtually) -> None:
+    dials = [Dial(knob) for knob in KNOBS]
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("a"))
+        await beats(bus, "a", 60)
+        bus.publish(AppLeft(at_s=anyio.current_time(), app="a"))
+
+    heard, _ = lived(virtually, dials, story)
+    applied = of(heard, ConfigurationApplied)
+    assert PLAN <= {event.effective for event in applied}
+    (released,) = of(heard, ConfigurationReleased)
+    assert released.effective == TOP
+    assert [dial.level for dial in dials] == [2e9, 1e9]
+
+
+def test_settle_time_is_that_of_the_slowest_knob_that_changed(virtually) -> None:
+    dials = [Dial(knob) for knob in KNOBS]
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("a"))
+        await beats(bus, "a", 60)
+
+    heard, _ = lived(virtually, dials, story)
+    before = TOP
+    for event in of(heard, ConfigurationApplied):
+        assert round(event.in_force_s - event.at_s, 9) == SPACE.settle_s(before, event.effective)
+        before = event.effective
+
+
+def test_a_second_application_is_refused_then_takes_over(virtually) -> None:
+    dials = [Dial(knob) for knob in KNOBS]
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("first"))
+        bus.publish(join("second"))
+        await beats(bus, "first", 5)
+        bus.publish(AppLeft(at_s=anyio.current_time(), app="first"))
+        await beats(bus, "second", 5)
+
+    heard, controller = lived(virtually, dials, story)
+    (refused,) = of(heard, ControlRefused)
+    assert (refused.app, refused.holder) == ("second", "first")
+    assert of(heard, ConfigurationReleased) == []
+    assert set(controller.managers) == {("first", ""), ("second", "")}
+    assert len(controller.managers["second", ""].observations) >= 1
+
+
+def test_beats_of_others_do_not_count_for_the_holder(virtually) -> None:
+    dials = [Dial(knob) for knob in KNOBS]
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("first"))
+        await beats(bus, "other", 50)
+
+    _, controller = lived(virtually, dials, story)
+    assert controller.managers["first", ""].observations == []
+
+
+def test_a_dry_run_announces_and_writes_nothing(virtually) -> None:
+    dials = [Dial(knob) for knob in KNOBS]
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("a"))
+        await beats(bus, "a", 20)
+        bus.publish(AppLeft(at_s=anyio.current_time(), app="a"))
+
+    heard, _ = lived(virtually, dials, story, dry_run=True)
+    assert [dial.writes for dial in dials] == [[], []]
+    assert {event.requested for event in of(heard, ConfigurationWithheld)} == PLAN
+    assert of(heard, ConfigurationApplied) == []
+
+
+def test_a_refusal_is_an_event_and_the_run_goes_on(virtually) -> None:
+    dials = [Dial(KNOBS[0]), Dial(KNOBS[1], refuses=(0.3e9,))]
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("a"))
+        await beats(bus, "a", 60)
+
+    heard, controller = lived(virtually, dials, story)
+    assert {event.knob for event in of(heard, ConfigurationRefused)} == {"gpu_hz"}
+    assert 0.3e9 not in dials[1].writes
+    assert len(controller.managers["a", ""].space) < len(SPACE)
+
+
+def test_an_apply_that_never_answers_does_not_block_the_mind(virtually) -> None:
+    dials = [Dial(KNOBS[0], delay_s=1e6), Dial(KNOBS[1])]
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("a"))
+        await beats(bus, "a", 60)
+
+    heard, _ = lived(virtually, dials, story)
+    refused = of(heard, ConfigurationRefused)
+    assert refused
+    assert all("no answer" in event.reason for event in refused)
+
+
+def test_what_cannot_be_put_back_is_named_and_stops_nothing_else(virtually) -> None:
+    dials = [Dial(KNOBS[0]), Dial(KNOBS[1], stuck=True)]
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("a"))
+        await beats(bus, "a", 60)
+        bus.publish(BudgetChanged(at_s=anyio.current_time(), power_cap_w=None))
+        await beats(bus, "a", 5)
+        bus.publish(AppLeft(at_s=anyio.current_time(), app="a"))
+
+    heard, _ = lived(virtually, dials, story)
+    (released,) = of(heard, ConfigurationReleased)
+    assert released.unrestored == ("gpu_hz: it is stuck",)
+    assert dials[0].level == 2e9
+
+
+def test_minds_of_the_departed_are_kept_but_not_for_ever(virtually) -> None:
+    dials = [Dial(knob) for knob in KNOBS]
+
+    async def story(bus: Bus) -> None:
+        for number in range(3 * KEPT_AWAY):
+            bus.publish(join("a", f"{number:08x}"))
+            bus.publish(AppLeft(at_s=anyio.current_time(), app="a", source=f"{number:08x}"))
+            await anyio.sleep(0.1)
+
+    _, controller = lived(virtually, dials, story)
+    assert len(controller.managers) == KEPT_AWAY

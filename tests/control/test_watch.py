@@ -1,0 +1,155 @@
+"""Pollers and the phase watcher, in virtual time.
+
+Not covered here: detectors (tests/domain/test_phase.py), real sensors (tests/platforms).
+"""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import anyio
+import pytest
+
+from ceml.control.bus import Bus
+from ceml.control.watch import PhaseWatcher, SensorPoller
+from ceml.domain.events import Event, PhaseChanged, Sampled, SensorLost, SensorRecovered, WindowClosed
+from ceml.domain.knobs import Configuration
+from ceml.domain.phase import difference
+from ceml.domain.values import Observation, Sample
+from ceml.errors import Temporary, Unavailable
+
+
+class Meter:
+    """A sensor that follows a script of (until second, what happens)."""
+
+    name, period_s, lag_s = "meter", 0.1, 0.0
+
+    def __init__(self, *, fails=lambda at_s: None, takes_s=lambda at_s: 0.0) -> None:
+        self._fails, self._takes_s = fails, takes_s
+
+    async def read(self) -> Sample:
+        at_s = anyio.current_time()
+        await anyio.sleep(self._takes_s(at_s))
+        error = self._fails(at_s)
+        if error is not None:
+            raise error
+        return Sample(at_s=anyio.current_time(), rails_w={"total": 5.0})
+
+
+def polled(virtually, meter: Meter, seconds: float) -> list[Event]:
+    heard: list[Event] = []
+
+    async def main() -> None:
+        bus = Bus()
+        eyes = bus.subscribe("eyes", *get_args(Event))
+        async with anyio.create_task_group() as group:
+            await group.start(lambda *, task_status: SensorPoller(meter, bus).run(task_status=task_status))
+            await anyio.sleep(seconds)
+            group.cancel_scope.cancel()
+        eyes.close()
+        heard.extend([event async for event in eyes])
+
+    virtually(main)
+    return heard
+
+
+def of(heard: list[Event], kind: type) -> list:
+    return [event for event in heard if isinstance(event, kind)]
+
+
+def test_it_polls_on_a_fixed_beat(virtually) -> None:
+    samples = of(polled(virtually, Meter(), 10.05), Sampled)
+    assert [round(sample.at_s, 6) for sample in samples] == [round(0.1 * i, 6) for i in range(101)]
+
+
+def test_slow_reads_do_not_stretch_the_period(virtually) -> None:
+    samples = of(polled(virtually, Meter(takes_s=lambda at_s: 0.06), 10.0), Sampled)
+    assert len(samples) == 100
+
+
+def test_reads_slower_than_the_period_skip_and_keep_the_beat(virtually) -> None:
+    samples = of(polled(virtually, Meter(takes_s=lambda at_s: 0.25), 10.0), Sampled)
+    assert len(samples) == pytest.approx(10 / 0.3, abs=2)
+
+
+def test_one_bad_transfer_is_nothing_to_talk_about(virtually) -> None:
+    heard = polled(virtually, Meter(fails=lambda t: Temporary("once") if 1.0 < t < 1.15 else None), 3.0)
+    assert of(heard, SensorLost) == []
+    assert len(of(heard, Sampled)) > 27
+
+
+def test_a_lost_sensor_is_said_once_and_its_return_too(virtually) -> None:
+    heard = polled(virtually, Meter(fails=lambda t: Temporary("no bus") if 1.0 < t < 5.0 else None), 20.0)
+    (lost,), (back,) = of(heard, SensorLost), of(heard, SensorRecovered)
+    assert lost.reason == "no bus"
+    assert lost.at_s < 1.5
+    assert 5.0 <= back.at_s < 12.0
+    assert of(heard, Sampled)[-1].at_s > 19.8
+
+
+def test_a_sensor_that_is_gone_is_said_at_once_and_asked_less_and_less(virtually) -> None:
+    asked: list[float] = []
+
+    def fails(at_s: float) -> Exception:
+        asked.append(at_s)
+        return Unavailable("unplugged")
+
+    heard = polled(virtually, Meter(fails=fails), 300.0)
+    assert len(of(heard, SensorLost)) == 1
+    assert len(asked) < 40
+
+
+def test_a_read_that_hangs_counts_as_failed(virtually) -> None:
+    heard = polled(virtually, Meter(takes_s=lambda at_s: 1e6 if at_s > 1 else 0.0), 30.0)
+    (lost,) = of(heard, SensorLost)
+    assert "no answer" in lost.reason
+
+
+def watched(virtually, windows: list[tuple[float, float, str]]) -> list[PhaseChanged]:
+    heard: list[Event] = []
+
+    async def main() -> None:
+        bus = Bus()
+        eyes = bus.subscribe("eyes", PhaseChanged)
+        watcher = PhaseWatcher(bus, difference)
+        async with anyio.create_task_group() as group:
+            await group.start(lambda *, task_status: watcher.run(task_status=task_status))
+            for number, (rate, power, phase) in enumerate(windows):
+                seen = Observation(
+                    configuration=Configuration({"gpu_hz": 1e9 if phase == "idle" else 2e9}),
+                    start_s=number,
+                    end_s=number + 1,
+                    beats=10,
+                    steps=10,
+                    rate_hz=rate,
+                    power_w=power,
+                    power_samples=10,
+                    step_cv=0.02,
+                    power_cv=0.02,
+                )
+                bus.publish(WindowClosed(at_s=number + 1.0, app="a", observation=seen, phase=phase))
+            await anyio.sleep(1)
+            group.cancel_scope.cancel()
+        eyes.close()
+        heard.extend([event async for event in eyes])
+
+    virtually(main)
+    return heard  # type: ignore[return-value]
+
+
+def test_a_steady_program_has_no_phases(virtually) -> None:
+    assert watched(virtually, [(10.0, 5.0, "idle")] * 50) == []
+
+
+def test_a_change_of_rate_is_announced_once_with_before_and_after(virtually) -> None:
+    (changed,) = watched(virtually, [(10.0, 5.0, "idle")] * 10 + [(8.0, 5.0, "idle")] * 2)
+    assert (changed.signal, changed.before, changed.after) == ("rate", 10.0, 8.0)
+
+
+def test_a_change_of_power_alone_is_one_too(virtually) -> None:
+    (changed,) = watched(virtually, [(10.0, 5.0, "idle")] * 10 + [(10.0, 6.5, "idle")] * 2)
+    assert changed.signal == "power"
+
+
+def test_windows_of_profiling_are_not_compared(virtually) -> None:
+    assert watched(virtually, [(float(r), 5.0, "profiling") for r in range(1, 30)]) == []

@@ -1,0 +1,327 @@
+"""RuntimeManager: the paper's loop as a state machine, driven by a little world that answers every intent.
+
+Not covered here: models, searches and samplers themselves (their own tests), real time and devices (tests/control).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from ceml.domain.events import (
+    AppJoined,
+    AppLeft,
+    BudgetChanged,
+    ConfigurationApplied,
+    ConfigurationRefused,
+    ConfigurationWithheld,
+    Decided,
+    Heartbeat,
+    ModelFitted,
+    PhaseChanged,
+    Release,
+    Sampled,
+    SensorLost,
+    Try,
+    Use,
+    WindowClosed,
+)
+from ceml.domain.knobs import Configuration, Knob, KnobSpace
+from ceml.domain.manager import Mind, Phase, RuntimeManager
+from ceml.domain.response.paper import paper as paper_model
+from ceml.domain.sampling import paper as paper_sampler
+from ceml.domain.sampling import seven_states
+from ceml.domain.search import exhaustive
+from ceml.domain.values import FitStatus
+from ceml.plugins.energy import energy
+from ceml.plugins.power_cap import power_cap
+
+CPU = tuple(806.4e6 + 153.6e6 * i for i in range(9))
+GPU = tuple(mhz * 1e6 for mhz in (420.75, 522.75, 624.75, 726.75, 854.25, 930.75, 1032.75, 1122, 1236.75, 1300.5))
+MEM = tuple(mhz * 1e6 for mhz in (665.6, 800, 1062.4, 1331.2, 1600, 1866))
+SPACE = KnobSpace(Knob(name=n, levels=v) for n, v in (("cpu_hz", CPU), ("gpu_hz", GPU), ("mem_hz", MEM)))
+
+
+def ghz(configuration: Configuration) -> tuple[float, float, float]:
+    return tuple(float(configuration[k]) / 1e9 for k in ("cpu_hz", "gpu_hz", "mem_hz"))  # type: ignore[return-value]
+
+
+def rate_hz(configuration: Configuration) -> float:
+    """Of the paper's own form, so that its model is exact."""
+    c, g, m = ghz(configuration)
+    return 0.2 + 0.1 * c + 1.1 * g + 0.2 * m + 0.4 * g * m
+
+
+def power_w(configuration: Configuration) -> float:
+    c, g, m = ghz(configuration)
+    return 1.0 + 0.8 * c + 2.0 * g + 0.5 * m + 1.5 * g * m + 0.3 * c * g
+
+
+@dataclass
+class World:
+    """Applies what the manager wants, lets the program beat and the sensor read, and keeps what was said."""
+
+    manager: RuntimeManager
+    at_s: float = 0.0
+    effective: Configuration = field(default_factory=lambda: SPACE.configuration(SPACE.max_state))
+    said: list = field(default_factory=list)
+    tried: list[Configuration] = field(default_factory=list)
+    unreachable: set[Configuration] = field(default_factory=set)
+    clamped: dict[Configuration, Configuration] = field(default_factory=dict)
+    dry: bool = False
+    slower: float = 1.0
+    samples: bool = True
+
+    def give(self, event) -> None:
+        for part in self.manager.on(event):
+            self.said.append(part)
+            if isinstance(part, Try | Use):
+                self._apply(part.configuration)
+
+    def _apply(self, wanted: Configuration) -> None:
+        if self.dry:
+            return self.give(ConfigurationWithheld(at_s=self.at_s, requested=wanted, why=""))
+        if wanted in self.unreachable:
+            return self.give(ConfigurationRefused(at_s=self.at_s, requested=wanted, knob="gpu_hz", reason="no"))
+        self.effective = self.clamped.get(wanted, wanted)
+        self.tried.append(self.effective)
+        return self.give(
+            ConfigurationApplied(
+                at_s=self.at_s,
+                requested=wanted,
+                effective=self.effective,
+                in_force_s=self.at_s + 0.008,
+                took_s=0.0,
+                why="",
+            )
+        )
+
+    def run(self, beats: int) -> None:
+        for _ in range(beats):
+            step_s = self.slower / rate_hz(self.effective)
+            for tenth in range(1, 4):
+                if self.samples:
+                    at_s = self.at_s + step_s * tenth / 4
+                    self.give(Sampled(at_s=at_s, sensor="ina", rails_w={"total": power_w(self.effective)}))
+            self.at_s += step_s
+            self.give(Heartbeat(at_s=self.at_s, app="a"))
+
+    def heard(self, kind: type) -> list:
+        return [part for part in self.said if isinstance(part, kind)]
+
+
+def mind(**changes) -> Mind:
+    parts = {
+        "objective": energy(),
+        "model": paper_model(),
+        "sampler": paper_sampler(beats=4, power_samples=2),
+        "search": exhaustive(),
+        "total_rails": ("total",),
+        "power_sensors": frozenset({"ina"}),
+    }
+    return Mind(**{**parts, **changes})  # type: ignore[arg-type]
+
+
+def world(*, cap_w: float | None = None, total: float | None = None, **changes) -> World:
+    joined = AppJoined(at_s=0.0, app="a", total_work=total)
+    w = World(RuntimeManager(joined, SPACE, mind(**changes), power_cap_w=cap_w))
+    w.give(joined)
+    return w
+
+
+def cheapest(cap_w: float = np.inf, cost=lambda c: power_w(c) / rate_hz(c)) -> Configuration:
+    states = [SPACE.configuration(s) for s in SPACE.states]
+    return min((c for c in states if power_w(c) <= cap_w), key=cost)
+
+
+def test_c15_profiles_the_seven_states_in_order_then_goes_idle_in_the_best_state() -> None:
+    w = world()
+    w.run(60)
+    assert w.tried[:7] == [SPACE.configuration(s) for s in seven_states(SPACE)]
+    assert len(w.tried) == 8
+    assert w.manager.phase is Phase.IDLE
+    assert w.effective == cheapest()
+    (decided,) = w.heard(Decided)
+    assert decided.feasible
+    assert decided.rate_hz == pytest.approx(rate_hz(w.effective))
+    assert decided.power_w == pytest.approx(power_w(w.effective))
+    assert decided.evaluated == 540
+
+
+def test_c16_each_state_is_held_for_its_share_of_the_total_work() -> None:
+    w = world(total=1000, sampler=paper_sampler(share=0.01, power_samples=0))
+    w.run(7 * 11 + 20)
+    windows = [said.observation for said in w.heard(WindowClosed) if said.phase == "profiling"]
+    assert [seen.steps for seen in windows] == [10.0] * 7
+
+
+def test_observations_hold_exactly_what_was_in_force() -> None:
+    w = world()
+    w.run(60)
+    for said in w.heard(WindowClosed):
+        seen = said.observation
+        assert seen.rate_hz == pytest.approx(rate_hz(seen.configuration))
+        assert seen.power_w == pytest.approx(power_w(seen.configuration))
+
+
+def test_c22_a_budget_change_searches_at_once_and_never_profiles_again() -> None:
+    w = world(objective=power_cap(), cap_w=100.0)
+    w.run(60)
+    assert w.effective == SPACE.configuration(SPACE.max_state)
+    w.give(BudgetChanged(at_s=w.at_s, power_cap_w=5.0))
+    assert w.effective == cheapest(5.0, lambda c: -rate_hz(c))
+    w.give(BudgetChanged(at_s=w.at_s, power_cap_w=None))
+    assert w.effective == SPACE.configuration(SPACE.max_state)
+    w.run(20)
+    assert len(w.heard(Try)) == 7
+
+
+def test_an_infeasible_budget_is_said_aloud_and_the_least_violation_chosen() -> None:
+    w = world(cap_w=0.5)
+    w.run(60)
+    (decided,) = w.heard(Decided)
+    assert not decided.feasible
+    assert "power cap 0.5 W cannot hold" in decided.why
+    assert w.effective == min((SPACE.configuration(s) for s in SPACE.states), key=power_w)
+
+
+def test_c21_a_phase_change_profiles_again_from_the_start() -> None:
+    w = world()
+    w.run(60)
+    w.give(PhaseChanged(at_s=w.at_s, app="a", signal="rate", before=1.0, after=2.0))
+    assert w.manager.phase is Phase.PROFILING
+    assert w.manager.observations == []
+    w.run(60)
+    assert len(w.heard(Try)) == 14
+    assert w.manager.phase is Phase.IDLE
+
+
+def test_phase_changes_while_profiling_are_nothing_new() -> None:
+    w = world()
+    w.run(3)
+    w.give(PhaseChanged(at_s=w.at_s, app="a", signal="rate", before=1.0, after=2.0))
+    w.run(60)
+    assert len(w.heard(Try)) == 7
+
+
+def test_a_refused_state_leaves_the_space_and_its_neighbour_stands_in() -> None:
+    w = world()
+    second = SPACE.configuration(seven_states(SPACE)[1])
+    w.unreachable = {second}
+    w.run(80)
+    assert w.manager.space.find(second) is None
+    assert second not in w.tried
+    assert len({seen.configuration for seen in w.manager.observations}) == 7
+    assert w.manager.phase is Phase.IDLE
+
+
+def test_what_the_machine_says_is_believed_not_what_was_asked() -> None:
+    w = world()
+    third = SPACE.configuration(seven_states(SPACE)[2])
+    instead = Configuration({**third, "mem_hz": MEM[5]})
+    w.clamped = {third: instead}
+    w.run(90)
+    measured = {seen.configuration for seen in w.manager.observations}
+    assert instead in measured
+    assert third not in measured
+    assert w.manager.space.find(third) is None
+    assert w.effective == cheapest()
+
+
+def test_a_state_off_the_map_is_not_measured() -> None:
+    w = world()
+    third = SPACE.configuration(seven_states(SPACE)[2])
+    w.clamped = {third: Configuration({**third, "mem_hz": 123.0})}
+    w.run(90)
+    assert all(SPACE.find(seen.configuration) is not None for seen in w.manager.observations)
+    assert w.manager.phase is Phase.IDLE
+
+
+def test_when_every_state_is_refused_it_stops_asking() -> None:
+    space = KnobSpace([Knob(name="gpu_hz", levels=(1e9, 2e9))])
+    joined = AppJoined(at_s=0.0, app="a")
+    w = World(RuntimeManager(joined, space, mind()))
+    w.unreachable = {space.configuration(s) for s in space.states}
+    w.give(joined)
+    assert len(w.heard(Try)) == 2
+    assert len(w.manager.space) == 0
+    w.give(BudgetChanged(at_s=1.0, power_cap_w=3.0))
+
+
+def test_leaving_releases_the_machine_and_coming_back_uses_what_is_known() -> None:
+    w = world()
+    w.run(60)
+    chosen = w.effective
+    w.give(AppLeft(at_s=w.at_s, app="a", reason="silent"))
+    assert isinstance(w.said[-1], Release)
+    w.give(Heartbeat(at_s=w.at_s + 1, app="a"))
+    w.give(AppJoined(at_s=w.at_s + 2, app="a"))
+    assert w.effective == chosen
+    assert len(w.heard(Try)) == 7
+
+
+def test_dying_in_the_middle_of_profiling_waits_for_nothing() -> None:
+    w = world()
+    w.run(12)
+    w.give(AppLeft(at_s=w.at_s, app="a", reason="process gone"))
+    before = len(w.said)
+    w.run(30)
+    assert w.said[before:] == []
+    assert w.manager.phase is Phase.RELEASED
+
+
+def test_a_dry_run_walks_the_plan_and_decides_nothing() -> None:
+    joined = AppJoined(at_s=0.0, app="a")
+    w = World(RuntimeManager(joined, SPACE, mind()), dry=True)
+    w.give(joined)
+    assert len(w.heard(Try)) == 7
+    (fitted,) = w.heard(ModelFitted)
+    assert fitted.status is not FitStatus.GOOD
+    assert w.heard(Decided) == w.heard(Use) == []
+    w.run(5)
+
+
+def test_losing_the_power_sensor_does_not_stop_the_profiling() -> None:
+    w = world()
+    w.run(6)
+    w.samples = False
+    w.give(SensorLost(at_s=w.at_s, sensor="ina", reason="gone"))
+    w.run(60)
+    assert w.manager.phase is Phase.IDLE
+
+
+def test_models_that_cannot_be_fitted_fall_back_on_the_best_measured_state() -> None:
+    w = world(sampler=paper_sampler(beats=2, power_samples=1))
+    allowed = {SPACE.configuration(s) for s in seven_states(SPACE)[:3]}
+    few = KnobSpace(SPACE.knobs, np.array([SPACE.configuration(s) in allowed for s in range(540)]))
+    joined = AppJoined(at_s=0.0, app="a")
+    w = World(RuntimeManager(joined, few, mind()))
+    w.give(joined)
+    w.run(40)
+    (decided,) = w.heard(Decided)
+    assert w.heard(ModelFitted)[-1].status is not FitStatus.GOOD
+    assert decided.configuration == min(allowed, key=lambda c: power_w(c) / rate_hz(c))
+    assert "best measured" in decided.why
+
+
+def test_idle_windows_follow_each_other_without_a_gap_and_carry_the_prediction() -> None:
+    w = world()
+    w.run(120)
+    idle = [said for said in w.heard(WindowClosed) if said.phase == "idle"]
+    assert len(idle) > 3
+    for one, next_one in itertools.pairwise(idle):
+        assert one.observation.end_s == next_one.observation.start_s
+    assert idle[0].predicted_rate_hz == pytest.approx(idle[0].observation.rate_hz)
+    assert all(said.observation.beats >= 5 and said.observation.power_samples >= 10 for said in idle)
+
+
+def test_the_same_events_give_the_same_words() -> None:
+    one, two = world(), world()
+    one.run(80)
+    two.run(80)
+    for ours, theirs in zip(one.said, two.said, strict=True):
+        if not isinstance(ours, ModelFitted):  # it carries the fit itself
+            assert repr(ours) == repr(theirs)  # NaN is not equal to itself, but reads the same

@@ -1,0 +1,184 @@
+"""The ledger's sums. Not covered: what is shown of them (test_progress.py), chapters alone (test_chapter.py)."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ceml.domain.events import (
+    AppJoined,
+    AppLeft,
+    ConfigurationApplied,
+    Decided,
+    Heartbeat,
+    LinesRefused,
+    Sampled,
+    SensorLost,
+)
+from ceml.domain.knobs import Configuration
+from ceml.telemetry.ledger import Ledger
+
+MAX, LOW = Configuration({"cpu_hz": 2e9}), Configuration({"cpu_hz": 1e9})
+
+times = st.lists(st.floats(0.001, 10.0), min_size=1, max_size=20)
+watts = st.floats(0.0, 100.0)
+series = st.lists(st.tuples(st.floats(0.001, 10.0), watts), min_size=2, max_size=20)
+
+
+def sampled(at_s: float, covers_s: float = 0.0, sensor: str = "s", **rails_w: float) -> Sampled:
+    return Sampled(at_s=at_s, sensor=sensor, rails_w=rails_w, covers_s=covers_s)
+
+
+def energy(points: list[tuple[float, float]], *, covers: bool = False) -> float:
+    """Joules over (seconds since the last, watts)."""
+    ledger, at_s = Ledger(("total",)), 0.0
+    for took_s, power_w in points:
+        at_s += took_s
+        ledger.on(sampled(at_s, took_s if covers else 0.0, total=power_w))
+    return ledger.energy_j
+
+
+def test_constant_power_is_power_times_time():
+    assert energy([(1.0, 8.0), (2.0, 8.0), (0.5, 8.0)]) == pytest.approx(8.0 * 2.5)
+    assert energy([(1.0, 8.0), (2.0, 8.0), (0.5, 8.0)], covers=True) == pytest.approx(8.0 * 3.5)
+
+
+@given(series, st.integers(1, 18))
+def test_energy_adds_up(points: list[tuple[float, float]], at: int):
+    at = min(at, len(points) - 1)
+    whole, first = energy(points), energy(points[: at + 1])
+    assert whole == pytest.approx(first + energy(points[at:]), abs=1e-9)
+
+
+@given(series, st.floats(0.0, 10.0))
+def test_scaling_watts_scales_joules(points: list[tuple[float, float]], scale: float):
+    scaled = [(took_s, power_w * scale) for took_s, power_w in points]
+    assert energy(scaled) == pytest.approx(energy(points) * scale, abs=1e-9)
+
+
+@given(series, st.floats(0.1, 0.9), st.booleans())
+def test_splitting_samples_changes_nothing(points: list[tuple[float, float]], at: float, covers: bool):
+    split: list[tuple[float, float]] = points[:1]
+    for (_, before_w), (took_s, power_w) in pairwise(points):
+        between_w = power_w if covers else before_w + (power_w - before_w) * at
+        split += [(took_s * at, between_w), (took_s * (1 - at), power_w)]
+    assert energy(split, covers=covers) == pytest.approx(energy(points, covers=covers), rel=1e-6, abs=1e-6)
+
+
+@given(series)
+def test_rails_add_up_to_the_board(points: list[tuple[float, float]]):
+    ledger, at_s = Ledger(("cpu", "gpu")), 0.0
+    for took_s, power_w in points:
+        at_s += took_s
+        ledger.on(sampled(at_s, cpu=power_w, gpu=2 * power_w, total=1e9))
+    assert ledger.energy_j == pytest.approx(3 * energy(points), abs=1e-9)
+
+
+def test_what_a_mean_does_not_cover_is_bridged():
+    ledger = Ledger(("total",))
+    ledger.on(sampled(1.0, 0.1, total=10.0))
+    ledger.on(sampled(2.0, 0.1, total=20.0))
+    assert ledger.energy_j == pytest.approx(10 * 0.1 + 15 * 0.9 + 20 * 0.1)
+
+
+def test_no_energy_is_invented_while_a_sensor_is_lost():
+    ledger = Ledger(("total",))
+    ledger.on(sampled(1.0, total=10.0))
+    ledger.on(sampled(2.0, total=10.0))
+    ledger.on(SensorLost(at_s=2.5, sensor="s", reason="gone"))
+    ledger.on(sampled(100.0, total=10.0))
+    ledger.on(sampled(101.0, total=10.0))
+    assert ledger.energy_j == pytest.approx(20.0)
+
+
+def test_what_is_no_number_and_what_comes_late_do_no_harm():
+    ledger = Ledger(("total",))
+    for at_s, power_w in [(1.0, 5.0), (1.5, math.nan), (1.2, math.inf), (1.0, 99.0), (0.5, 99.0), (2.0, 5.0)]:
+        ledger.on(sampled(at_s, total=power_w))
+    assert ledger.energy_j == pytest.approx(5.0)
+
+
+def test_without_rails_energy_is_said_to_be_unknown():
+    ledger = Ledger(())
+    ledger.on(sampled(1.0, total=5.0))
+    assert not ledger.measured
+    assert math.isnan(ledger.ended("x").energy_j)
+
+
+def joined(app: str, at_s: float = 0.0) -> AppJoined:
+    return AppJoined(at_s=at_s, app=app)
+
+
+def test_steps_count_for_the_one_that_holds_the_machine():
+    ledger = Ledger(())
+    ledger.on(joined("a"))
+    ledger.on(joined("b"))
+    ledger.on(Heartbeat(at_s=1.0, app="a", work=3.0))
+    ledger.on(Heartbeat(at_s=1.0, app="b", work=100.0))
+    assert (ledger.steps, ledger.chapter.app) == (3.0, "a")
+    ledger.on(AppLeft(at_s=2.0, app="a"))  # the one that waited takes over
+    ledger.on(Heartbeat(at_s=3.0, app="b", work=4.0))
+    assert (ledger.steps, ledger.chapter.app) == (7.0, "b")
+
+
+def test_energy_of_an_application_starts_with_it_and_ends_with_it():
+    ledger = Ledger(("total",))
+    ledger.on(sampled(0.0, total=10.0))
+    ledger.on(joined("a", 1.0))
+    ledger.on(sampled(2.0, total=10.0))
+    ledger.on(AppLeft(at_s=2.0, app="a"))
+    ledger.on(sampled(5.0, total=10.0))
+    assert ledger.energy_j == pytest.approx(50.0)
+    assert ledger.chapter.energy_j == pytest.approx(10.0)
+
+
+def applied(at_s: float, configuration: Configuration) -> ConfigurationApplied:
+    return ConfigurationApplied(
+        at_s=at_s, requested=configuration, effective=configuration, in_force_s=at_s, took_s=0.0, why="1 of 7"
+    )
+
+
+def decided(at_s: float, configuration: Configuration) -> Decided:
+    return Decided(
+        at_s=at_s, app="a", configuration=configuration, rate_hz=1.0, power_w=1.0, cost=1.0, feasible=True,
+        violation=0.0, evaluated=2, why="",
+    )  # fmt: skip
+
+
+def test_profiling_lasts_from_the_first_trial_to_the_decision_in_force():
+    ledger = Ledger(())
+    ledger.on(joined("a", 1.0))
+    ledger.on(applied(2.0, MAX))
+    ledger.on(applied(5.0, LOW))
+    assert ledger.chapter.phase == "profiling"
+    ledger.on(decided(9.0, LOW))
+    ledger.on(applied(9.5, LOW))
+    ledger.on(Heartbeat(at_s=50.0, app="a"))
+    assert ledger.profiling_s == pytest.approx(7.5)
+    assert (ledger.chapter.phase, len(ledger.chapter.states), ledger.configuration) == ("idle", 2, LOW)
+    ledger.on(decided(60.0, MAX))  # a new budget: no profiling
+    ledger.on(applied(60.1, MAX))
+    assert ledger.profiling_s == pytest.approx(7.5)
+
+
+def test_profiling_of_all_applications_adds_up():
+    ledger = Ledger(())
+    for app, start_s in (("a", 0.0), ("b", 100.0)):
+        ledger.on(joined(app, start_s))
+        ledger.on(applied(start_s + 1.0, MAX))
+        ledger.on(AppLeft(at_s=start_s + 4.0, app=app))
+    assert ledger.profiling_s == pytest.approx(6.0)
+
+
+def test_the_end_says_what_was_added_up():
+    ledger = Ledger(("total",))
+    ledger.on(sampled(1.0, total=3.0))
+    ledger.on(sampled(3.0, total=3.0))
+    ledger.on(LinesRefused(at_s=4.0, counts={"bad": 2, "long": 1}, example=""))
+    end = ledger.ended("SIGTERM")
+    assert (end.at_s, end.reason, end.seconds, end.energy_j) == (4.0, "SIGTERM", 3.0, 6.0)
+    assert ledger.refused_lines == 3

@@ -1,0 +1,132 @@
+"""The command line's frame: verbs, exit statuses, clean messages. Not covered: what each verb does (tests/commands)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ceml import __version__, cli
+from ceml.errors import CemlError, SettingsError, Unavailable
+
+CEML = [sys.executable, "-W", "error", "-m", "ceml"]
+
+
+def ceml(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*CEML, *words], capture_output=True, text=True, timeout=60, **options)  # type: ignore[call-overload]
+
+
+def test_help_names_every_verb_and_gives_examples(capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"    {verb} " in out for verb in cli.VERBS)
+    assert "examples:" in out
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]):
+    assert cli.main([verb, "--help"]) == 0
+    assert f"usage: ceml {verb}" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ceml {__version__}\n"
+
+
+@pytest.mark.parametrize("words", [[], ["nonsense"], ["config"], ["serve", "--nonsense"], ["--nonsense"]])
+def test_what_is_no_command_exits_2_with_usage(words: list[str], capsys: pytest.CaptureFixture[str]):
+    assert cli.main(words) == 2
+    assert "usage: ceml" in capsys.readouterr().err
+
+
+def test_a_wrong_setting_is_a_clean_line_and_exit_2():
+    ended = ceml("config", "show", "--budget", "8V", "--seed", "x")
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 2
+    assert all(line.startswith("ceml: ") for line in ended.stderr.splitlines())
+
+
+@pytest.mark.parametrize("words", [["--help"], ["config", "show"], ["restore", "--help"], ["serve", "--help"]])
+def test_help_settings_and_restore_load_no_numpy(words: list[str]):
+    code = f"import sys; from ceml.cli import main; main({words!r}); sys.exit(3 if 'numpy' in sys.modules else 0)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
+
+
+def test_top_level_help_loads_no_pydantic():
+    code = "import sys; from ceml.cli import main; main(['--help']); sys.exit('pydantic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
+
+
+def test_one_blas_thread_before_numpy_loads(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    cli.main(["--version"])
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
+
+
+def verb_that_raises(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
+    def raising(argv: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "_run", raising)
+    return cli.main([])
+
+
+def test_errors_for_people_are_lines_and_exit_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    assert verb_that_raises(monkeypatch, Unavailable("no /dev/x: plug it in\nor do without")) == 2
+    assert capsys.readouterr().err == "ceml: no /dev/x: plug it in\nceml: or do without\n"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="groups of errors come from a package there")
+def test_several_errors_are_all_said_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    group = BaseExceptionGroup  # noqa: F821
+    tree = group("", [SettingsError("a"), group("", [CemlError("b"), SettingsError("a")])])
+    assert verb_that_raises(monkeypatch, tree) == 2
+    assert capsys.readouterr().err == "ceml: a\nceml: b\n"
+    assert verb_that_raises(monkeypatch, group("", [KeyboardInterrupt()])) == 130
+
+
+def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(ZeroDivisionError):
+        verb_that_raises(monkeypatch, ZeroDivisionError())
+
+
+def test_ctrl_c_exits_130(tmp_path: Path):
+    waiting = [*CEML, "app", "--workload", "vit", "--steps", "1", "--runtime-dir", str(tmp_path), "--wait-s", "60"]
+    code = f"import runpy, sys; sys.argv = {waiting[4:]!r}; print('up', flush=True); runpy.run_module('ceml')"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            process.wait(1.5)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+
+
+def test_a_reader_that_leaves_is_no_error():
+    script = f"{sys.executable} -m ceml config show | true; echo ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert ended.stdout.strip() in ("141", "0")
+    assert ended.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_the_output_is_a_message(unbuffered: str):
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [*CEML, "config", "show"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    assert ended.returncode == 2
+    assert ended.stderr == "ceml: cannot write the output: No space left on device\n"

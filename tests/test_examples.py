@@ -1,0 +1,60 @@
+"""Every example does what its page says, run as its page says.
+
+Not covered here: what the commands print in detail (tests/commands).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.test_serve import serving, wait_until
+
+EXAMPLES = ROOT / "examples"
+CLEAN = {key: value for key, value in os.environ.items() if not key.startswith("CEML_")}
+
+
+def run(*words: object, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150, env={**CLEAN, **env})
+
+
+def test_01_the_demo_ends_with_a_summary_that_names_the_saving() -> None:
+    done = run(EXAMPLES / "01-simulated" / "run.py", "--steps", 400, "--speed", 150)
+    assert done.returncode == 0, done.stderr
+    for words in ("before", "after", "saving", "profiling", "true best", "simulated"):
+        assert words in done.stdout, done.stdout
+
+
+def test_02_a_real_training_loop_beats_and_trains_with_and_without_a_server(tmp_path: Path) -> None:
+    train = EXAMPLES / "02-heartbeat-app" / "train.py"
+    alone = run(train, "--steps", 300, CEML_PIPE=str(tmp_path / "nothing"))
+    assert alone.returncode == 0, alone.stderr
+    with serving(tmp_path, "--workload", "lstm", "--record-level", "all") as server:
+        done = run(train, "--steps", 300, CEML_PIPE=str(tmp_path / "beats"))
+        assert done.returncode == 0, done.stderr
+        wait_until(lambda: bool(server.events("app_left")), "the goodbye")
+        beats = server.events("heartbeat")
+        server.end()
+    assert sum(beat["work"] for beat in beats) == 300
+    assert all(beat["metrics"]["loss"] >= 0 for beat in beats)
+    assert done.stdout.splitlines()[-1] == alone.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("longest_s", "says"), [("1.0", "profiled"), ("0.1", "step time limit 0.1 s cannot hold")])
+def test_03_an_objective_of_ones_own(longest_s: str, says: str) -> None:
+    plugin = f"examples/03-own-objective/objective.py:fast_enough:longest_s={longest_s}"
+    done = run("-m", "ceml", "replay", "jetson-tx2", "--workload", "gpu-bound", "--objective", plugin, "--json")
+    assert done.returncode == 0, done.stderr
+    assert says in json.loads(done.stdout)["why"]
+
+
+@pytest.mark.parametrize("page", sorted(EXAMPLES.glob("*/README.md")), ids=lambda path: path.parent.name)
+def test_every_page_is_short(page: Path) -> None:
+    assert len([line for line in page.read_text().splitlines() if line.strip()]) <= 14

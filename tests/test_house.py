@@ -1,0 +1,102 @@
+"""The whole house in virtual time: real bus, controller, pollers, watcher, telemetry; a plant as the board.
+
+Not covered here: processes, pipes and signals (test_serve.py), figures themselves (tests/bench).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ceml.bench.play import Played, play
+from ceml.settings import load
+
+
+def played(*, steps: int = 400, **flags: object) -> Played:
+    flags = {"platform": "simulated", "workload": "gpu-bound", **flags}
+    return play(load(None, flags, {}), steps=steps)
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_papers_loop_saves_energy_on_the_simulated_board() -> None:
+    figures = played(steps=2000).figures
+    assert figures.states == 540
+    assert figures.states_tried == 8
+    assert figures.saving is not None
+    assert figures.saving > 0.1
+    assert figures.feasible
+
+
+def test_the_same_seed_gives_byte_identical_records(tmp_path: Path) -> None:
+    for name in ("one", "two", "other"):
+        played(record=tmp_path / name, record_level="all", seed=7 if name != "other" else 8)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert (tmp_path / "one").read_bytes() != (tmp_path / "other").read_bytes()
+
+
+def test_an_hour_of_virtual_time_passes_and_nothing_is_missed(tmp_path: Path) -> None:
+    record = tmp_path / "hour.jsonl"
+    run = played(steps=3000, record=record, record_level="windows")
+    events = lines(record)
+    assert run.figures.run_s > 3600 * 0.8
+    assert not [event for event in events if event["event"] == "events_missed"]
+    ended = events[-1]
+    assert (ended["event"], ended["steps"], ended["reason"]) == ("run_ended", 3000, "program done")
+    assert ended["energy_j"] == pytest.approx(run.figures.run_energy_j, rel=0.02)
+
+
+def test_steps_are_conserved_from_program_to_score() -> None:
+    run = played(steps=321)
+    assert run.about["steps"] == 321
+
+
+def test_the_machine_is_given_back_at_the_end(tmp_path: Path) -> None:
+    record = tmp_path / "run.jsonl"
+    played(record=record)
+    events = lines(record)
+    found = events[0]["found"]
+    released = [event for event in events if event["event"] == "configuration_released"]
+    assert released[-1]["effective"] == found
+
+
+def test_settle_times_are_kept_out_of_the_windows(tmp_path: Path) -> None:
+    record = tmp_path / "run.jsonl"
+    played(record=record)
+    opened_s = 0.0
+    for event in lines(record):
+        if event["event"] == "configuration_applied":
+            opened_s = event["in_force_s"]
+            assert event["in_force_s"] - event["at_s"] <= 0.008 + 1e-9
+        if event["event"] == "window_closed":
+            assert event["observation"]["start_s"] >= opened_s
+
+
+@pytest.mark.parametrize("search", ["exhaustive", "local"])
+@pytest.mark.parametrize("objective", ["energy", "edp", "power_cap:cap_w=6"])
+def test_every_objective_runs_with_every_search(objective: str, search: str) -> None:
+    figures = played(objective=objective, search=search).figures
+    assert figures.chosen is not None
+    assert figures.regret is not None
+
+
+def test_a_cap_below_every_state_is_flagged_and_the_least_violation_chosen(tmp_path: Path) -> None:
+    record = tmp_path / "run.jsonl"
+    figures = played(objective="power_cap", budget="1W", record=record).figures
+    (decided,) = [event for event in lines(record) if event["event"] == "decided"]
+    assert decided["feasible"] is False
+    assert figures.feasible is False
+    assert figures.best is None
+
+
+def test_measured_tables_play(tables: Path) -> None:
+    flags = {"platform": "replay", "table": tables / "jetson-tx2-train.csv", "workload": "lstm-imdb-train"}
+    run = play(load(None, flags, {}), steps=2000)
+    assert run.figures.states == 936
+    assert run.figures.possible_saving == pytest.approx(0.244, abs=0.002)
+    again = play(load(None, flags, {}), steps=2000)
+    assert again.figures == run.figures

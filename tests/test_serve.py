@@ -1,0 +1,355 @@
+"""The daemon as a user runs it: real processes, a real pipe, real signals, kill -9, and input that is no good.
+
+Not covered here: what is decided (test_house.py, tests/domain), the pipe's grammar (tests/apps).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ceml.apps.client import attach
+
+CEML = [sys.executable, "-m", "ceml"]
+CLEAN = {key: value for key, value in os.environ.items() if not key.startswith("CEML_")}
+
+
+def wait_until(true: Callable[[], bool], what: str, *, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.01)
+
+
+def ceml(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [*CEML, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env=CLEAN, timeout=120, **options)  # type: ignore[call-overload]
+
+
+class Server:
+    """A running `ceml serve`."""
+
+    def __init__(self, folder: Path, *words: object) -> None:
+        self.folder = folder
+        self.record = folder / "run.jsonl"
+        self.log = folder / "log.txt"
+        self._log = self.log.open("w")
+        self.process = subprocess.Popen(
+            [*CEML, "serve", "--runtime-dir", str(folder), "--record", str(self.record), *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env=CLEAN,
+        )
+
+    def up(self) -> Server:
+        wait_until(lambda: self.said("ready") or self.process.poll() is not None, "the server")
+        assert self.process.poll() is None, self.log.read_text()
+        return self
+
+    def said(self, words: str) -> bool:
+        return words in self.log.read_text()
+
+    def events(self, kind: str | None = None) -> list[dict]:
+        lines = self.record.read_text().splitlines() if self.record.exists() else []
+        events = [json.loads(line) for line in lines if line.endswith("}")]
+        return [event for event in events if kind in (None, event["event"])]
+
+    def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        out, _ = self.process.communicate(timeout=30)
+        self._log.close()
+        return self.process.returncode, out
+
+    @property
+    def board(self) -> dict:
+        return json.loads((self.folder / "board.json").read_text())["configuration"]
+
+
+@contextmanager
+def serving(folder: Path, *words: object) -> Iterator[Server]:
+    server = Server(folder, *words)
+    try:
+        yield server.up()
+    finally:
+        if server.process.poll() is None:
+            server.end(signal.SIGKILL)
+
+
+def app(folder: Path, *words: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*CEML, "app", "--runtime-dir", str(folder), *map(str, words)], stdout=subprocess.PIPE, text=True, env=CLEAN
+    )
+
+
+FAST = ("--speed", 200, "--beats-per-state", 5, "--power-samples-per-state", 2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_whole_loop_runs_and_a_signal_puts_the_knobs_back(tmp_path: Path, number: int) -> None:
+    with serving(tmp_path, *FAST) as server:
+        found = server.board
+        program = app(tmp_path, "--workload", "gpu-bound", "--steps", 100_000)
+        wait_until(lambda: bool(server.events("decided")), "a decision")
+        chosen = server.events("decided")[0]["configuration"]
+        wait_until(lambda: server.board == chosen, "the chosen configuration")
+        code, out = server.end(number)
+        program.terminate()
+        assert program.wait(10) == 0
+        program.communicate()
+    assert code == 0
+    assert "J/step" in out
+    assert server.board == found
+    assert not (tmp_path / "journal.json").exists()
+    assert not (tmp_path / "beats").exists()
+    assert len({json.dumps(e["requested"]) for e in server.events("configuration_applied")}) >= 7
+    assert server.events("run_ended")[0]["reason"] == signal.Signals(number).name
+
+
+def test_when_the_application_leaves_the_machine_is_left_alone(tmp_path: Path) -> None:
+    with serving(tmp_path, *FAST) as server:
+        found = server.board
+        program = app(tmp_path, "--workload", "cpu-bound", "--steps", 150)
+        assert program.wait(60) == 0
+        program.communicate()
+        wait_until(lambda: bool(server.events("configuration_released")), "the release")
+        assert server.board == found
+        code, _ = server.end()
+    assert code == 0
+
+
+def test_an_application_that_is_killed_while_profiling_is_not_waited_for(tmp_path: Path) -> None:
+    with serving(tmp_path, *FAST, "--beats-per-state", 100_000) as server:
+        program = app(tmp_path, "--workload", "cpu-bound", "--steps", 1_000_000)
+        wait_until(lambda: bool(server.events("configuration_applied")), "the first state")
+        program.kill()
+        program.wait()
+        program.communicate()
+        wait_until(lambda: bool(server.events("app_left")), "the death to be noticed")
+        assert "gone" in server.events("app_left")[0]["reason"]
+        wait_until(lambda: bool(server.events("configuration_released")), "the release")
+        assert server.process.poll() is None
+
+
+def test_after_kill_9_the_next_server_and_restore_put_the_knobs_back(tmp_path: Path) -> None:
+    for mend in ("restore", "serve"):
+        with serving(tmp_path, *FAST) as server:
+            found = server.board
+            program = app(tmp_path, "--workload", "gpu-bound", "--steps", 1_000_000)
+            wait_until(lambda: server.board != found, "a changed board")  # noqa: B023
+            server.end(signal.SIGKILL)
+            program.kill()
+            program.communicate()
+        assert (tmp_path / "journal.json").exists()
+        if mend == "restore":
+            done = ceml("restore", "--runtime-dir", tmp_path)
+            assert (done.returncode, server.board) == (0, found), done.stderr
+            again = ceml("restore", "--runtime-dir", tmp_path)
+            assert (again.returncode, "nothing to put back" in again.stdout) == (0, True)
+        else:
+            with serving(tmp_path) as after:
+                assert after.board == found
+                assert after.said("put_back_after_crash")
+                assert after.end()[0] == 0
+
+
+def killed_at_random(folder: Path, seed: int, kills: int) -> None:
+    """kill -9 at random moments of a run; after `ceml restore` the machine is as it was found."""
+    rng = random.Random(seed)
+    for _ in range(kills):
+        server = Server(folder, *FAST)
+        board = folder / "board.json"
+        found = json.loads(board.read_text())["configuration"] if board.exists() else None
+        program = app(folder, "--workload", "gpu-bound", "--steps", 1_000_000)
+        time.sleep(rng.uniform(0.0, 1.5))
+        server.end(signal.SIGKILL)
+        program.kill()
+        program.communicate()
+        done = ceml("restore", "--runtime-dir", folder)
+        assert done.returncode == 0, done.stderr
+        if board.exists():
+            now = json.loads(board.read_text())["configuration"]
+            top = {"cpu_hz": 2035200000.0, "gpu_hz": 1300500000.0, "mem_hz": 1866000000.0}
+            assert now == (found or top)
+        assert not (folder / "journal.json").exists()
+
+
+def test_25_seeded_kills_leave_the_machine_as_it_was_found(tmp_path: Path) -> None:
+    killed_at_random(tmp_path, seed=1, kills=25)
+
+
+@pytest.mark.fuzz
+def test_1000_seeded_kills_leave_the_machine_as_it_was_found(tmp_path: Path) -> None:
+    killed_at_random(tmp_path, seed=2, kills=1000)
+
+
+def test_a_second_server_is_refused_while_the_first_lives(tmp_path: Path) -> None:
+    with serving(tmp_path) as first:
+        second = ceml("serve", "--runtime-dir", tmp_path)
+        assert second.returncode == 2
+        assert f"pid {first.process.pid}" in second.stderr
+        other = tmp_path / "other"
+        third = ceml("serve", "--runtime-dir", other, "--pipe", tmp_path / "beats")
+        assert third.returncode == 2
+        assert "another" in third.stderr
+        assert first.process.poll() is None
+        assert first.end()[0] == 0
+
+
+def test_a_pipe_path_taken_by_a_file_is_an_error_and_not_a_deletion(tmp_path: Path) -> None:
+    path = tmp_path / "taken"
+    path.write_text("precious")
+    done = ceml("serve", "--runtime-dir", tmp_path, "--pipe", path)
+    assert done.returncode == 2
+    assert str(path) in done.stderr
+    assert path.read_text() == "precious"
+
+
+def test_the_pipe_is_writable_by_its_owner_alone_unless_a_group_is_named(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        assert stat.filemode((tmp_path / "beats").stat().st_mode) == "prw-------"
+        server.end()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--objective", "enrgy"), ("enrgy", "energy")),
+        (("--objective", "nowhere.py:mine"), ("nowhere.py",)),
+        (("--model", "crystal-ball"), ("crystal-ball", "paper")),
+        (("--platform", "replay"), ("table",)),
+        (("--platform", "replay", "--table", "nowhere.csv", "--workload", "x"), ("nowhere.csv",)),
+        (("--budget", "8V"), ("budget", "8V")),
+        (("--budget", "-3W"), ("budget",)),
+        (("--objective", "power_cap"), ("--budget",)),
+        (("--speed", "0"), ("speed",)),
+        (("nowhere.toml",), ("nowhere.toml",)),
+        (("--record", "/proc/nothing/here.jsonl"), ("/proc/nothing/here.jsonl",)),
+    ],
+)
+def test_what_is_the_persons_to_mend_is_said_plainly_and_ends_with_2(tmp_path: Path, words, says) -> None:
+    done = ceml("serve", "--runtime-dir", tmp_path / "run", *words)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in says:
+        assert word in done.stderr
+
+
+def test_a_malformed_config_names_the_field_and_the_value(tmp_path: Path) -> None:
+    config = tmp_path / "ceml.toml"
+    config.write_text('objectiv = "energy"\nspeed = "fast"\n')
+    done = ceml("serve", config, "--runtime-dir", tmp_path)
+    assert done.returncode == 2
+    assert "objectiv" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_budget_below_every_state_is_said_and_the_run_goes_on(tmp_path: Path) -> None:
+    with serving(tmp_path, *FAST, "--budget", "0.5W") as server:
+        program = app(tmp_path, "--workload", "gpu-bound", "--steps", 100_000)
+        wait_until(lambda: bool(server.events("decided")), "a decision")
+        (decided,) = server.events("decided")
+        assert decided["feasible"] is False
+        assert "0.5 W" in decided["why"]
+        wait_until(lambda: server.said("0.5 W cannot hold"), "the warning")
+        assert server.end()[0] == 0
+        program.kill()
+        program.communicate()
+
+
+def test_a_second_application_is_refused_control_and_heard(tmp_path: Path) -> None:
+    with serving(tmp_path, *FAST) as server:
+        first = attach("first", pipe=str(tmp_path / "beats"))
+        second = attach("second", pipe=str(tmp_path / "beats"))
+        for _ in range(20):
+            first.beat()
+            second.beat()
+            time.sleep(0.01)
+        wait_until(lambda: bool(server.events("control_refused")), "the refusal")
+        assert server.events("control_refused")[0]["holder"] == "first"
+        assert server.said("first")
+        first.close()
+        second.close()
+        assert server.end()[0] == 0
+
+
+def test_noise_on_the_pipe_is_counted_and_disturbs_nobody(tmp_path: Path) -> None:
+    with serving(tmp_path, *FAST) as server:
+        program = app(tmp_path, "--workload", "gpu-bound", "--steps", 100_000)
+        descriptor = os.open(tmp_path / "beats", os.O_WRONLY)
+        for piece in (os.urandom(4000) + b"\n", b"x" * 1_000_000, b"\n", b"app=gpu-bound beat=-1\n", b"beat=1\n"):
+            os.write(descriptor, piece)
+        os.close(descriptor)
+        wait_until(lambda: bool(server.events("decided")), "a decision in spite of it")
+        wait_until(lambda: bool(server.events("lines_refused")), "the count")
+        assert server.end()[0] == 0
+        program.kill()
+        program.communicate()
+
+
+def test_a_full_disk_ends_the_record_and_not_the_run(tmp_path: Path) -> None:
+    server = Server(tmp_path, *FAST, "--record", "/dev/full", "--record-level", "all")
+    try:
+        server.up()
+        program = app(tmp_path, "--workload", "gpu-bound", "--steps", 100_000)
+        wait_until(lambda: server.said("decided"), "a decision")
+        log = server.log.read_text()
+        assert log.count("No space left") == 1
+        assert server.end()[0] == 0
+        program.kill()
+        program.communicate()
+    finally:
+        if server.process.poll() is None:
+            server.end(signal.SIGKILL)
+
+
+def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
+    with serving(tmp_path, *FAST, "--dry-run") as server:
+        found = server.board
+        program = app(tmp_path, "--workload", "gpu-bound", "--steps", 200)
+        assert program.wait(60) == 0
+        program.communicate()
+        assert len(server.events("configuration_withheld")) == 7
+        assert server.board == found
+        assert server.events("configuration_applied") == []
+        assert server.end()[0] == 0
+
+
+def test_a_client_survives_a_restart_of_the_server(tmp_path: Path) -> None:
+    beats = attach("survivor", pipe=str(tmp_path / "beats"))
+    for _ in range(2):
+        with serving(tmp_path, "--record-level", "all") as server:
+            deadline = time.monotonic() + 10
+            while not server.events("heartbeat") and time.monotonic() < deadline:
+                beats.beat()
+                time.sleep(0.05)
+            assert server.end()[0] == 0
+        heard = server.events("heartbeat")
+        assert heard
+        beats.beat()
+    beats.close()
+    assert heard[0]["work"] > 1  # what was done while nobody listened was carried over
+
+
+def test_two_seconds_of_life_need_less_than_80_mb(tmp_path: Path) -> None:
+    with serving(tmp_path, *FAST) as server:
+        program = app(tmp_path, "--workload", "gpu-bound", "--steps", 100_000)
+        wait_until(lambda: bool(server.events("decided")), "a decision")
+        status = Path(f"/proc/{server.process.pid}/status").read_text()
+        resident_mb = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+        assert resident_mb < 80
+        server.end()
+        program.kill()
+        program.communicate()

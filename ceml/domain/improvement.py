@@ -95,7 +95,7 @@ class Improvement:
         remaining_work: float | None,
         total_work: float | None,
     ) -> Stay | None:
-        """The next trial, or the next stretch at the best state measured; None where the objective has no cost.
+        """The next trial, or the next stretch at the best state measured; None where the objective has no cost or nothing is measured.
 
         Raises:
             SettingsError: The model states no uncertainty.
@@ -105,9 +105,10 @@ class Improvement:
                 f"sampler improvement needs a model that states its uncertainty, and {type(fit).__name__} does not;"
                 " use --model overlap, or --sampler paper"
             )
-        tried = sorted({state for seen in observations if (state := space.find(seen.configuration)) is not None})
-        if not tried:
-            return self._first(space, fit, score)
+        found = {space.find(seen.configuration) for seen in observations if seen.steps > 0 and seen.rate_hz > 0}
+        tried = sorted(state for state in found if state is not None)
+        if not tried:  # tried and nothing came of it (a dry run): there is nothing to learn from here
+            return None if observations else self._first(space, fit, score)
         done = sum(seen.steps for seen in observations)
         left = remaining_work if remaining_work is not None else max(self._assumed_steps - done, done)
         with np.errstate(all="ignore"):

@@ -191,6 +191,15 @@ def test_an_objective_without_a_cost_hands_over_to_the_search():
     assert improvement().next(SPACE, fit, score, [window], 100.0, 100.0) is None
 
 
+def test_where_nothing_is_ever_measured_it_hands_over_to_the_search():
+    unmeasured = Observation(
+        configuration=SPACE.configuration(0), start_s=0.0, end_s=0.0, beats=0, steps=0.0, rate_hz=float("nan")
+    )
+    fit = overlap().fit(SPACE, [unmeasured])
+    score = Score(fit, EnergyPerStep(), (), Situation())
+    assert improvement().next(SPACE, fit, score, [unmeasured], 100.0, 100.0) is None
+
+
 def test_an_unknown_horizon_is_assumed_and_a_short_one_spends_less_on_trials():
     truth = plant(SPACE, 8)
     unknown, _ = play(SPACE, truth, known=False)

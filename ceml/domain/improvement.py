@@ -95,7 +95,7 @@ class Improvement:
         remaining_work: float | None,
         total_work: float | None,
     ) -> Stay | None:
-        """The next trial, or the next stretch at the best state measured; None where the objective has no cost or nothing is measured.
+        """The next trial, or the next stretch at the best state measured; None: no cost, or nothing measured.
 
         Raises:
             SettingsError: The model states no uncertainty.

@@ -25,6 +25,7 @@ from ceml.control.household import Household
 from ceml.control.machine import Machine
 from ceml.control.watch import PhaseWatcher, SensorPoller
 from ceml.domain.budget import PowerCap
+from ceml.domain.contracts import UncertainFit
 from ceml.domain.events import AppJoined, Event, RunEnded, RunStarted
 from ceml.domain.manager import RuntimeManager
 from ceml.domain.reasoning import Mind
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from ceml.control.bus import Subscription
     from ceml.control.ports import Platform
-    from ceml.domain.contracts import ChangeDetector, Objective
+    from ceml.domain.contracts import ChangeDetector, Objective, ResponseModel, Sampler
     from ceml.domain.knobs import Configuration
     from ceml.saved import Saved
     from ceml.settings import Loaded, Settings
@@ -108,10 +109,11 @@ def choose(loaded: Loaded, context: PlatformContext, **platform_options: object)
     options = {**_given(loaded, PLATFORM_OPTIONS), **platform_options}
     platform = cast("Platform", find("platforms", settings.platform, context, **options))
     objective = cast("Objective", find("objectives", settings.objective))
+    model = cast("ResponseModel", find("models", settings.model))
     mind = Mind(
         objective=objective,
-        model=cast("Any", find("models", settings.model)),
-        sampler=cast("Any", find("samplers", settings.sampler, **_given(loaded, SAMPLER_OPTIONS))),
+        model=model,
+        sampler=choose_sampler(loaded, model, platform),
         search=cast("Any", find("searches", settings.search)),
         knowledge=platform.knowledge,
         total_rails=platform.total_rails,
@@ -128,6 +130,23 @@ def choose(loaded: Loaded, context: PlatformContext, **platform_options: object)
         make_detector=lambda: cast("ChangeDetector", deepcopy(detector)),
         power_cap_w=settings.budget,
     )
+
+
+def choose_sampler(loaded: Loaded, model: ResponseModel, platform: Platform) -> Sampler:
+    """The sampler that was asked for, else the one that suits the model.
+
+    Raises:
+        SettingsError: It needs to know how sure the model is, and the model does not say.
+    """
+    settings = loaded.settings
+    sure = isinstance(model.fit(platform.space, ()), UncertainFit)
+    reference = settings.sampler or ("improvement" if sure else "paper")
+    if reference.partition(":")[0] == "improvement" and not sure:
+        raise SettingsError(
+            f"sampler = {reference!r} needs a model that states its uncertainty, and model {settings.model} does not: "
+            "use --model overlap, or --sampler paper"
+        )
+    return cast("Sampler", find("samplers", reference, **_given(loaded, SAMPLER_OPTIONS)))
 
 
 def _given(loaded: Loaded, options: dict[str, str]) -> dict[str, object]:

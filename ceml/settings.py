@@ -145,7 +145,12 @@ class Settings(BaseModel):
     budget: Watts = _field(
         None, AIM, "Cap on the power of the board, e.g. 8W or 7500mW. None: the board's own limits are the only ones."
     )
-    model: Text = _field("paper", AIM, "How rate and power answer to the knobs. The paper's equations: 7 unknowns.")
+    model: Text = _field(
+        "overlap",
+        AIM,
+        "How rate and power answer to the knobs. Device times that overlap: on measured boards it chooses far better "
+        "than the paper's equations (paper).",
+    )
     search: Text = _field(
         "exhaustive", AIM, "How the best state is found. Scoring all states takes microseconds, so none is left out."
     )
@@ -153,25 +158,37 @@ class Settings(BaseModel):
         False, AIM, "Say what would be applied and change nothing. Off: without changes nothing can be measured."
     )
 
-    sampler: Text = _field("paper", MEASURE, "Which states are measured first. The paper's seven profiling states.")
+    sampler: Text | None = _field(
+        None,
+        MEASURE,
+        "Which states are measured, and for how long. Unset, what fits the model: improvement (what is expected to pay "
+        "for itself) where it states its uncertainty, else paper (the seven profiling states).",
+    )
     detector: Text = _field(
         "difference", MEASURE, "How a change of the program is noticed. As in the paper: windows are compared."
     )
     beats_per_state: Whole | None = _field(
-        None, MEASURE, "Heartbeats to wait for in each profiling state. Unset, --state-share decides.", ge=1
+        None, MEASURE, "Heartbeats to count in each state on trial, at least. Unset, the sampler decides.", ge=1
     )
     state_share: Real = _field(
         0.01,
         MEASURE,
-        "Share of the announced work to spend in each profiling state; 1 % as in the paper.",
+        "Share of the announced work that sampler paper spends in each state; 1 % as in the paper.",
         gt=0,
         le=1,
     )
     default_beats: Whole = _field(
-        20, MEASURE, "Heartbeats in each state where no total was announced; 20 bring noise of 2 % below 0.5 %.", ge=1
+        20,
+        MEASURE,
+        "Heartbeats of sampler paper in each state where no total was announced; 20 bring noise of 2 % below 0.5 %.",
+        ge=1,
     )
-    power_samples_per_state: Whole = _field(
-        5, MEASURE, "Power samples to wait for in each state, at least; 5 take half a second at 10 Hz.", ge=0
+    power_samples_per_state: Whole | None = _field(
+        None,
+        MEASURE,
+        "Power samples to wait for in each state on trial, at least. Unset, the sampler decides; paper waits for 5, "
+        "half a second at 10 Hz.",
+        ge=0,
     )
 
     pipe: File | None = _field(None, FILES, "Named pipe for heartbeats. Unset: `beats` in the runtime directory.")

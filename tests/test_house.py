@@ -24,7 +24,7 @@ def lines(path: Path) -> list[dict]:
 
 
 def test_the_papers_loop_saves_energy_on_the_simulated_board() -> None:
-    figures = played(steps=2000).figures
+    figures = played(steps=2000, model="paper").figures
     assert figures.states == 540
     assert figures.states_tried == 8
     assert figures.saving is not None
@@ -76,10 +76,20 @@ def test_settle_times_are_kept_out_of_the_windows(tmp_path: Path) -> None:
             assert event["observation"]["start_s"] >= opened_s
 
 
+def test_the_default_ends_at_the_best_state_of_the_simulated_board() -> None:
+    for workload in ("vit", "lstm", "cpu-bound"):
+        figures = played(steps=2000, workload=workload).figures
+        assert figures.run_excess is not None
+        assert figures.regret is not None
+        assert figures.run_excess < 0.03
+        assert figures.regret < 0.02
+
+
+@pytest.mark.parametrize("model", ["overlap", "paper"])
 @pytest.mark.parametrize("search", ["exhaustive", "local"])
 @pytest.mark.parametrize("objective", ["energy", "edp", "power_cap:cap_w=6"])
-def test_every_objective_runs_with_every_search(objective: str, search: str) -> None:
-    figures = played(objective=objective, search=search).figures
+def test_every_objective_runs_with_every_search(objective: str, search: str, model: str) -> None:
+    figures = played(objective=objective, search=search, model=model).figures
     assert figures.chosen is not None
     assert figures.regret is not None
 

@@ -74,10 +74,20 @@ def test_a_cap_without_watts_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_options_reach_the_plugins_that_take_them(tmp_path: Path) -> None:
-    sampler = parts(tmp_path, beats_per_state=7, power_samples_per_state=2).mind.sampler
+    sampler = parts(tmp_path, model="paper", beats_per_state=7, power_samples_per_state=2).mind.sampler
     assert (sampler.beats, sampler.power_samples) == (7, 2)  # type: ignore[attr-defined]
     with pytest.raises(SettingsError, match="takes no 'table'"):
         parts(tmp_path, table=tmp_path / "x.csv")
+
+
+def test_the_sampler_suits_the_model_unless_one_is_named(tmp_path: Path) -> None:
+    def name(**flags: object) -> str:
+        return type(parts(tmp_path, **flags).mind.sampler).__name__
+
+    assert name() == "Improvement"
+    assert name(model="paper") == name(sampler="paper") == "PaperSampler"
+    with pytest.raises(SettingsError, match="states its uncertainty"):
+        parts(tmp_path, model="paper", sampler="improvement")
 
 
 class Boom(RuntimeError):

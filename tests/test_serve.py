@@ -95,7 +95,7 @@ def app(folder: Path, *words: object) -> subprocess.Popen[str]:
     )
 
 
-FAST = ("--speed", 200, "--beats-per-state", 5, "--power-samples-per-state", 2)
+FAST = ("--model", "paper", "--speed", 200, "--beats-per-state", 5, "--power-samples-per-state", 2)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

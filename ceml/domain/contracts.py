@@ -6,7 +6,7 @@ that returns one of these; randomness comes in as an argument of the factory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence  # noqa: TC003 - plugins' authors may ask for the type hints at run time
+from collections.abc import Iterator, Sequence  # noqa: TC003 - plugins' authors may ask for the type hints at run time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -75,6 +75,24 @@ class Fit(Protocol):
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The fitted numbers, with units."""
+        ...
+
+
+@runtime_checkable
+class UncertainFit(Fit, Protocol):
+    """A fitted model that says how sure it is, everywhere and jointly; its predictions carry `covariance`."""
+
+    @property
+    def noise(self) -> tuple[float, float]:
+        """Variance of ln step time of one step, and of ln power of one sample, by measuring alone."""
+        ...
+
+    def covariance(self, states: States, reference: States) -> NDArray[np.float64]:
+        """Covariance of (ln step time, ln power) between n states and m others, shape (n, m, 2, 2)."""
+        ...
+
+    def draw(self, states: States, count: int, rng: np.random.Generator) -> Iterator[Prediction]:
+        """`count` programs that the model thinks possible, one prediction of n states each."""
         ...
 
 

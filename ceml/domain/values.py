@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -100,6 +101,22 @@ class Prediction:
     def energy_j(self) -> NDArray[np.float64]:
         """Joules per step, shape (n,)."""
         return self.power_w / self.rate_hz
+
+    def quantile(self, share: float) -> Prediction:
+        """The pessimistic side: slower and hotter than this, each, with probability 1 - `share`.
+
+        Where no covariance is stated it is the prediction itself.
+        """
+        if self.covariance is None:
+            return self
+        z = NormalDist().inv_cdf(share)
+        time_sd, power_sd = np.sqrt(self.covariance[:, 0, 0]), np.sqrt(self.covariance[:, 1, 1])
+        hotter = np.exp(z * power_sd)
+        return Prediction(
+            rate_hz=self.rate_hz * np.exp(-z * time_sd),
+            power_w=self.power_w * hotter,
+            rail_w={rail: watts * hotter for rail, watts in self.rail_w.items()},
+        )
 
     @staticmethod
     def measured(observation: Observation) -> Prediction:

@@ -31,7 +31,7 @@ def test_it_prints_each_value_with_its_origin(
     assert said["seed = 7"] == f"file {config}"
     assert said['log_format = "json"'] == "environment CEML_LOG_FORMAT"
     assert said["budget = 7.5"] == "flag"
-    assert said['model = "paper"'] == "default"
+    assert said['model = "overlap"'] == "default"
     assert "CEML_NONSENSE" in err
 
 

@@ -1,0 +1,213 @@
+"""The default response model: physics with broad priors, and a residual that honours what was measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ceml.domain.response.evidence import gather
+from ceml.domain.response.solving import CATEGORY_SD, RESIDUAL_SD, Board, solve
+from ceml.domain.values import FitStatus, Parameter, Prediction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from ceml.domain.contracts import Fit
+    from ceml.domain.knobs import KnobSpace, States
+    from ceml.domain.response.evidence import Evidence
+    from ceml.domain.response.solving import Place, Solved
+    from ceml.domain.values import Knowledge, Observation
+
+    Numbers = NDArray[np.float64]
+    Posterior = tuple[Numbers, Numbers, Numbers, Numbers]
+
+CHUNK = 20_000  # states at a time, so that memory stays bounded in huge spaces
+
+
+class OverlapFit:
+    """A fitted `overlap` model: the most probable parameters, and the Gaussian around them.
+
+    With J the slopes of the physics, S the prior variance of its parameters, K the residual's covariance, N the noise
+    and A = J S J' + K + N over the measured rows: mean = f(theta) + K A^-1 (y - f + J (theta - mu)), and covariance
+    C - C' A^-1 C with C = J S J' + K between any two states.
+
+    Attributes:
+        status: How it went.
+        sentence: The same in words.
+        noise: Variance of ln step time per step and of ln power per sample, as learnt from the windows.
+        board: The space it was fitted in, as the model sees it.
+        theta: Parameters of the physics, for a warm start.
+    """
+
+    def __init__(self, board: Board, evidence: Evidence, solved: Solved, status: FitStatus) -> None:
+        self.status = status
+        self.sentence = _sentence(status, evidence, solved.stretch)
+        self.noise = evidence.noise
+        self.board = board
+        self.theta = solved.theta
+        self._solved = solved
+        self._measured = board.place(evidence.states)
+        self._powered = np.isfinite(evidence.values[1])
+        self._blind = len(evidence.states) > 0 and not evidence.has_power
+        self._everything: Posterior | None = None
+
+    def predict(self, states: States) -> Prediction:
+        """Rate and power (the median of each, e^mean) and the covariance of their logarithms.
+
+        Power is NaN where time was measured and power never. Without any measurement the scales are 1 s and 1 W.
+        """
+        mean, covariance, at = np.empty((2, len(states))), np.empty((len(states), 2, 2)), 0
+        for _, (means, covariances, _, _) in self._chunks(states):
+            stop = at + means.shape[1]
+            mean[:, at:stop] = means
+            covariance[at:stop] = np.moveaxis(covariances, 2, 0)
+            at = stop
+        return Prediction(rate_hz=np.exp(-mean[0]), power_w=np.exp(mean[1]), covariance=covariance)
+
+    def covariance(self, states: States, reference: States) -> Numbers:
+        """Covariance of (ln step time, ln power) between n states and m others (a few), shape (n, m, 2, 2)."""
+        there, (_, _, slopes, whitened) = next(self._chunks(reference))
+        scaled = self.board.physics.variance[:, None] * slopes
+        result, at = np.empty((len(states), len(reference), 2, 2)), 0
+        for place, (means, _, slopes_here, whitened_here) in self._chunks(states):
+            stop = at + means.shape[1]
+            kernel, shared = place.alike(there)
+            for a in range(2):
+                for b in range(2):
+                    block = np.transpose(slopes_here[a]) @ scaled[b] - np.transpose(whitened_here[a]) @ whitened[b]
+                    if a == b:
+                        block += self._residual(a) ** 2 * kernel + CATEGORY_SD**2 * shared
+                    result[at:stop, :, a, b] = block
+            at = stop
+        return result
+
+    def draw(self, states: States, count: int, rng: np.random.Generator) -> Iterator[Prediction]:
+        """`count` programs that the parameters allow, one prediction of n states each; the residual is left out."""
+        physics, place = self.board.physics, self._place(states)
+        reach = self._solved.gain @ np.transpose(self._solved.whiten)
+        values, vectors = np.linalg.eigh(np.eye(len(self.theta)) * physics.variance - reach @ np.transpose(reach))
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        for _ in range(count):
+            theta = self.theta + root @ rng.standard_normal(len(self.theta))
+            drawn, _ = physics.evaluate(theta, place.inputs, slopes=False)
+            yield Prediction(rate_hz=np.exp(-drawn[0]), power_w=np.exp(drawn[1]))
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The physics in seconds, watts and exponents; the residual's size; the noise of one step and one sample."""
+        return (
+            *self.board.physics.parameters(self.theta),
+            Parameter(name="residual_time", value=self._residual(0)),
+            Parameter(name="residual_power", value=self._residual(1)),
+            Parameter(name="noise_time", value=float(np.sqrt(self.noise[0]))),
+            Parameter(name="noise_power", value=float(np.sqrt(self.noise[1]))),
+        )
+
+    def _residual(self, which: int) -> float:
+        """Standard deviation of the residual of ln time (0) or ln power (1)."""
+        return RESIDUAL_SD[which] * self._solved.stretch
+
+    def _chunks(self, states: States) -> Iterator[tuple[Place, Posterior]]:
+        """The states and what is known of them, a bounded number at a time; the answer for all states is kept."""
+        space, everywhere = self.board.space, self.board.everywhere
+        if len(space) > CHUNK:
+            for start in range(0, len(states), CHUNK):
+                part = states[start : start + CHUNK]
+                place = everywhere.part(slice(start, start + CHUNK)) if states is space.states else self._place(part)
+                yield place, self._posterior(place)
+            return
+        if self._everything is None:
+            self._everything = self._posterior(everywhere)
+        if states is space.states:
+            yield everywhere, self._everything
+            return
+        at = np.minimum(np.searchsorted(space.states, states), len(space) - 1)
+        if np.array_equal(space.states[at], states):
+            mean, covariance, slopes, whitened = self._everything
+            yield everywhere.part(at), (mean[:, at], covariance[:, :, at], slopes[:, :, at], whitened[:, :, at])
+        else:  # states that the space has lost meanwhile
+            place = self._place(states)
+            yield place, self._posterior(place)
+
+    def _place(self, states: States) -> Place:
+        return self.board.everywhere if states is self.board.space.states else self.board.place(states)
+
+    def _posterior(self, place: Place) -> Posterior:
+        """Mean (2, n), covariance (2, 2, n), slopes (2, q, n) and whitened cross-covariance (2, rows, n)."""
+        mean, slopes = self.board.physics.evaluate(self.theta, place.inputs)
+        solved, rows = self._solved, len(self._powered)
+        kernel, shared = self._measured.alike(place)
+        cross = np.matmul(np.transpose(solved.gain), slopes)
+        parts = [self._residual(a) ** 2 * kernel + CATEGORY_SD**2 * shared for a in range(2)]
+        parts[1] = parts[1][self._powered]
+        cross[0, :rows] += parts[0]
+        cross[1, rows:] += parts[1]
+        mean[0] += solved.pull[:rows] @ parts[0]
+        mean[1] += solved.pull[rows:] @ parts[1]
+        whitened = np.matmul(solved.whiten, cross)
+        scaled = slopes * self.board.physics.variance[:, None]
+        covariance = np.empty((2, 2, mean.shape[1]))
+        offsets = place.categories.sum(axis=0) * CATEGORY_SD**2
+        for a in range(2):
+            own = np.einsum("qn,qn->n", scaled[a], slopes[a]) - np.einsum("rn,rn->n", whitened[a], whitened[a])
+            covariance[a, a] = np.maximum(own + self._residual(a) ** 2 + offsets, 1e-12)
+        covariance[0, 1] = np.einsum("qn,qn->n", scaled[0], slopes[1]) - np.einsum("rn,rn->n", whitened[0], whitened[1])
+        covariance[1, 0] = covariance[0, 1]
+        if self._blind:
+            mean[1] = np.nan
+        return mean, covariance, slopes, whitened
+
+
+def _sentence(status: FitStatus, evidence: Evidence, stretch: float) -> str:
+    if status is FitStatus.NOT_FINITE:
+        return "the measurements gave no finite model; the usual behaviour of boards is assumed"
+    if not len(evidence.states):
+        return "nothing measured yet; the usual behaviour of boards is assumed"
+    power = "" if evidence.has_power else ", no power measured"
+    time_off, power_off = (100.0 * sd * stretch for sd in RESIDUAL_SD)
+    return (
+        f"{len(evidence.states)} states measured{power}; between them the physics is trusted to {time_off:.0f} % in"
+        f" time and {power_off:.0f} % in power"
+    )
+
+
+class Overlap:
+    """See `overlap`."""
+
+    def __init__(self) -> None:
+        self._board: Board | None = None
+
+    def fit(
+        self,
+        space: KnobSpace,
+        observations: Sequence[Observation],
+        *,
+        prior: Knowledge | None = None,
+        warm: Fit | None = None,
+    ) -> OverlapFit:
+        """Fit to what was measured; `prior` (the paper's offline calibration, C9) is not used.
+
+        Numbers that are not positive and finite are left out beforehand; where the fit still is not finite, the status
+        says so and the answer is that of no measurement at all.
+        """
+        if self._board is None or self._board.space is not space:
+            self._board = Board(space)
+        board, evidence = self._board, gather(space, observations)
+        start = warm.theta if isinstance(warm, OverlapFit) and warm.board is board else None
+        status = FitStatus.GOOD if len(evidence.states) >= 2 else FitStatus.TOO_FEW
+        with np.errstate(all="ignore"):
+            try:
+                solved = solve(board, evidence, start)
+            except np.linalg.LinAlgError:
+                solved = None
+            if solved is None or not (np.isfinite(solved.theta).all() and np.isfinite(solved.pull).all()):
+                status, evidence = FitStatus.NOT_FINITE, gather(space, ())
+                solved = solve(board, evidence, None)
+        return OverlapFit(board, evidence, solved, status)
+
+
+def overlap() -> Overlap:
+    """Device times overlap, watts follow clocks and busy shares, and a residual honours what was measured."""
+    return Overlap()

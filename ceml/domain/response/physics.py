@@ -1,0 +1,195 @@
+"""Step time as the overlap of device times, power from clock and busy share: the mean of the `overlap` model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ceml.domain.values import Parameter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ceml.domain.response.devices import Devices
+
+    Numbers = NDArray[np.float64]
+
+SCALE_SD = 5.0  # of ln seconds and ln watts: whatever the board, the scale comes from the data
+FIXED = (-2.5, 1.0)  # ln of the part of a step that no clock shortens
+SHARPNESS = (float(np.log(2.5)), 0.5)  # ln p: p = 1 devices take turns, large p: the slowest one decides
+CONSTANT = (-1.3, 0.5)  # ln of the watts that no knob changes, as share of typical watts
+PARALLEL = (-1.0, 1.5)  # logit of the share of a device's work that its cores divide
+CORES_STEP = (0.0, 0.1)  # exponent of the core count in the whole step's time: sharing caches, synchronising
+CORES_POWER = (0.6, 0.6)  # exponent of the core count in the device's idle watts
+EXTRA = (0.0, 0.3)  # exponent of a knob that belongs to no device
+
+
+class Physics:
+    """ln step time and ln power of states as functions of a vector of parameters theta, with their derivatives.
+
+    With x_d = clock of device d as share of its highest, n_d = its cores as share of the most, w = sigmoid(parallel):
+
+        L_d  = work_d - slowing_d ln x_d + ln((1 - w_d) + w_d / n_d)          ln of the device's own time
+        ln t = time + ln(e^fixed + (sum_d e^(p L_d))^(1/p)) + sum_d synchronising_d ln n_d + extras
+        u_d  = min(1, e^(L_d) / t)                                            share of the step in which d works
+        g_d  = x_d^steepness_d (1 - v_d + v_d x_d^3), v = sigmoid(voltage)    clock times voltage squared
+        ln P = power + ln(e^constant + sum_d g_d (n_d^cores_power_d e^idle_d + u_d e^busy_d)) + extras
+
+    (the p-norm overlap of device times, and watts from voltage, clock and utilisation, with terms that cannot be
+    negative since each is an exponential: at low clocks the voltage is at its floor and watts go with the clock;
+    of the kind of the paper's C8-C13, without their straight lines). Range of validity: one program whose work per
+    step is fixed, steady state. Relative errors of a few percent remain; the residual takes those.
+
+    Attributes:
+        names: Of the parameters.
+        mean: What theta is before any measurement, shape (q,).
+        variance: How sure that is, shape (q,); all parameters are independent beforehand.
+    """
+
+    TIME, POWER, FIXED, SHARPNESS, CONSTANT = range(5)  # positions in theta
+
+    def __init__(self, devices: Devices) -> None:
+        self._devices = devices
+        names = ["time", "power", "fixed", "sharpness", "constant"]
+        priors = [(0.0, SCALE_SD), (0.0, SCALE_SD), FIXED, SHARPNESS, CONSTANT]
+
+        def add(label: str, listed: list[tuple[float, float]], owners: list[str]) -> slice:
+            start = len(names)
+            names.extend(f"{owner}.{label}" for owner in owners)
+            priors.extend(listed)
+            return slice(start, len(names))
+
+        parts, who = devices.devices, [device.name for device in devices.devices]
+        self._work = add("work", [d.habit.work for d in parts], who)
+        self._slowing = add("slowing", [d.habit.slowing for d in parts], who)
+        self._idle = add("idle", [d.habit.idle for d in parts], who)
+        self._busy = add("busy", [d.habit.busy for d in parts], who)
+        self._steep = add("steepness", [d.habit.steepness for d in parts], who)
+        self._voltage = add("voltage", [d.habit.voltage for d in parts], who)
+        self._cored = [at for at, device in enumerate(parts) if device.cores >= 0]
+        cored = [who[at] for at in self._cored]
+        self._parallel = add("parallel", [PARALLEL] * len(cored), cored)
+        self._sync = add("synchronising", [CORES_STEP] * len(cored), cored)
+        self._cores_power = add("cores_power", [CORES_POWER] * len(cored), cored)
+        extras = [devices.names[at] for at in devices.extras]
+        self._extra_time = add("time_exponent", [EXTRA] * len(extras), extras)
+        self._extra_power = add("power_exponent", [EXTRA] * len(extras), extras)
+        self.names = tuple(names)
+        self.mean: Numbers = np.array([mean for mean, _ in priors], dtype=np.float64)
+        self.variance: Numbers = np.array([sd * sd for _, sd in priors], dtype=np.float64)
+
+    def inputs(self, columns: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+        """Inputs of `evaluate`: ln x (devices, n), ln n of devices with cores (cored, n), extra columns (extras, n)."""
+        n = columns.shape[1]
+        still = np.zeros(n)
+        parts = self._devices.devices
+        clocks = np.stack([columns[device.clock] if device.clock >= 0 else still for device in parts])
+        cores = [columns[parts[at].cores] for at in self._cored]
+        extras = [columns[at] for at in self._devices.extras]
+        return clocks, np.stack(cores) if cores else np.zeros((0, n)), np.stack(extras) if extras else np.zeros((0, n))
+
+    def evaluate(
+        self, theta: Numbers, inputs: tuple[Numbers, Numbers, Numbers], *, slopes: bool = True
+    ) -> tuple[Numbers, Numbers]:
+        """Give ln step time and ln power, shape (2, n), and their derivatives by theta, shape (2, q, n).
+
+        Without `slopes` the second array is empty. Finite for any finite theta of sensible size.
+        """
+        clocks, cores, extras = inputs
+        values = np.empty((2, clocks.shape[1]))
+        j = np.zeros((2, len(theta) if slopes else 0, clocks.shape[1]))
+        own, burden = self._own_times(theta, clocks, cores)
+        step = self._time(theta, inputs, own, j[0])
+        values[0] = theta[self.TIME] + step + theta[self._extra_time] @ extras
+        if slopes:
+            j[0, self._slowing] = -j[0, self._work] * clocks
+            j[0, self._parallel] = j[0, self._work][self._cored] * burden
+            j[0, self._sync] = cores
+        values[1] = theta[self.POWER] + theta[self._extra_power] @ extras
+        values[1] += self._power(theta, inputs, own - step, j)
+        if slopes:
+            j[1, self._slowing] = -j[1, self._work] * clocks
+            j[1, self._parallel] = j[1, self._work][self._cored] * burden
+        return values, j
+
+    def _time(self, theta: Numbers, inputs: tuple[Numbers, Numbers, Numbers], own: Numbers, j: Numbers) -> Numbers:
+        """Give ln step time without its scale and extras, (n,); fills j (q, n) but for what own times are made of."""
+        p = np.exp(theta[self.SHARPNESS])
+        peak = own.max(axis=0)
+        weights = np.exp(p * (own - peak))
+        total = weights.sum(axis=0)
+        weights /= total
+        overlapped = peak + np.log(total) / p
+        step = np.logaddexp(theta[self.FIXED], overlapped)
+        if len(j):
+            movable = np.exp(overlapped - step)
+            j[self.TIME] = 1.0
+            j[self.FIXED] = 1.0 - movable
+            j[self.SHARPNESS] = movable * ((weights * own).sum(axis=0) - overlapped)
+            j[self._work] = movable * weights
+            j[self._extra_time] = inputs[2]
+        return step + theta[self._sync] @ inputs[1]
+
+    def _power(self, theta: Numbers, inputs: tuple[Numbers, Numbers, Numbers], busy: Numbers, j: Numbers) -> Numbers:
+        """Give ln power without its scale and extras, (n,), from ln of the busy shares; fills the rest of j."""
+        clocks, cores, extras = inputs
+        share = 1.0 / (1.0 + np.exp(-theta[self._voltage, None]))
+        cubes = np.expm1(3.0 * clocks)
+        lift = 1.0 + share * cubes
+        rising = np.exp(theta[self._steep, None] * clocks) * lift
+        idle_w = rising * np.exp(theta[self._idle, None])
+        if self._cored:
+            idle_w[self._cored] *= np.exp(theta[self._cores_power, None] * cores)
+        busy_w = rising * np.exp(theta[self._busy, None] + np.minimum(busy, 0.0))
+        constant_w = np.exp(theta[self.CONSTANT])
+        watts = constant_w + idle_w.sum(axis=0) + busy_w.sum(axis=0)
+        if j.shape[1]:
+            time, power = j
+            idle_w /= watts
+            busy_w /= watts
+            moving = idle_w + busy_w
+            power[self.POWER] = 1.0
+            power[self.CONSTANT] = constant_w / watts
+            power[self._idle] = idle_w
+            power[self._busy] = busy_w
+            power[self._steep] = clocks * moving
+            power[self._voltage] = share * (1.0 - share) * cubes / lift * moving
+            power[self._cores_power] = cores * idle_w[self._cored]
+            power[self._extra_power] = extras
+            # Through the busy shares u_d = e^(L_d - ln t), where they are below 1.
+            busy_w *= busy < 0.0
+            through = busy_w.sum(axis=0)
+            power[self.FIXED] = -through * time[self.FIXED]
+            power[self.SHARPNESS] = -through * time[self.SHARPNESS]
+            power[self._work] = busy_w - through * time[self._work]
+            power[self._sync] = -through * cores
+        return np.log(watts)
+
+    def _own_times(self, theta: Numbers, clocks: Numbers, cores: Numbers) -> tuple[Numbers, Numbers]:
+        """L_d of all devices (devices, n), and dL by the logit of the share that cores divide (cored, n)."""
+        own = theta[self._work, None] - theta[self._slowing, None] * clocks
+        share = 1.0 / (1.0 + np.exp(-theta[self._parallel, None]))
+        if not self._cored:
+            return own, np.zeros_like(cores)
+        fewer = np.exp(-cores) - 1.0
+        stretched = 1.0 + share * fewer
+        own[self._cored] += np.log(stretched)
+        return own, share * (1.0 - share) * fewer / stretched
+
+    def parameters(self, theta: Numbers) -> tuple[Parameter, ...]:
+        """Theta as numbers that a person can read: seconds, watts, exponents, shares."""
+        shown: list[Parameter] = []
+        for name, value in zip(self.names, theta.tolist(), strict=True):
+            label = name.rpartition(".")[2]
+            if label in ("fixed", "work"):
+                shown.append(Parameter(name=f"{name}_s", value=float(np.exp(value + theta[0])), unit="s"))
+            elif label in ("constant", "idle", "busy"):
+                shown.append(Parameter(name=f"{name}_w", value=float(np.exp(value + theta[1])), unit="W"))
+            elif label == "sharpness":
+                shown.append(Parameter(name=name, value=float(np.exp(value))))
+            elif label == "parallel":
+                shown.append(Parameter(name=name, value=float(1 / (1 + np.exp(-value)))))
+            elif label not in ("time", "power"):
+                shown.append(Parameter(name=name, value=value))
+        return tuple(shown)

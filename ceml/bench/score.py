@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -136,17 +136,32 @@ def score(
     )
 
 
-def true_best(plant: Plant, levels: Mapping[str, Level]) -> tuple[dict[str, Level], float, float] | None:
-    """The state of least true energy per step, its joules per step, and how far `levels` is above it (0.02 = 2 %).
+class Truth(NamedTuple):
+    """A chosen state held against the noise-free truth of its plant.
 
-    None where the plant has no such state or knows no power.
+    Attributes:
+        best: The state of least true energy per step.
+        best_energy_j: Its joules per step.
+        max_state_energy_j: Those with every knob at its highest.
+        excess: How far the chosen state is above the best (0.02 = 2 %).
+        saving: What it saves against the maximum.
     """
-    state, energy_j = plant.space.find(levels), plant.step_s * plant.power_w
+
+    best: dict[str, Level]
+    best_energy_j: float
+    max_state_energy_j: float
+    excess: float
+    saving: float
+
+
+def truth_of(plant: Plant, chosen: Mapping[str, Level]) -> Truth | None:
+    """Hold a state against the truth; None where the plant has no such state or knows no power."""
+    state, energy_j = plant.space.find(chosen), plant.step_s * plant.power_w
     if state is None or not np.isfinite(energy_j[plant.space.states]).all():
         return None
     best = int(plant.space.states[int(np.argmin(energy_j[plant.space.states]))])
-    excess = float(energy_j[state] / energy_j[best]) - 1.0
-    return dict(plant.space.configuration(best)), float(energy_j[best]), excess
+    here_j, best_j, max_j = (float(energy_j[at]) for at in (state, best, plant.space.max_state))
+    return Truth(dict(plant.space.configuration(best)), best_j, max_j, here_j / best_j - 1.0, 1.0 - here_j / max_j)
 
 
 def _known(number: float) -> float | None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import argparse
 
+    from ceml.bench.score import Truth
     from ceml.commands.flags import Verbs
     from ceml.domain.events import Event, RunEnded, RunStarted
-    from ceml.domain.knobs import Configuration
     from ceml.telemetry.chapter import Chapter
     from ceml.telemetry.ledger import Ledger
 
@@ -110,20 +110,14 @@ def as_text(seen: Seen) -> str:
         lines += ["", f"program    {told.chapter.app}", *_states(told.chapter)]
         lines += [f"decided    {what}  (at {at_s:.1f} s: {why})" for at_s, what, why in told.decisions]
         lines += _outcome(told.chapter, seen.ledger)
-        truth = true_best_of(seen, told.chapter)
-        if truth:
-            best, best_j, excess = truth
-            lines.append(
-                f"true best  {best_j:.4g} J/step at {best}; the chosen state is {excess:.1%} above it (simulated)"
-            )
+        lines += _truth(seen, told.chapter)
     lines += ["", *_closing(seen)]
     return "\n".join(lines)
 
 
-def true_best_of(seen: Seen, chapter: Chapter) -> tuple[Configuration, float, float] | None:
-    """The board's true best state, its J/step and the chosen state's excess; known for simulated programs only."""
-    from ceml.bench.score import true_best
-    from ceml.domain.knobs import Configuration
+def truth_of(seen: Seen, chapter: Chapter) -> Truth | None:
+    """What the chosen state is worth on the noise-free truth; known for programs of the simulated board only."""
+    from ceml.bench import score
     from ceml.plant.board import PROGRAMS, jetson_tx2
 
     if seen.started is None or chapter.settled is None or chapter.app not in PROGRAMS:
@@ -131,9 +125,21 @@ def true_best_of(seen: Seen, chapter: Chapter) -> tuple[Configuration, float, fl
     board = seen.started.board
     if board.get("board") != "jetson-tx2":
         return None
-    plant = jetson_tx2(chapter.app, range=board.get("range", "paper"))
-    truth = true_best(plant, chapter.settled.configuration)
-    return (Configuration(truth[0]), truth[1], truth[2]) if truth else None
+    return score.truth_of(jetson_tx2(chapter.app, range=board.get("range", "paper")), chapter.settled.configuration)
+
+
+def _truth(seen: Seen, chapter: Chapter) -> list[str]:
+    from ceml.domain.knobs import Configuration
+
+    truth = truth_of(seen, chapter)
+    if truth is None:
+        return []
+    return [
+        f"true best  {truth.best_energy_j:.4g} J/step at {Configuration(truth.best)}; the chosen state is "
+        f"{truth.excess:.1%} above it (simulated)",
+        f"in truth   {truth.saving:.1%} less than the {truth.max_state_energy_j:.4g} J/step at max frequencies "
+        "(simulated)",
+    ]
 
 
 def _opening(seen: Seen) -> list[str]:
@@ -188,11 +194,11 @@ def as_json(seen: Seen) -> dict[str, Any]:
 
     def measured(state: Any) -> dict[str, Any]:
         values = {name: known(getattr(state, name)) for name in ("rate_hz", "power_w", "energy_j")}
-        return {"configuration": dict(state.configuration), "windows": state.windows, **values}
+        return {"configuration": dict(state.configuration), "windows": getattr(state, "windows", 0), **values}
 
-    def best(chapter: Chapter) -> dict[str, Any] | None:
-        truth = true_best_of(seen, chapter)
-        return {"configuration": dict(truth[0]), "energy_j": truth[1], "chosen_excess": truth[2]} if truth else None
+    def truth(chapter: Chapter) -> dict[str, Any] | None:
+        found = truth_of(seen, chapter)
+        return None if found is None else found._asdict()
 
     apps = [
         {
@@ -205,7 +211,7 @@ def as_json(seen: Seen) -> dict[str, Any]:
             "saving": known(told.chapter.saving),
             "saving_so_far": known(told.chapter.saving_so_far),
             "profiling_s": told.chapter.profiling_s(seen.ledger.last_s),
-            "true_best": best(told.chapter),
+            "truth": truth(told.chapter),
         }
         for told in seen.told
     ]

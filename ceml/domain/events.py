@@ -149,7 +149,10 @@ class ModelFitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """A configuration was chosen. Where not `feasible`, it is the least predicted violation, and `why` says so."""
+    """A configuration was chosen. Where not `feasible`, it is the least predicted violation, and `why` says so.
+
+    `rate_at_max_hz` and `power_at_max_w` are what the model expects with every knob at its highest: what to save from.
+    """
 
     at_s: float
     app: str
@@ -161,6 +164,8 @@ class Decided:
     violation: float
     evaluated: int
     why: str
+    rate_at_max_hz: float = NAN
+    power_at_max_w: float = NAN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

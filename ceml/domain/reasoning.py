@@ -84,6 +84,7 @@ class Reasoning:
         self._app = app
         self._mind = mind
         self._fit: Fit | None = None
+        self._max_state = space.max_state  # of the whole space, also when it proves unreachable later
 
     def drop(self, configuration: Configuration) -> None:
         """A state proved unreachable."""
@@ -194,6 +195,7 @@ class Reasoning:
             )
             name = worst.name if worst else "the objective"
             why = f"{why}; nothing is feasible: {name} cannot hold, least violation {choice.violation:.1%}"
+        at_max = self.fit.predict(np.array([self._max_state]))
         return Decided(
             at_s=at_s,
             app=self._app,
@@ -205,4 +207,6 @@ class Reasoning:
             violation=choice.violation,
             evaluated=choice.evaluated,
             why=why,
+            rate_at_max_hz=float(at_max.rate_hz[0]),
+            power_at_max_w=float(at_max.power_w[0]),
         )

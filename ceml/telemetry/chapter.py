@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ceml.domain.events import ConfigurationApplied, ConfigurationWithheld, Decided, RunStarted
 from ceml.domain.knobs import Configuration
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ceml.domain.values import Observation
+
+
+BASELINES = ("max frequencies", "configuration found", "max frequencies, as the model expects them", "first window")
 
 
 def max_configuration(knobs: Mapping[str, Sequence[float | str]], found: Mapping[str, float | str]) -> Configuration:
@@ -55,14 +58,28 @@ class Measured:
         return self.power_w / self.rate_hz if self.rate_hz > 0 else NAN
 
 
+class Estimated(NamedTuple):
+    """What the model expects of a configuration that was not measured."""
+
+    configuration: Configuration
+    rate_hz: float
+    power_w: float
+
+    @property
+    def energy_j(self) -> float:
+        """Joules per step; NaN where unknown."""
+        return self.power_w / self.rate_hz if self.rate_hz > 0 else NAN
+
+
 class Chapter:
     """One application's time with the machine.
 
     Attributes:
         app: Its name; empty before the first one.
         states: What was measured in each configuration that was in force, in order of first use.
-        baseline: What savings are measured against, best known so far: the max frequencies, else the configuration
-            that was found, else the first window's; None before the first window.
+        baseline: What savings are held against, best known so far: the max frequencies measured, else the
+            configuration that was found, else the max frequencies as the model expects them, else the first window's;
+            None before the first window.
         settled: What was measured since the latest decision; None before.
         latest: The latest window.
         decided: The latest decision.
@@ -73,7 +90,7 @@ class Chapter:
     def __init__(self, app: str, at_s: float, started: RunStarted | None) -> None:
         self.app = app
         self.states: dict[Configuration, Measured] = {}
-        self.baseline: Measured | None = None
+        self.baseline: Measured | Estimated | None = None
         self.settled: Measured | None = None
         self.latest: Observation | None = None
         self.decided: Decided | None = None
@@ -110,7 +127,7 @@ class Chapter:
     @property
     def baseline_name(self) -> str:
         """What the baseline is, for people."""
-        return ("max frequencies", "configuration found", "first window")[self._rank(self.baseline)]
+        return BASELINES[self._rank(self.baseline)]
 
     def profiling_s(self, now_s: float) -> float:
         """Seconds from the first trial in force to the decision in force, phase changes included."""
@@ -136,6 +153,9 @@ class Chapter:
     def decide(self, event: Decided) -> None:
         """A configuration was chosen."""
         self.decided, self.settled = event, Measured(event.configuration)
+        started, rate_hz, power_w = self._started, event.rate_at_max_hz, event.power_at_max_w
+        if started is not None and rate_hz > 0 and power_w > 0 and self._rank(self.baseline) > 1:
+            self.baseline = Estimated(max_configuration(started.knobs, started.found), rate_hz, power_w)
 
     def changed(self) -> None:
         """It is another program now: what was measured before compares no more."""
@@ -160,11 +180,13 @@ class Chapter:
         """Profiling is over, for good or for now."""
         self._profiled_s, self._profiling_since_s = self.profiling_s(at_s), None
 
-    def _rank(self, state: Measured | None) -> int:
+    def _rank(self, state: Measured | Estimated | None) -> int:
         """How good a baseline a state is; 0 is best."""
+        if isinstance(state, Estimated):
+            return 2
         if state is not None and self._started is not None:
             if state.configuration == max_configuration(self._started.knobs, self._started.found):
                 return 0
             if state.configuration == self._started.found:
                 return 1
-        return 2
+        return 3

@@ -9,13 +9,14 @@ from math import isfinite
 from typing import TYPE_CHECKING, TextIO
 
 from ceml.domain.knobs import level_text
+from ceml.telemetry.chapter import Measured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ceml.domain.events import Event
     from ceml.domain.values import Observation
-    from ceml.telemetry.chapter import Chapter, Measured
+    from ceml.telemetry.chapter import Chapter, Estimated
     from ceml.telemetry.ledger import Ledger
 
 _OF = re.compile(r"\b(\d+)\s*(?:of|/)\s*(\d+)\b")
@@ -122,14 +123,15 @@ def chapter_rows(chapter: Chapter, profiling_s: float) -> list[tuple[str, str]]:
         rows.append(("after", _measured_in(chapter.settled) if chapter.settled.windows else unmeasured))
     if isfinite(chapter.saving):
         whole = f"; {chapter.saving_so_far:.1%} over the whole run" if isfinite(chapter.saving_so_far) else ""
-        against = f"against {chapter.baseline_name}, both measured"
+        both = ", both measured" if isinstance(chapter.baseline, Measured) else ""
+        against = f"against {chapter.baseline_name}{both}"
         rows.append(("saving", f"{chapter.saving:.1%} of the energy per step {against}{whole}"))
     if chapter.decided is not None and not chapter.decided.feasible:
         rows.append(("beware", chapter.decided.why))
     return rows
 
 
-def measured(seen: Observation | Measured) -> list[str]:
+def measured(seen: Observation | Measured | Estimated) -> list[str]:
     """Rate, power and energy per step with units; what is unknown is left out."""
     parts = [f"{seen.rate_hz:.4g} steps/s"]
     if isfinite(seen.power_w):
@@ -137,7 +139,7 @@ def measured(seen: Observation | Measured) -> list[str]:
     return parts
 
 
-def _measured_in(seen: Measured) -> str:
+def _measured_in(seen: Measured | Estimated) -> str:
     return f"{', '.join(reversed(measured(seen)))} at {seen.configuration}"
 
 

@@ -20,7 +20,7 @@ CEML = [sys.executable, "-m", "ceml"]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workload", default="vit", help="vit, resnet50, lstm, cpu-bound or gpu-bound")
-    parser.add_argument("--steps", type=int, default=1200, help="steps of the application (default 1200)")
+    parser.add_argument("--steps", type=int, default=1000, help="steps of the application (default 1000)")
     parser.add_argument("--speed", type=float, default=50, help="board seconds per second (default 50)")
     parser.add_argument("--objective", default="energy", help="what to want less of (default energy)")
     options = parser.parse_args()

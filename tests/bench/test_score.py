@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ceml.bench.score import Figures, score
+from ceml.bench.score import Figures, score, truth_of
 from ceml.domain.budget import PowerCap
 from ceml.domain.knobs import Knob, KnobSpace
 from ceml.domain.values import Prediction
+from ceml.plant.board import jetson_tx2
 from ceml.plant.machine import Machine, Plant
 
 # Hand-made: energy per step 6, 4, 5, absent, 8, 3 J; the max state is the last but for a hole at the corner's left.
@@ -190,3 +191,16 @@ def test_a_run_in_the_best_state_from_start_to_end_has_no_excess(power_w, step_s
 @given(runs, watts, seconds)
 def test_no_whole_run_beats_the_best_state(stays, power_w, step_s):
     assert figures(ran(plant_of(power_w, step_s), *stays)).run_excess >= -1e-12
+
+
+def test_the_best_state_is_nothing_above_itself_and_saves_what_can_be_saved():
+    plant = jetson_tx2("lstm")
+    truth = truth_of(plant, plant.space.configuration(plant.space.max_state))
+    assert truth is not None
+    assert truth.saving == 0.0
+    assert truth.excess == pytest.approx(truth.max_state_energy_j / truth.best_energy_j - 1.0)
+    best = truth_of(plant, truth.best)
+    assert best is not None
+    assert best.excess == 0.0
+    assert best.saving == pytest.approx(1.0 - best.best_energy_j / best.max_state_energy_j)
+    assert truth_of(plant, {"cpu_hz": 1.0}) is None

@@ -30,7 +30,7 @@ def resident_mb(pid: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
-@pytest.mark.parametrize("model", ["paper"])
+@pytest.mark.parametrize("model", ["paper", "overlap"])
 def test_daemon_at_10_beats_and_10_samples_a_second(benchmark, tmp_path: Path, model: str) -> None:
     """F7: below 1 % of a core; memory below 80 MB."""
     benchmark.extra_info.update(goal_cpu_percent=1.0, goal_resident_mb=80)

@@ -36,7 +36,7 @@ from ceml.domain.response.paper import paper as paper_model
 from ceml.domain.sampling import paper as paper_sampler
 from ceml.domain.sampling import seven_states
 from ceml.domain.search import exhaustive
-from ceml.domain.values import FitStatus
+from ceml.domain.values import FitStatus, Observation, Stay
 from ceml.plugins.energy import energy
 from ceml.plugins.power_cap import power_cap
 
@@ -326,3 +326,62 @@ def test_the_same_events_give_the_same_words() -> None:
     for ours, theirs in zip(one.said, two.said, strict=True):
         if not isinstance(ours, ModelFitted):  # it carries the fit itself
             assert repr(ours) == repr(theirs)  # NaN is not equal to itself, but reads the same
+
+
+class Script:
+    """A sampler that does what it is told, and remembers what it was asked with."""
+
+    def __init__(self, *stays: Stay) -> None:
+        self.stays = list(stays)
+        self.asked: list[list[Observation]] = []
+
+    def next(self, space, fit, score, observations, remaining_work, total_work) -> Stay | None:
+        self.asked.append(list(observations))
+        return self.stays.pop(0) if len(self.stays) > 1 else self.stays[0]
+
+
+def trial(state: int) -> Stay:
+    return Stay(state=state, steps=3, why="trial")
+
+
+def commitment(state: int, steps: float) -> Stay:
+    return Stay(state=state, steps=steps, commits=True, why="best measured")
+
+
+def test_a_commitment_is_a_decision_and_the_sampler_is_asked_again_when_it_is_over() -> None:
+    sampler = Script(trial(0), commitment(5, 30), trial(9), commitment(9, 1e9))
+    w = world(sampler=sampler)
+    w.run(120)
+    assert [type(said) for said in w.said if isinstance(said, Try | Use)] == [Try, Use, Try, Use]
+    assert [said.configuration for said in w.heard(Decided)] == [SPACE.configuration(5), SPACE.configuration(9)]
+    assert w.manager.phase is Phase.IDLE
+    stayed = sampler.asked[2][-1]
+    assert stayed.configuration == SPACE.configuration(5)
+    assert stayed.steps >= 30
+    assert len(sampler.asked) == 4
+
+
+def test_going_on_in_the_same_state_is_no_news_and_loses_no_interval() -> None:
+    sampler = Script(trial(0), commitment(5, 10), commitment(5, 10), commitment(5, 1e9))
+    w = world(sampler=sampler)
+    w.run(120)
+    assert len(w.heard(Use)) == len(w.heard(Decided)) == 1
+    first, second = [seen for seen in sampler.asked[-1] if seen.configuration == SPACE.configuration(5)]
+    assert first.end_s == second.start_s
+    idle = [said.observation for said in w.heard(WindowClosed) if said.phase == "idle"]
+    assert sum(seen.steps for seen in idle) >= first.steps + second.steps
+
+
+def test_a_budget_change_in_a_commitment_only_searches_and_the_commitment_goes_on_there() -> None:
+    sampler = Script(*(trial(state) for state in seven_states(SPACE)), commitment(SPACE.max_state, 40))
+    w = world(sampler=sampler, objective=power_cap(), cap_w=100.0)
+    w.run(50)
+    tries = len(w.heard(Try))
+    assert w.effective == SPACE.configuration(SPACE.max_state)
+    w.give(BudgetChanged(at_s=w.at_s, power_cap_w=5.0))
+    assert w.effective == cheapest(5.0, lambda c: -rate_hz(c))
+    asked = len(sampler.asked)
+    w.run(20)
+    assert len(w.heard(Try)) == tries
+    w.run(60)
+    assert len(sampler.asked) > asked

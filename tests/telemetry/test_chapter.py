@@ -29,10 +29,10 @@ def seen(
     )  # fmt: skip
 
 
-def chose(configuration: Configuration) -> Decided:
+def chose(configuration: Configuration, **more: float) -> Decided:
     return Decided(
         at_s=9.0, app="a", configuration=configuration, rate_hz=1.0, power_w=1.0, cost=1.0, feasible=True,
-        violation=0.0, evaluated=3, why="",
+        violation=0.0, evaluated=3, why="", **more,
     )  # fmt: skip
 
 
@@ -70,6 +70,18 @@ def test_the_baseline_is_the_best_one_seen_so_far():
         assert told.baseline is told.states[configuration]
         assert told.baseline_name == name
     told.window(seen(LOW), "profiling")
+    assert told.baseline_name == "max frequencies"
+
+
+def test_max_frequencies_that_were_never_measured_are_taken_from_the_model_and_called_so():
+    told = chapter()
+    told.window(seen(LOW), "profiling")
+    told.decide(chose(LOW, rate_at_max_hz=4.0, power_at_max_w=10.0))
+    assert told.before_j == 2.5
+    assert "as the model expects" in told.baseline_name
+    told.window(seen(MAX), "profiling")
+    assert told.baseline_name == "max frequencies"
+    told.decide(chose(LOW, rate_at_max_hz=4.0, power_at_max_w=10.0))
     assert told.baseline_name == "max frequencies"
 
 

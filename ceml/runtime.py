@@ -26,7 +26,7 @@ from ceml.control.machine import Machine
 from ceml.control.watch import PhaseWatcher, SensorPoller
 from ceml.domain.budget import PowerCap
 from ceml.domain.contracts import UncertainFit
-from ceml.domain.events import AppJoined, Event, RunEnded, RunStarted
+from ceml.domain.events import AppJoined, Event, Heartbeat, RunEnded, RunStarted, Sampled
 from ceml.domain.manager import RuntimeManager
 from ceml.domain.reasoning import Mind
 from ceml.domain.values import NAN, Prediction, Situation
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 Eye = Callable[[Event], None]
 
 RESTORE_DEADLINE_S = 10.0
+EYES_PATIENCE_S = 0.5  # for beats and samples alone, which nobody reads one by one: each waking has its price
 
 PLATFORM_OPTIONS = {
     **{name: name for name in ("board", "range", "table", "workload", "batch", "fix", "limit", "measured")},
@@ -198,7 +199,8 @@ async def live(house: House, eyes: Sequence[Eye], *, run: Callable[[House, House
         run: What to do once controller and sensors are up: open doors, wait for the end.
     """
     parts, bus = house.parts, house.bus
-    inbox = bus.subscribe("telemetry", *get_args(Event))
+    patience_s = EYES_PATIENCE_S * parts.context.speed
+    inbox = bus.subscribe("telemetry", *get_args(Event), gathered=(Heartbeat, Sampled), patience_s=patience_s)
     looks = (house.ledger.on, *eyes)
     async with anyio.create_task_group() as watched:
         watched.start_soon(_look, inbox, looks, name="telemetry")

@@ -27,6 +27,8 @@ _SKIPPED = ("platform", "table", "board", "speed", "dry_run", "pipe", "runtime_d
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
+    import argparse
+
     verb = verbs.add_parser(
         "replay",
         help="play a measured table in virtual time and score the choice",
@@ -34,6 +36,7 @@ def add(verbs: Verbs) -> None:
         "runs, let the runtime tune it, and score what it did against the true best state of the table. Thousands of "
         "steps take about a second; the same seed gives the same run.",
         epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     verb.add_argument("table", metavar="TABLE.csv", help="a measured table, or jetson-tx2 for the simulated board")

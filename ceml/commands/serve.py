@@ -27,6 +27,8 @@ and in another terminal the application, here a simulated one:
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
+    import argparse
+
     verb = verbs.add_parser(
         "serve",
         help="listen for heartbeats and tune the machine, until Ctrl-C",
@@ -34,6 +36,7 @@ def add(verbs: Verbs) -> None:
         "try a few configurations, fit models of speed and power, apply the best, and watch. Ctrl-C or SIGTERM puts "
         "every knob back and prints a summary.",
         epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     verb.add_argument("config", nargs="?", type=Path, metavar="CONFIG.toml", help="settings from a file")
@@ -65,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     context = PlatformContext(runtime_dir=paths.root, speed=settings.speed)
     parts = runtime.choose(loaded, context)
     ledger = Ledger(parts.platform.total_rails)
-    eyes: list[runtime.Eye] = [log.log_events]
+    eyes: list[runtime.Eye] = [log.eye(level)]
     record = RecordWriter(settings.record, settings.record_level) if settings.record else None
     if record:
         eyes.append(record.write)

@@ -31,7 +31,16 @@ class Keep(str, Enum):
 class Subscription:
     """One listener's inbox; iterate over it. Urgent types overtake the others."""
 
-    def __init__(self, name: str, keep: Keep, room: int, urgent: frozenset[type], bus: Bus) -> None:
+    def __init__(
+        self,
+        name: str,
+        keep: Keep,
+        room: int,
+        urgent: frozenset[type],
+        gathered: frozenset[type],
+        patience_s: float,
+        bus: Bus,
+    ) -> None:
         self.name = name
         self.lost = 0
         self._keep = keep
@@ -40,6 +49,9 @@ class Subscription:
         self._urgent: deque[Any] = deque()
         self._events: deque[Any] = deque()
         self._bus = bus
+        self._gathered_types = gathered
+        self._patience_s = patience_s
+        self._alarm: asyncio.TimerHandle | None = None
         self._announced = 0
         self._waiter: asyncio.Future[None] | None = None  # a plain future: half the cost of an event, a beat a turn
         self._closed = False
@@ -54,9 +66,17 @@ class Subscription:
                 if self._keep is Keep.ALL:
                     self.lost += 1
             self._events.append(event)
-        self._wake()
+        if self._waiter is None:
+            return
+        if type(event) not in self._gathered_types:
+            self._wake()
+        elif self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_later(self._patience_s, self._wake)
 
     def _wake(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
         if self._waiter is not None:
             if not self._waiter.done():  # done: the listener was cancelled while it waited
                 self._waiter.set_result(None)
@@ -101,6 +121,8 @@ class Bus:
         keep: Keep = Keep.ALL,
         room: int = 65536,
         urgent: tuple[type, ...] = (),
+        gathered: tuple[type, ...] = (),
+        patience_s: float = 0.0,
     ) -> Subscription:
         """Listen to these types of events.
 
@@ -110,8 +132,10 @@ class Bus:
             keep: What to keep when the listener is slow.
             room: How many events ALL keeps.
             urgent: Types that overtake the others in the inbox.
+            gathered: Types that alone do not wake a listener that waits, until `patience_s` seconds have passed.
+            patience_s: How long these may gather.
         """
-        subscription = Subscription(name, keep, room, frozenset(urgent), self)
+        subscription = Subscription(name, keep, room, frozenset(urgent), frozenset(gathered), patience_s, self)
         for kind in types:
             self._by_type[kind] = (*self._by_type.get(kind, ()), subscription)
         return subscription

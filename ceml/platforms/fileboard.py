@@ -49,6 +49,8 @@ class FileBoard:
         """
         self.space = space
         self._paths = context.paths
+        self._loads = board_file.Loads(self._paths.load)
+        self._file_path = self._paths.board
         self._speed = context.speed
         self._description = dict(description)
         self._plant_of = plant_of
@@ -74,7 +76,7 @@ class FileBoard:
         """True watts and utilisation now: the idle machine, and on top what each running program adds."""
         board, now_s = self._file(), anyio.current_time()
         state = self._state(board.configuration if now_s >= board.in_force_s else board.before)
-        plants = [plant for name in board_file.loads(self._paths.load) if (plant := self._plant_of(name))]
+        plants = [plant for name in self._loads.now() if (plant := self._plant_of(name))]
         if not plants and self._assumed is not None:
             plants = [self._assumed]
         if len(plants) == 1:
@@ -100,7 +102,7 @@ class FileBoard:
         """The machine as its file says; made, or taken over from the daemon before us, on first use."""
         if self._board is not None:
             return self._reread(self._board)
-        self._paths.made()
+        self._paths.made().load.mkdir(mode=0o750, exist_ok=True)
         found = board_file.read(self._paths.board)
         ours = (
             found is not None and found.plant == self._description and self.space.find(found.configuration) is not None
@@ -118,7 +120,7 @@ class FileBoard:
 
     def _reread(self, known: BoardFile) -> BoardFile:
         """The file may have been put back from outside; removed or spoilt, the machine itself does not vanish."""
-        stamp = board_file.stamp(self._paths.board)
+        stamp = board_file.stamp(self._file_path)
         if stamp == self._stamp and stamp is not None:
             return known
         try:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 KIND = "board_file"
 VERSION = 1
+LOOKS_BETWEEN = 10  # readings between two looks whether the programs still live
 
 Levels = Mapping[str, float | str]
 
@@ -159,13 +160,35 @@ def announced(directory: Path, workload: str) -> Generator[Path]:
             mine.unlink()
 
 
+class Loads:
+    """What runs on the machine. Asked at every reading of a sensor, so it looks again only when it has to."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._stamp: tuple[int, int] | None = None
+        self._asked = 0
+        self._found: tuple[str, ...] = ()
+
+    def now(self) -> tuple[str, ...]:
+        """The workloads of living processes, in the order of their numbers.
+
+        Programs that come and go change the directory and are seen at once; one that was killed is missed after at
+        most `LOOKS_BETWEEN` readings.
+        """
+        seen = stamp(self._directory)
+        self._asked += 1
+        if seen != self._stamp or (self._found and self._asked % LOOKS_BETWEEN == 0):
+            self._stamp, self._found = seen, loads(self._directory)
+        return self._found
+
+
 def loads(directory: Path) -> tuple[str, ...]:
     """The workloads that run on the machine now, in the order of their processes' numbers; dead ones do not count."""
     try:
-        names = sorted(name for name in os.listdir(directory) if name.endswith(".json"))  # noqa: PTH208 - ten times a second
+        paths = sorted(directory.glob("*.json"))
     except OSError:
         return ()
-    return tuple(workload for name in names if (workload := _alive(directory / name)) is not None)
+    return tuple(workload for path in paths if (workload := _alive(path)) is not None)
 
 
 def _alive(path: Path) -> str | None:

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
@@ -86,11 +86,21 @@ def warn(sentence: str) -> None:
     structlog.get_logger("ceml").warning(sentence)
 
 
+def eye(level: str) -> Callable[[Event], None]:
+    """What shows events to the log at this level; beats and samples, which are many, only where they are wanted."""
+
+    def look(event: Event) -> None:
+        if not isinstance(event, CHATTY):
+            log_events(event)
+
+    return log_events if level == "debug" else look
+
+
 def log_events(event: Event) -> None:
     """Write the line of an event."""
     logger = structlog.get_logger("ceml")
     number = getattr(logging, level_of(event).upper())
-    if logger.is_enabled_for(number):  # beats and samples are many, and mostly nobody reads them
+    if logger.is_enabled_for(number):
         logger.log(number, line_name(event), **line(event))
 
 

@@ -115,3 +115,29 @@ async def test_a_flood_leaves_room_for_other_tasks() -> None:
             pass
         group.cancel_scope.cancel()
     assert turns >= 5000 // TURN
+
+
+def test_some_events_gather_before_they_wake_a_listener_and_others_wake_it_at_once(virtually) -> None:
+    woken_at: list[tuple[float, type]] = []
+
+    async def main() -> None:
+        bus = Bus()
+        inbox = bus.subscribe("eyes", Heartbeat, AppLeft, gathered=(Heartbeat,), patience_s=0.55)
+
+        async def listen() -> None:
+            async for event in inbox:
+                woken_at.append((round(anyio.current_time(), 3), type(event)))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(listen)
+            for number in range(1, 13):
+                await anyio.sleep(0.1)
+                bus.publish(beat(number))
+                if number == 9:
+                    bus.publish(AppLeft(at_s=0.9, app="a"))
+            inbox.close()
+
+    virtually(main)
+    assert woken_at == (
+        [(0.65, Heartbeat)] * 6 + [(0.9, Heartbeat)] * 3 + [(0.9, AppLeft)] + [(1.2, Heartbeat)] * 3
+    )  # half a second after the first, with the one that cannot wait, and when it was closed

@@ -139,3 +139,29 @@ def test_another_process_of_the_same_number_is_another_process(tmp_path):
     load = {"pid": os.getpid(), "started": 1, "workload": "vit"}
     (tmp_path / f"{os.getpid()}.json").write_text(json.dumps(load))
     assert board_file.loads(tmp_path) == ()
+
+
+def test_a_look_at_the_loads_sees_who_comes_and_goes_at_once_and_misses_the_dead_soon(tmp_path):
+    running = board_file.Loads(tmp_path / "load")
+    assert running.now() == ()
+    with board_file.announced(tmp_path / "load", "vit"):
+        assert running.now() == ("vit",)
+        assert running.now() == ("vit",)
+    assert running.now() == ()
+    sleeper = subprocess.Popen([sys.executable, "-c", ANNOUNCE, str(tmp_path / "load")], stdout=subprocess.PIPE)
+    assert sleeper.stdout is not None
+    assert sleeper.stdout.readline() == b"running\n"
+    assert running.now() == ("lstm",)
+    sleeper.kill()
+    sleeper.wait()
+    sleeper.stdout.close()
+    assert () in [running.now() for _ in range(board_file.LOOKS_BETWEEN)]
+
+
+ANNOUNCE = """
+import pathlib, sys, time
+from ceml.store.board_file import announced
+with announced(pathlib.Path(sys.argv[1]), "lstm"):
+    print("running", flush=True)
+    time.sleep(60)
+"""

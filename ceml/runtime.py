@@ -32,6 +32,7 @@ from ceml.domain.reasoning import Mind
 from ceml.domain.values import NAN, Prediction, Situation
 from ceml.errors import SettingsError
 from ceml.plugins import find
+from ceml.plugins.checked import CheckedObjective
 from ceml.store import journal
 from ceml.store.lock import locked
 from ceml.telemetry.record import SCHEMA_VERSION
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 Eye = Callable[[Event], None]
 
 RESTORE_DEADLINE_S = 10.0
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # HUP: the terminal was closed
 EYES_PATIENCE_S = 0.5  # for beats and samples alone, which nobody reads one by one: each waking has its price
 
 PLATFORM_OPTIONS = {
@@ -109,7 +111,7 @@ def choose(loaded: Loaded, context: PlatformContext, **platform_options: object)
     settings = loaded.settings
     options = {**_given(loaded, PLATFORM_OPTIONS), **platform_options}
     platform = cast("Platform", find("platforms", settings.platform, context, **options))
-    objective = cast("Objective", find("objectives", settings.objective))
+    objective = CheckedObjective(settings.objective, cast("Objective", find("objectives", settings.objective)))
     model = cast("ResponseModel", find("models", settings.model))
     mind = Mind(
         objective=objective,
@@ -158,23 +160,20 @@ def _given(loaded: Loaded, options: dict[str, str]) -> dict[str, object]:
 
 
 def check_objective(settings: Settings, platform: Platform, objective: Objective) -> None:
-    """Try the objective on three made-up states, with power only where the platform measures it.
+    """Try the objective on made-up states, as many as the board has, with power only where it is measured.
 
     Raises:
-        SettingsError: It raises, returns another shape, or needs power that is not measured.
+        SettingsError: It raises, answers in another shape, or needs power that is not measured.
     """
-    known = np.array([4.0, 5.0, 6.0])
-    power_w = known if platform.total_rails else np.full(3, np.nan)
-    predicted = Prediction(rate_hz=np.array([1.0, 2.0, 3.0]), power_w=power_w)
+    rate_hz = np.linspace(1.0, 3.0, max(len(platform.space), 2))
+    power_w = 2.0 + rate_hz if platform.total_rails else np.full(len(rate_hz), np.nan)
+    now = Situation(remaining_work=100.0)
+    cost = objective.cost(Prediction(rate_hz=rate_hz, power_w=power_w), now)
     budget = () if settings.budget is None else (PowerCap(settings.budget),)
     constraints = (*objective.constraints, *budget)
+    for constraint in objective.constraints:
+        constraint.violation(Prediction(rate_hz=rate_hz, power_w=power_w), now)
     name = settings.objective
-    try:
-        cost = np.asarray(objective.cost(predicted, Situation(remaining_work=100.0)), dtype=np.float64)
-    except Exception as error:  # the user's own code: whatever it raises is said in words
-        raise SettingsError(f"objective {name} raised {type(error).__name__}: {error}") from error
-    if cost.shape != (3,):
-        raise SettingsError(f"objective {name} must return one cost per state: shape (n,) = (3,), got {cost.shape}")
     if name.partition(":")[0] == "power_cap" and not constraints:
         raise SettingsError("objective power_cap has no cap: give --budget 8W, or --objective power_cap:cap_w=8")
     if not platform.total_rails and (np.isnan(cost).any() or constraints):
@@ -184,7 +183,10 @@ def check_objective(settings: Settings, platform: Platform, objective: Objective
             "or an objective that needs the rate alone"
         )
     if platform.total_rails and not np.isfinite(cost).all():
-        raise SettingsError(f"objective {name} gives {cost} for ordinary rates and powers; costs must be finite")
+        bad = int(np.count_nonzero(~np.isfinite(cost)))
+        raise SettingsError(
+            f"objective {name} gives no finite cost for {bad} of {len(cost)} ordinary states; costs must be finite"
+        )
 
 
 # Living ---------------------------------------------------------------------------------------------------------------
@@ -319,7 +321,7 @@ def _ended(house: House) -> RunEnded:
 
 
 async def serve(house: House, eyes: Sequence[Eye]) -> None:
-    """In real time: open the pipe, and live until SIGINT or SIGTERM."""
+    """In real time: open the pipe, and live until a signal that ends programs."""
     parts = house.parts
     listener = PipeListener(
         parts.settings.pipe or parts.context.paths.beats,
@@ -332,9 +334,12 @@ async def serve(house: House, eyes: Sequence[Eye]) -> None:
         await listener.run(house.bus.publish, task_status=task_status)
 
     async def until_signal(house: House, home: Household) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with anyio.open_signal_receiver(*ENDING) as signals:
             await home.start("pipe listener", listen)
             where = str(parts.settings.pipe or parts.context.paths.beats)
+            if parts.settings.dry_run:
+                note = "nothing is changed: what would be tried is named, what would be chosen only measuring can tell"
+                structlog.get_logger().info("dry_run", note=note)
             structlog.get_logger().info("ready", platform=parts.platform.name, pipe=where, end_with="Ctrl-C")
             house.reason = await _first_signal(signals)
 

@@ -60,8 +60,15 @@ def _number(value: object) -> object:
 
 
 def _items(value: object) -> object:
-    """One text is a list separated by commas, as in an environment variable."""
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    """One text is a list separated by commas, as in an environment variable; TOML's own form is understood, too."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return _toml.loads(f"items = {value}")["items"]
+        except ValueError:
+            raise ValueError('must be a list such as a=1,b=2 or ["a=1", "b=2"]') from None
+    return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 def _path(value: object) -> object:

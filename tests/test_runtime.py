@@ -44,6 +44,10 @@ def plugin(folder: Path, body: str) -> str:
         ("return 1.0", r"shape \(n,\)"),
         ("return predicted.power_w[:1]", r"shape \(n,\)"),
         ("return predicted.power_w * np.nan", "must be finite"),
+        ("return np.zeros(3)", r"shape \(n,\) = \(540,\)"),
+        ("return predicted.power_w * (np.nan if len(predicted.power_w) > 20 else 1)", "must be finite"),
+        ("return predicted.power_w * 1j", "real numbers"),
+        ("raise SystemExit(7)", "raised SystemExit: 7"),
         ("return predicted.speed", "AttributeError"),
     ],
 )

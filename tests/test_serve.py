@@ -98,7 +98,7 @@ def app(folder: Path, *words: object) -> subprocess.Popen[str]:
 FAST = ("--model", "paper", "--speed", 200, "--beats-per-state", 5, "--power-samples-per-state", 2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_the_whole_loop_runs_and_a_signal_puts_the_knobs_back(tmp_path: Path, number: int) -> None:
     with serving(tmp_path, *FAST) as server:
         found = server.board
@@ -321,6 +321,46 @@ def test_a_second_application_is_refused_control_and_heard(tmp_path: Path) -> No
         assert server.end()[0] == 0
 
 
+def test_a_flood_under_another_name_costs_the_good_program_no_step(tmp_path: Path) -> None:
+    with serving(tmp_path, *FAST) as server:
+        program = app(tmp_path, "--workload", "gpu-bound", "--steps", 600)
+        wait_until(lambda: bool(server.events("configuration_applied")), "the first state")
+        flood = BLAST.replace("1_000_001", "150_001")
+        subprocess.run([sys.executable, "-c", flood, str(tmp_path / "beats")], check=True)
+        assert program.wait(60) == 0
+        program.communicate()
+        wait_until(lambda: any(e["app"] == "gpu-bound" for e in server.events("app_left")), "the goodbye")
+        code, _ = server.end()
+    assert code == 0
+    assert not server.events("events_missed")
+    assert server.events("control_refused")
+    profiled = [e["observation"]["steps"] for e in server.events("window_closed") if e["app"] == "gpu-bound"]
+    assert sum(profiled) > 400
+    assert server.events("decided")[0]["configuration"]["mem_hz"] == 665600000.0
+
+
+def test_an_objective_that_fails_later_ends_with_a_sentence_and_the_knobs_back(tmp_path: Path) -> None:
+    plugin = tmp_path / "later.py"
+    plugin.write_text(
+        "class Later:\n  constraints = ()\n  calls = 0\n"
+        "  def cost(self, predicted, now):\n    Later.calls += 1\n"
+        "    return predicted.power_w / (predicted.rate_hz if Later.calls < 2 else 1 // 0)\n"
+        "def later():\n  return Later()\n"
+    )
+    with serving(tmp_path, *FAST, "--objective", f"{plugin}:later") as server:
+        found = server.board
+        program = app(tmp_path, "--workload", "gpu-bound", "--steps", 100_000)
+        wait_until(lambda: server.process.poll() is not None, "the end")
+        code, _ = server.end()
+        program.kill()
+        program.communicate()
+    assert code == 2
+    log = server.log.read_text()
+    assert "later raised ZeroDivisionError" in log
+    assert "Traceback" not in log
+    assert server.board == found
+
+
 def test_noise_on_the_pipe_is_counted_and_disturbs_nobody(tmp_path: Path) -> None:
     with serving(tmp_path, *FAST) as server:
         program = app(tmp_path, "--workload", "gpu-bound", "--steps", 100_000)
@@ -358,6 +398,7 @@ def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
         assert program.wait(60) == 0
         program.communicate()
         assert len(server.events("configuration_withheld")) == 7
+        assert server.said("nothing is changed")
         assert server.board == found
         assert server.events("configuration_applied") == []
         assert server.end()[0] == 0

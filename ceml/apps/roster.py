@@ -53,6 +53,7 @@ class _Session:
     tries: int = 0
     present: bool = True
     dead: bool = False
+    foreign_clock: bool = False
     back: bool = False  # the gap before its next beat is no interval
     beats: int = 0
     number: int = -1
@@ -243,7 +244,9 @@ class Roster:
         """
         if t is not None:
             if abs(t - arrival_s) > self._t_tolerance_s:
-                self.refuse("far_time", line)
+                if not session.foreign_clock:  # said once: a program with a clock of its own has it in every line
+                    session.foreign_clock = True
+                    self.refuse("far_time", line)
             elif t > session.last_s:
                 return t
         return arrival_s if arrival_s > session.last_s else nextafter(session.last_s, inf)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ceml.domain.events import Event
     from ceml.settings import Loaded
 
+NO_DECISION = "no decision: the program ended before enough was measured; give it more --steps"
 ROUNDS = 20  # of timing one decision, after the run
 
 
@@ -130,9 +131,9 @@ def play(loaded: Loaded, *, steps: int) -> Played:
     )
     return Played(
         figures=figures,
-        about={**_about(house), "why": notes.why},
+        about={**_about(house), "why": notes.why or NO_DECISION},
         labels=parts.platform.labels,
-        decision_s=_decision_s(house),
+        decision_s=_decision_s(house) if notes.commitments else None,
     )
 
 

@@ -58,7 +58,7 @@ class Seen:
     told: list[Told] = field(default_factory=list[Told])
     windows: int = 0
     unknown: int = 0
-    truncated_line: int | None = None
+    bad_lines: list[int] = field(default_factory=list[int])
 
 
 def summarise(path: Path) -> Seen:
@@ -73,9 +73,9 @@ def summarise(path: Path) -> Seen:
     seen = Seen(path, Ledger(()))
 
     def cut(line: int) -> None:
-        seen.truncated_line = line
+        seen.bad_lines.append(line)
 
-    for entry in read(path, on_truncated=cut):
+    for entry in read(path, on_bad_line=cut):
         event = as_event(entry)
         if event is None:
             seen.unknown += 1
@@ -106,9 +106,10 @@ def _take(seen: Seen, event: Event) -> None:
 def as_text(seen: Seen) -> str:
     """The summary for people."""
     lines = [f"record     {seen.path}", *_opening(seen)]
+    begun_s = seen.started.at_s if seen.started else 0.0
     for told in seen.told:
         lines += ["", f"program    {told.chapter.app}", *_states(told.chapter)]
-        lines += [f"decided    {what}  (at {at_s:.1f} s: {why})" for at_s, what, why in told.decisions]
+        lines += [f"decided    {what}  (after {at_s - begun_s:.1f} s: {why})" for at_s, what, why in told.decisions]
         lines += _outcome(told.chapter, seen.ledger)
         lines += _truth(seen, told.chapter)
     lines += ["", *_closing(seen)]
@@ -176,10 +177,11 @@ def _closing(seen: Seen) -> list[str]:
         lines.append(f"refused    {seen.ledger.refused_lines} lines on the pipe")
     if seen.unknown:
         lines.append(f"unknown    {seen.unknown} lines of kinds that this version does not know")
-    if seen.truncated_line is not None:
-        lines.append(f"cut off    line {seen.truncated_line} is not whole and was left out")
+    if seen.bad_lines:
+        which = f"line {seen.bad_lines[0]}" if len(seen.bad_lines) == 1 else f"{len(seen.bad_lines)} lines"
+        lines.append(f"unread     {which} {'is' if len(seen.bad_lines) == 1 else 'are'} no event (cut off, or spoilt)")
     if seen.ended is None:
-        return [*lines, f"ended      without goodbye, last heard at {seen.ledger.last_s:.1f} s"]
+        return [*lines, f"ended      without goodbye, last heard of after {seen.ledger.seconds:.1f} s"]
     end = seen.ended
     energy = f"{end.energy_j:.0f} J" if math.isfinite(end.energy_j) else "energy not measured"
     return [*lines, f"ended      {end.reason}: {end.steps:.0f} steps in {end.seconds:.1f} s, {energy}"]
@@ -222,6 +224,6 @@ def as_json(seen: Seen) -> dict[str, Any]:
         "windows": seen.windows,
         "refused_lines": seen.ledger.refused_lines,
         "unknown_lines": seen.unknown,
-        "truncated_line": seen.truncated_line,
+        "bad_lines": seen.bad_lines,
         "ended": record.as_json(seen.ended) if seen.ended else None,
     }

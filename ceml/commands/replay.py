@@ -78,7 +78,7 @@ def _for_people(figures: dict[str, Any]) -> str:
         ("table", f"{figures['table']}, {figures['workload']}"),
         ("asked for", f"{figures['objective']} by model {figures['model']}, search {figures['search']}"),
         ("states", f"{figures['states']}, tried {figures['states_tried']}"),
-        ("chosen", f"{chosen or 'nothing'}  ({figures['why'] or 'no decision'})"),
+        ("chosen", f"{chosen or 'nothing'}  ({figures['why']})"),
         ("energy per step", f"{joules('chosen_energy_j')} there ({most})"),
         ("regret", f"{percent('regret')} above the best state, by the objective"),
         ("constraints", _FEASIBLE[figures["feasible"]]),

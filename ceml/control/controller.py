@@ -173,14 +173,17 @@ class Controller:
             intent, self._next = self._next, None
             match intent:
                 case Try() | Use() if self._dry_run:
-                    now_s = anyio.current_time()
-                    self._bus.publish(ConfigurationWithheld(at_s=now_s, requested=intent.configuration, why=intent.why))
+                    await self._withhold(intent.configuration, intent.why)
                 case Try() | Use():
                     await self._apply(intent.configuration, intent.why)
                 case Release():
                     await self.release(intent.why)
                 case None:
                     pass
+
+    async def _withhold(self, wanted: Configuration, why: str) -> None:
+        stays = await self._machine.locate()
+        self._bus.publish(ConfigurationWithheld(at_s=anyio.current_time(), requested=wanted, effective=stays, why=why))
 
     async def _apply(self, wanted: Configuration, why: str) -> None:
         start_s = anyio.current_time()

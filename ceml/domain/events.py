@@ -192,10 +192,11 @@ class ConfigurationRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigurationWithheld:
-    """Dry run: this would have been applied, and was not."""
+    """Dry run: this would have been applied, and was not; `effective` stays in force."""
 
     at_s: float
     requested: Configuration
+    effective: Configuration
     why: str
 
 

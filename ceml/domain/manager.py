@@ -154,16 +154,21 @@ class RuntimeManager:
         return again(at_s, "state unreachable") if again and len(self.reasoning.space) else self._profile(at_s)
 
     def _withheld(self, event: ConfigurationWithheld) -> Answer:
-        """Dry run: what was not applied was not measured; go through the plan all the same."""
+        """Dry run: go through the plan as far as it does not depend on measuring, then watch what is in force."""
         if self.phase is not Phase.PROFILING:
             return ()
-        at_s, planned = event.at_s, event.requested
-        if any(seen.configuration == planned for seen in self.reasoning.observations):
-            return ()  # what comes next depends on what would have been measured
-        self.reasoning.observations.append(
-            Observation(configuration=planned, start_s=at_s, end_s=at_s, beats=0, steps=0.0, rate_hz=NAN)
-        )
-        return self._profile(at_s)
+        at_s, planned, measured = event.at_s, event.requested, self.reasoning.observations
+        if not any(seen.configuration == planned for seen in measured):
+            measured.append(
+                Observation(configuration=planned, start_s=at_s, end_s=at_s, beats=0, steps=0.0, rate_hz=NAN)
+            )
+            stay = self.reasoning.next_stay(at_s)
+            if stay is not None and not stay.commits:
+                self._wanted = self.reasoning.space.configuration(stay.state)
+                return (Try(configuration=self._wanted, why=stay.why),)
+        self.phase, self._stay = Phase.IDLE, None
+        self._open(event.effective, at_s)
+        return ()
 
     # Windows --------------------------------------------------------------------------------------------------------
 

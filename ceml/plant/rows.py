@@ -84,7 +84,14 @@ def _check_header(header: list[str], name: str) -> tuple[str, ...]:
         raise SettingsError(f"{name}, line 1: no column 'workload'; is this a table of measured states?")
     if "step_s" not in header and "epoch_s" not in header:
         raise SettingsError(f"{name}, line 1: no column 'step_s' (or 'epoch_s'): the time per step is needed")
+    values = [at for at, title in enumerate(header) if _is_value(title)]
     knobs = tuple(title for title in header if title not in (*_TEXT, "batch") and not _is_value(title))
+    stray = [title for title in knobs if header.index(title) > values[0] and not _NUMERIC.fullmatch(title)]
+    if stray:
+        raise SettingsError(
+            f"{name}, line 1: column {', '.join(map(repr, stray))} behind the measurements is neither one nor a knob; "
+            "remove it, or name a knob by its unit (_hz, _w, _cores)"
+        )
     if not knobs:
         raise SettingsError(f"{name}, line 1: no knob column (e.g. cpu_hz, gpu_hz, mem_hz, power_limit_w, cpu_cores)")
     return knobs

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SETTLE_S: Mapping[str, float] = {"cpu_hz": 0.001, "gpu_hz": 0.005, "mem_hz": 0.008}  # the Orin Nano's, see board.py
 OTHER_SETTLE_S = 0.001
 MOST_STATES = 10_000_000  # of the product of levels; a table that spans more is sparse beyond use
+
+Asked = TypeVar("Asked")
 
 _RAIL = re.compile(r"power_(?P<rail>(?!smooth_)\w+)_w")
 _RAIL_NAMES = {"ddr": "mem"}
@@ -138,7 +140,8 @@ class Table:
         for name, level in fix.items():
             kept = [row for row in rows if _same(row.knobs[name], level)]
             if not kept:
-                raise SettingsError(f"--fix {name}={level}: no state left; levels are {_levels_text(name, rows)}")
+                shown = level_text(name, level)
+                raise SettingsError(f"--fix {name}={shown}: no such level; levels are {_levels_text(name, rows)}")
             rows = kept
         for name, (low, high) in limit.items():
             if any(isinstance(row.knobs[name], str) for row in rows):
@@ -181,6 +184,20 @@ def parse_fix(text: str) -> tuple[str, Level]:
         raise SettingsError(f"--fix {text}: write it as knob=value, e.g. mem_hz=1.866GHz")
     number = _quantity(value)
     return name, value if number is None else number
+
+
+def once(flag: str, pairs: Iterable[tuple[str, Asked]]) -> dict[str, Asked]:
+    """What was asked for, knob by knob.
+
+    Raises:
+        SettingsError: A knob was named twice.
+    """
+    asked: dict[str, Asked] = {}
+    for name, value in pairs:
+        if name in asked:
+            raise SettingsError(f"{flag} names {name} twice: {asked[name]} and {value}; give one of them")
+        asked[name] = value
+    return asked
 
 
 def parse_limit(text: str) -> tuple[str, tuple[float, float]]:

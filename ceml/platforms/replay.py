@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ceml.control.ports import Platform
-from ceml.plant.table import Table, parse_fix, parse_limit
+from ceml.errors import SettingsError
+from ceml.plant.table import Table, once, parse_fix, parse_limit
 from ceml.platforms.fileboard import FileBoard
 from ceml.platforms.plantboard import PlantActuator
 from ceml.platforms.played import check_run, played, sensors
@@ -16,8 +17,8 @@ from ceml.store.paths import PlatformContext, read_lines
 def replay(
     context: PlatformContext,
     *,
-    table: str,
-    workload: str,
+    table: str | None = None,
+    workload: str | None = None,
     batch: float | None = None,
     fix: tuple[str, ...] = (),
     limit: tuple[str, ...] = (),
@@ -48,9 +49,19 @@ def replay(
         SettingsError: The table or an option is no good; the text says what is there.
     """
     check_run(steps, noise_time, noise_power, sensor_period_s)
+    if table is None:
+        raise SettingsError("platform replay plays a measured table: give --table TABLE.csv and --workload NAME")
     path = Path(table).absolute()
-    plant = Table.parse(read_lines(path, "table"), path.name).grid(
-        workload, batch, dict(map(parse_fix, fix)), dict(map(parse_limit, limit)), measured=measured, steps=steps
+    parsed = Table.parse(read_lines(path, "table"), path.name)
+    if workload is None:
+        raise SettingsError(f"say which program of {path.name} to play: --workload {' | '.join(parsed.workloads)}")
+    plant = parsed.grid(
+        workload,
+        batch,
+        once("--fix", map(parse_fix, fix)),
+        once("--limit", map(parse_limit, limit)),
+        measured=measured,
+        steps=steps,
     )
     about = {"table": path.name, "workload": workload, "measured": str(measured).lower(), "seed": str(seed)}
     if context.in_process:

@@ -190,6 +190,7 @@ def _short(value: object) -> object:
 def _for_a_console(_logger: WrappedLogger, _name: str, entry: EventDict) -> EventDict:
     """On a console the time of day is enough (`at_s` ties JSON lines to a record); no text steers the terminal."""
     entry.pop("at_s", None)
+    entry.pop("in_force_s", None)
     return {_printable(key): _printable(value) if isinstance(value, str) else value for key, value in entry.items()}
 
 

@@ -95,8 +95,10 @@ def status_line(ledger: Ledger, columns: int) -> str:
             parts.append(f"saved {chapter.saving_so_far:.1%} so far")
         if chapter.decided is not None and not chapter.decided.feasible:
             parts.append("budget cannot hold")
-    if ledger.configuration is not None:
-        parts.append(_short(ledger.configuration))
+    measured_in = chapter.latest.configuration if chapter.latest and chapter.phase != "waiting" else None
+    shown = measured_in or ledger.configuration  # the clocks that the figures beside them were measured with
+    if shown is not None:
+        parts.append(_short(shown))
     text = " · ".join(parts)
     return text if len(text) <= columns else f"{text[: max(columns - 1, 0)]}…"
 

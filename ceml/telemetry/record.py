@@ -159,15 +159,15 @@ class RecordWriter:
             os.close(file)
 
 
-def read(path: Path, *, on_truncated: Callable[[int], None] | None = None) -> Iterator[dict[str, Any]]:
+def read(path: Path, *, on_bad_line: Callable[[int], None] | None = None) -> Iterator[dict[str, Any]]:
     """The events of a record, one after the other, as mappings.
 
     Args:
         path: The record.
-        on_truncated: Called with the line's number where the last line is not whole, as after a power cut.
+        on_bad_line: Called with the number of each line that is no event: cut off by a power cut, or overwritten.
 
     Raises:
-        SettingsError: No such file, or no record; the text names the line.
+        SettingsError: No such file, or no record.
     """
     number = 0
     try:
@@ -177,13 +177,13 @@ def read(path: Path, *, on_truncated: Callable[[int], None] | None = None) -> It
                 event = _parse(line)
                 if event is not None:
                     yield event
-                elif number == 1 or file.read(1):
+                elif number == 1:
                     raise SettingsError(
-                        f"{path} is no record of ceml: line {number} is no event; "
+                        f"{path} is no record of ceml: its first line is no event; "
                         "give a file that `ceml serve --record` wrote"
                     )
-                elif on_truncated is not None:
-                    on_truncated(number)
+                elif on_bad_line is not None:
+                    on_bad_line(number)
     except OSError as error:
         raise SettingsError(f"cannot read the record {path}: {error.strerror}") from None
     if not number:

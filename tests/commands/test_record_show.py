@@ -75,7 +75,7 @@ def test_a_person_reads_what_ran_what_was_tried_decided_and_saved(tmp_path: Path
         "program    vit",
         "state 1    cpu_hz=2000MHz: 10 steps/s, 10.00 W, 1 J/step",
         "state 2    cpu_hz=1000MHz: 8 steps/s, 6.00 W, 0.75 J/step",
-        "decided    cpu_hz=1000MHz  (at 6.0 s: profiled)",
+        "decided    cpu_hz=1000MHz  (after 6.0 s: profiled)",
         "profiling  5.5 s; 2 states tried",
         "(max frequencies)",
         "saving     25.0% of the energy per step",
@@ -114,7 +114,7 @@ def test_a_run_that_was_killed_ended_without_goodbye_and_its_last_line_may_be_cu
     path.write_bytes(path.read_bytes()[:-20])
     assert main(["record", "show", str(path)]) == 0
     out = capsys.readouterr().out
-    assert "cut off    line 12 is not whole and was left out" in out
+    assert "unread     line 12 is no event (cut off, or spoilt)" in out
     assert "ended      without goodbye, last heard at 10.0 s" in out
 
 

@@ -84,7 +84,7 @@ class World:
 
     def _apply(self, wanted: Configuration) -> None:
         if self.dry:
-            return self.give(ConfigurationWithheld(at_s=self.at_s, requested=wanted, why=""))
+            return self.give(ConfigurationWithheld(at_s=self.at_s, requested=wanted, effective=self.effective, why=""))
         if wanted in self.unreachable:
             return self.give(ConfigurationRefused(at_s=self.at_s, requested=wanted, knob="gpu_hz", reason="no"))
         self.effective = self.clamped.get(wanted, wanted)
@@ -274,15 +274,16 @@ def test_dying_in_the_middle_of_profiling_waits_for_nothing() -> None:
     assert w.manager.phase is Phase.RELEASED
 
 
-def test_a_dry_run_walks_the_plan_and_decides_nothing() -> None:
+def test_a_dry_run_walks_the_plan_then_watches_what_is_in_force_and_decides_nothing() -> None:
     joined = AppJoined(at_s=0.0, app="a")
     w = World(RuntimeManager(joined, SPACE, mind()), dry=True)
     w.give(joined)
     assert len(w.heard(Try)) == 7
-    (fitted,) = w.heard(ModelFitted)
-    assert fitted.status is not FitStatus.GOOD
-    assert w.heard(Decided) == w.heard(Use) == []
-    w.run(5)
+    w.run(30)
+    assert w.heard(Decided) == w.heard(Use) == w.heard(ModelFitted) == []
+    seen = [said.observation for said in w.heard(WindowClosed)]
+    assert seen
+    assert all(each.configuration == w.effective for each in seen)
 
 
 def test_losing_the_power_sensor_does_not_stop_the_profiling() -> None:

@@ -1,0 +1,76 @@
+"""The user's objective, looked at on every call: whatever it does wrong is said in one sentence that names it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ceml.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from ceml.domain.contracts import Constraint, Objective
+    from ceml.domain.values import Prediction, Situation
+
+
+class CheckedConstraint:
+    """A constraint whose violations are numbers of the right shape, or a `SettingsError` is raised."""
+
+    def __init__(self, owner: str, constraint: Constraint) -> None:
+        self._owner = owner
+        self._constraint = constraint
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return str(self._constraint.name)
+
+    def violation(self, predicted: Prediction, now: Situation) -> NDArray[np.float64]:
+        """Relative excess of each state, shape (n,)."""
+        what = f"constraint {self.name!r} of {self._owner}"
+        return checked(what, self._constraint.violation, predicted, now)
+
+
+class CheckedObjective:
+    """An objective whose costs are numbers of the right shape, or a `SettingsError` is raised.
+
+    Args:
+        name: What the user calls it.
+        objective: The user's.
+    """
+
+    def __init__(self, name: str, objective: Objective) -> None:
+        self.name = name
+        self._objective = objective
+        self._constraints = tuple(CheckedConstraint(f"objective {name}", each) for each in objective.constraints)
+
+    @property
+    def constraints(self) -> Sequence[Constraint]:
+        """Those that belong to the objective itself."""
+        return self._constraints
+
+    def cost(self, predicted: Prediction, now: Situation) -> NDArray[np.float64]:
+        """Cost of each state, shape (n,); NaN and infinite ones make their states infeasible."""
+        return checked(f"objective {self.name}", self._objective.cost, predicted, now)
+
+
+def checked(what: str, ask: Any, predicted: Prediction, now: Situation) -> NDArray[np.float64]:
+    """Call a plugin's function; its answer as real numbers of shape (n,).
+
+    Raises:
+        SettingsError: It raised, or answered with something else.
+    """
+    try:
+        answer = np.asarray(ask(predicted, now))
+    except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is said in words
+        raise SettingsError(f"{what} raised {type(error).__name__}: {error}") from error
+    expected = predicted.rate_hz.shape
+    if answer.shape != expected:
+        raise SettingsError(f"{what} must give one number per state, shape (n,) = {expected}; it gave {answer.shape}")
+    if answer.dtype.kind not in "fiub":
+        raise SettingsError(f"{what} must give real numbers; it gave {answer.dtype}")
+    return answer.astype(np.float64, copy=False)

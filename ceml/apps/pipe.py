@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import grp
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.lowlevel
 
+from ceml.apps.processes import Processes
 from ceml.apps.roster import Roster
 from ceml.apps.wire import MAX_LINE_BYTES, WireError, parse
 from ceml.errors import SettingsError
@@ -26,53 +28,6 @@ CHUNK_BYTES = 16384  # at most some 1300 lines a turn: fewer than a subscriber t
 PIPE_BYTES = 1 << 20  # what a stalled loop may fall behind; the kernel's limit for those who are not root
 LOOK_S = 0.5  # between two looks at who is still there
 REPORT_LOOKS = 10  # refused lines are reported every so many looks
-MOST_FILES = 1024  # open files of one process that are looked at
-_STATE, _START_TIME = 0, 19  # fields 3 and 22 of /proc/PID/stat, counted after the name, proc_pid_stat(5)
-
-
-class Processes:
-    """What /proc says of the programs that write to one pipe."""
-
-    def __init__(self, path: Path, pipe: os.stat_result) -> None:
-        """Remember the pipe by device and inode; its name only spares looking at every open file."""
-        self._name = path.name
-        self._pipe = (pipe.st_dev, pipe.st_ino)
-
-    def identify(self, pid: int) -> int | None:
-        """The start time of a process that holds our pipe open, in clock ticks since boot.
-
-        None for a pid that is not here, belongs to another namespace or was made up, for our own, and where we lack
-        the permission to look: then nothing is known of that process.
-        """
-        if pid == os.getpid():
-            return None
-        with contextlib.suppress(OSError):
-            for count, descriptor in enumerate(Path(f"/proc/{pid}/fd").iterdir()):
-                if count >= MOST_FILES:
-                    return None
-                if self._is_ours(descriptor):
-                    return _start_time(pid)
-        return None
-
-    def alive(self, pid: int, identity: int) -> bool:
-        """Whether the process that started then still runs; a zombie does not."""
-        return _start_time(pid) == identity
-
-    def _is_ours(self, descriptor: Path) -> bool:
-        with contextlib.suppress(OSError):  # closed meanwhile
-            if self._name in descriptor.readlink().name:
-                found = descriptor.stat()
-                return (found.st_dev, found.st_ino) == self._pipe
-        return False
-
-
-def _start_time(pid: int) -> int | None:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return None
-    fields = text.rpartition(b")")[2].split()  # the name in parentheses may hold spaces and parentheses itself
-    return None if fields[_STATE] in (b"Z", b"X") else int(fields[_START_TIME])
 
 
 class Fifo:
@@ -240,10 +195,25 @@ class _Reader:
         self._skipping = False  # inside a line that is too long already
 
     async def run(self) -> None:
-        while True:
-            await anyio.wait_readable(self._fd)
-            while self.read_chunk():
-                await anyio.lowlevel.checkpoint()  # a million beats at once must not starve the house
+        """Read a chunk whenever there is something, one a turn of the loop: a million beats at once starve nobody.
+
+        The loop calls the reader itself; waiting for the descriptor in a task would cost two more turns a beat.
+        """
+        loop = asyncio.get_running_loop()
+        failed: asyncio.Future[None] = loop.create_future()
+
+        def read() -> None:
+            try:
+                self.read_chunk()
+            except Exception as error:  # raised in the task, where it ends the house as any bug does
+                if not failed.done():
+                    failed.set_exception(error)
+
+        loop.add_reader(self._fd, read)
+        try:
+            await failed
+        finally:
+            loop.remove_reader(self._fd)
 
     async def read_rest(self) -> None:
         """Read as much as a full pipe can hold."""

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from ceml.apps import pipe
 from ceml.apps.client import attach
-from ceml.apps.pipe import Fifo, PipeListener, Processes
+from ceml.apps.pipe import Fifo, PipeListener
 from ceml.domain.events import AppJoined, AppLeft, Heartbeat, LinesRefused
 from ceml.errors import SettingsError
 from ceml.timeline import scaled
@@ -375,38 +375,6 @@ def test_a_program_that_stalls_is_silent_after_five_seconds_and_joins_again_when
     ear = listening(path, body, speed=50.0)
     assert ear.of(AppLeft)[0].reason == "silent"
     assert ear.work("a") == 3.0
-
-
-def test_a_pid_counts_only_if_that_process_holds_our_pipe(path: Path):
-    async def body(ear: Ear) -> None:
-        processes = Processes(path, path.stat())
-        writer = write("a", path, 1, then_s=60.0)
-        writer.stdout.readline()
-        sleeper = subprocess.Popen(["sleep", "60"])
-        start = processes.identify(writer.pid)
-        assert start is not None
-        assert processes.alive(writer.pid, start)
-        assert not processes.alive(writer.pid, start + 1)
-        assert [processes.identify(pid) for pid in (1, os.getpid(), sleeper.pid, 2**31 - 1)] == [None] * 4
-        for process in (writer, sleeper):
-            process.kill()
-            process.communicate()
-        assert not processes.alive(writer.pid, start)
-        assert processes.identify(writer.pid) is None
-
-    listening(path, body)
-
-
-def test_a_program_with_parentheses_in_its_name_is_told_from_another(tmp_path: Path):
-    # An own interpreter of that name: the kernel shows what comes after the last slash.
-    named = tmp_path / "a) R 1 (b"
-    named.symlink_to("/bin/sleep")
-    process = subprocess.Popen([named, "60"])
-    ours, theirs = pipe._start_time(os.getpid()), pipe._start_time(process.pid)
-    process.kill()
-    process.wait()
-    assert theirs >= ours > 0
-    assert pipe._start_time(process.pid) is None
 
 
 # Bad input ----------------------------------------------------------------------------------------------------------

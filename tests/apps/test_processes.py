@@ -1,4 +1,4 @@
-"""Which processes count as writers of our pipe, with real processes. Not covered: what follows from it (test_roster.py)."""
+"""Which processes count as writers of our pipe; real ones. Not covered: what follows from it (test_roster.py)."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def test_a_run_that_was_killed_ended_without_goodbye_and_its_last_line_may_be_cu
     assert main(["record", "show", str(path)]) == 0
     out = capsys.readouterr().out
     assert "unread     line 12 is no event (cut off, or spoilt)" in out
-    assert "ended      without goodbye, last heard at 10.0 s" in out
+    assert "ended      without goodbye, last heard of after 10.0 s" in out
 
 
 def test_without_power_nothing_is_claimed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -12,7 +12,7 @@
    GROUND    plugins/ ------>  domain/   events knobs windows response search sampling phase budget manager
              (objectives)      plant/    a board as equations or as a measured table
 
-   runtime.py wires it, cli.py and commands/ start it, settings.py describes it
+   parts.py chooses, runtime.py wires, cli.py and commands/ start it, settings.py describes it
 
 Things happen upstairs, are announced in the middle, thought about on the ground, and done upstairs again.
 

@@ -18,6 +18,7 @@ from ceml.domain.events import BudgetChanged, Decided, ModelFitted
 from ceml.domain.search import initial_state
 from ceml.domain.values import Situation
 from ceml.errors import SettingsError, combined
+from ceml.parts import choose
 from ceml.platforms.played import ReplayProgram
 from ceml.store.paths import PlatformContext
 from ceml.telemetry.ledger import Ledger
@@ -97,7 +98,7 @@ def play(loaded: Loaded, *, steps: int) -> Played:
         raise SettingsError(f"steps = {steps}: a run needs at least one step")
     settings = loaded.settings
     context = PlatformContext(runtime_dir=Path(), in_process=True)
-    parts = runtime.choose(loaded, context, steps=steps)
+    parts = choose(loaded, context, steps=steps)
     if not isinstance(parts.platform.beats, ReplayProgram):
         raise SettingsError(
             f"platform {settings.platform} cannot be played in virtual time; give a table and a workload"

@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ceml import runtime
     from ceml.errors import combined
+    from ceml.parts import choose
     from ceml.settings import load
     from ceml.store.paths import PlatformContext, RuntimePaths
     from ceml.telemetry import log
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         structlog.get_logger().warning("unknown_variable", problem=warning)
     paths = RuntimePaths.at(settings.runtime_dir).made()
     context = PlatformContext(runtime_dir=paths.root, speed=settings.speed)
-    parts = runtime.choose(loaded, context)
+    parts = choose(loaded, context)
     ledger = Ledger(parts.platform.total_rails)
     eyes: list[runtime.Eye] = [log.eye(level)]
     record = RecordWriter(settings.record, settings.record_level) if settings.record else None

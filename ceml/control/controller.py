@@ -125,12 +125,10 @@ class Controller:
             self._carry_out(self._holder, self.managers[self._holder].on(event))
 
     def _join(self, event: AppJoined) -> None:
-        key = (event.app, event.source)
-        if self._holder not in (None, key):
+        key, holder = (event.app, event.source), self._holder
+        if holder is not None and holder != key:
             self._waiting[key] = event
-            self._bus.publish(
-                ControlRefused(at_s=event.at_s, app=event.app, source=event.source, holder=self._holder[0])  # type: ignore[index]
-            )
+            self._bus.publish(ControlRefused(at_s=event.at_s, app=event.app, source=event.source, holder=holder[0]))
             return
         self._holder = key
         if key not in self.managers:

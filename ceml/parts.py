@@ -1,0 +1,141 @@
+"""Settings become parts: the plugins they name, made, checked, and fitted to each other, but not yet alive."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from ceml.domain.budget import PowerCap
+from ceml.domain.contracts import UncertainFit
+from ceml.domain.reasoning import Mind
+from ceml.domain.values import Prediction, Situation
+from ceml.errors import SettingsError
+from ceml.plugins import find
+from ceml.plugins.checked import CheckedObjective
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ceml.control.ports import Platform
+    from ceml.domain.contracts import ChangeDetector, Objective, ResponseModel, Sampler
+    from ceml.settings import Loaded, Settings
+    from ceml.store.paths import PlatformContext
+
+PLATFORM_OPTIONS = {
+    **{name: name for name in ("board", "range", "table", "workload", "batch", "fix", "limit", "measured")},
+    **{name: name for name in ("seed", "noise_time", "noise_power", "sensor_period_s")},
+}
+SAMPLER_OPTIONS = {
+    "beats_per_state": "beats",
+    "state_share": "share",
+    "default_beats": "default_beats",
+    "power_samples_per_state": "power_samples",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Everything a run is made of, chosen and checked but not yet alive."""
+
+    settings: Settings
+    context: PlatformContext
+    platform: Platform
+    mind: Mind
+    make_detector: Callable[[], ChangeDetector]
+    power_cap_w: float | None
+
+
+def choose(loaded: Loaded, context: PlatformContext, **platform_options: object) -> Parts:
+    """Make the plugins that the settings name, and check that they fit together.
+
+    Args:
+        loaded: The settings, and which of them somebody set.
+        context: What the platform may know of this process.
+        platform_options: Options of the platform that are no settings.
+
+    Raises:
+        SettingsError: A plugin is unknown, its options are wrong, or the parts do not fit.
+        Unavailable: The platform is not here.
+    """
+    settings = loaded.settings
+    options = {**_given(loaded, PLATFORM_OPTIONS), **platform_options}
+    platform = cast("Platform", find("platforms", settings.platform, context, **options))
+    objective = CheckedObjective(settings.objective, cast("Objective", find("objectives", settings.objective)))
+    model = cast("ResponseModel", find("models", settings.model))
+    mind = Mind(
+        objective=objective,
+        model=model,
+        sampler=choose_sampler(loaded, model, platform),
+        search=cast("Any", find("searches", settings.search)),
+        knowledge=platform.knowledge,
+        total_rails=platform.total_rails,
+        power_sensors=frozenset(s.name for s in platform.sensors) if platform.total_rails else frozenset(),
+        lag_s=max((sensor.lag_s for sensor in platform.sensors), default=0.0),
+    )
+    check_objective(settings, platform, objective)
+    detector = find("detectors", settings.detector)  # made once; each signal gets a copy of its own
+    return Parts(
+        settings=settings,
+        context=context,
+        platform=platform,
+        mind=mind,
+        make_detector=lambda: cast("ChangeDetector", deepcopy(detector)),
+        power_cap_w=settings.budget,
+    )
+
+
+def choose_sampler(loaded: Loaded, model: ResponseModel, platform: Platform) -> Sampler:
+    """The sampler that was asked for, else the one that suits the model.
+
+    Raises:
+        SettingsError: It needs to know how sure the model is, and the model does not say.
+    """
+    settings = loaded.settings
+    sure = isinstance(model.fit(platform.space, ()), UncertainFit)
+    reference = settings.sampler or ("improvement" if sure else "paper")
+    if reference.partition(":")[0] == "improvement" and not sure:
+        raise SettingsError(
+            f"sampler = {reference!r} needs a model that states its uncertainty, and model {settings.model} does not: "
+            "use --model overlap, or --sampler paper"
+        )
+    return cast("Sampler", find("samplers", reference, **_given(loaded, SAMPLER_OPTIONS)))
+
+
+def _given(loaded: Loaded, options: dict[str, str]) -> dict[str, object]:
+    """Settings that were set by somebody, under the names of a plugin's options."""
+    return {
+        option: getattr(loaded.settings, name) for name, option in options.items() if loaded.origins[name] != "default"
+    }
+
+
+def check_objective(settings: Settings, platform: Platform, objective: Objective) -> None:
+    """Try the objective on made-up states, as many as the board has, with power only where it is measured.
+
+    Raises:
+        SettingsError: It raises, answers in another shape, or needs power that is not measured.
+    """
+    rate_hz = np.linspace(1.0, 3.0, max(len(platform.space), 2))
+    power_w = 2.0 + rate_hz if platform.total_rails else np.full(len(rate_hz), np.nan)
+    now = Situation(remaining_work=100.0)
+    cost = objective.cost(Prediction(rate_hz=rate_hz, power_w=power_w), now)
+    budget = () if settings.budget is None else (PowerCap(settings.budget),)
+    constraints = (*objective.constraints, *budget)
+    for constraint in objective.constraints:
+        constraint.violation(Prediction(rate_hz=rate_hz, power_w=power_w), now)
+    name = settings.objective
+    if name.partition(":")[0] == "power_cap" and not constraints:
+        raise SettingsError("objective power_cap has no cap: give --budget 8W, or --objective power_cap:cap_w=8")
+    if not platform.total_rails and (np.isnan(cost).any() or constraints):
+        needs = f"constraint {constraints[0].name}" if constraints else f"objective {name}"
+        raise SettingsError(
+            f"{needs} needs power, and {platform.name} measures none; choose a table or board with power, "
+            "or an objective that needs the rate alone"
+        )
+    if platform.total_rails and not np.isfinite(cost).all():
+        bad = int(np.count_nonzero(~np.isfinite(cost)))
+        raise SettingsError(
+            f"objective {name} gives no finite cost for {bad} of {len(cost)} ordinary states; costs must be finite"
+        )

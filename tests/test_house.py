@@ -110,3 +110,25 @@ def test_measured_tables_play(tables: Path) -> None:
     assert run.figures.possible_saving == pytest.approx(0.244, abs=0.002)
     again = play(load(None, flags, {}), steps=2000)
     assert again.figures == run.figures
+
+
+@pytest.mark.parametrize("bad", ["np.inf", "np.nan"])
+def test_states_without_a_cost_are_passed_over_by_the_default(tmp_path: Path, bad: str) -> None:
+    plugin = tmp_path / "lim.py"
+    plugin.write_text(
+        "import numpy as np\nclass Lim:\n  constraints = ()\n  def cost(self, predicted, now):\n"
+        f"    return np.where(predicted.power_w > 8, {bad}, predicted.power_w / predicted.rate_hz)\n"
+        "def lim():\n  return Lim()\n"
+    )
+    figures = played(workload="resnet50", objective=f"{plugin}:lim", steps=1000).figures
+    assert figures.chosen is not None
+    assert figures.regret is not None
+    assert figures.regret < 0.05
+
+
+def test_a_cap_of_the_objective_counts_in_the_score_like_a_budget() -> None:
+    own = played(objective="power_cap:cap_w=1").figures
+    budget = played(objective="power_cap", budget="1W").figures
+    assert own.seconds_above_cap == budget.seconds_above_cap
+    assert own.seconds_above_cap is not None
+    assert own.seconds_above_cap > 100

@@ -84,3 +84,14 @@ def test_the_sampler_suits_the_model_unless_one_is_named(tmp_path: Path) -> None
     assert name(model="paper") == name(sampler="paper") == "PaperSampler"
     with pytest.raises(SettingsError, match="states its uncertainty"):
         parts(tmp_path, model="paper", sampler="improvement")
+
+
+@pytest.mark.parametrize("constraints", ["None", "(3,)", "'none'"])
+def test_constraints_that_are_none_are_said_at_start(tmp_path: Path, constraints: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        f"class Mine:\n  constraints = {constraints}\n  def cost(self, predicted, now):\n    return predicted.power_w\n"
+        "def mine():\n  return Mine()\n"
+    )
+    with pytest.raises(SettingsError, match="its constraints must be a tuple"):
+        parts(tmp_path, objective=f"{path}:mine")

@@ -53,6 +53,7 @@ class _Session:
     tries: int = 0
     present: bool = True
     dead: bool = False
+    our_clock: bool = False  # a time of its own was once near its arrival
     foreign_clock: bool = False
     back: bool = False  # the gap before its next beat is no interval
     beats: int = 0
@@ -243,7 +244,10 @@ class Roster:
         Many beats without `t` may arrive at once: their work counts, even if nobody knows when it was done.
         """
         if t is not None:
-            if abs(t - arrival_s) > self._t_tolerance_s:
+            late_s = arrival_s - t
+            near = abs(late_s) <= self._t_tolerance_s
+            session.our_clock = session.our_clock or near
+            if not near and not (session.our_clock and late_s > 0):  # a clock known as ours may be behind: a full pipe
                 if not session.foreign_clock:  # said once: a program with a clock of its own has it in every line
                     session.foreign_clock = True
                     self.refuse("far_time", line)

@@ -20,6 +20,7 @@ from ceml.domain.values import Situation
 from ceml.errors import SettingsError, combined
 from ceml.parts import choose
 from ceml.platforms.played import ReplayProgram
+from ceml.plugins.checked import bare
 from ceml.store.paths import PlatformContext
 from ceml.telemetry.ledger import Ledger
 from ceml.telemetry.record import RecordWriter
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from ceml.domain.events import Event
     from ceml.settings import Loaded
 
-NO_DECISION = "no decision: the program ended before enough was measured; give it more --steps"
+NO_DECISION = "no decision: the program ended too early (give it more --steps), or no state measured has a cost"
 ROUNDS = 20  # of timing one decision, after the run
 
 
@@ -104,7 +105,7 @@ def play(loaded: Loaded, *, steps: int) -> Played:
             f"platform {settings.platform} cannot be played in virtual time; give a table and a workload"
         )
     house = runtime.House(parts=parts, ledger=Ledger(parts.platform.total_rails))
-    own = [c.cap_w for c in parts.mind.objective.constraints if isinstance(c, PowerCap)]
+    own = [c.cap_w for c in map(bare, parts.mind.objective.constraints) if isinstance(c, PowerCap)]
     own_cap_w = min(own, default=None)
     notes = _Notes(parts.platform, [(0.0, _lower(own_cap_w, parts.power_cap_w))], own_cap_w)
     eyes: list[Callable[[Event], None]] = [notes.on]

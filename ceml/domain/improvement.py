@@ -118,7 +118,7 @@ class Improvement:
         with np.errstate(all="ignore"):
             outlook = _look(space, fit, score, np.array(tried, dtype=np.intp), max(left, 1.0))
             if outlook is None:
-                return None
+                return _first_with_a_cost(space, fit, score, tried)
             return (
                 self._trial(fit, outlook, _period_s(observations))
                 or _probe(fit, outlook)
@@ -134,7 +134,8 @@ class Improvement:
         excess = np.zeros(len(space))
         for drawn in fit.draw(space.states, DRAWS, np.random.default_rng(self._seed)):
             loss, _ = _loss(score, drawn, slopes=False)
-            excess += np.expm1(np.minimum(loss - loss.min(), 3.0))
+            if np.isfinite(loss.min()):  # else this program has no cost anywhere, and teaches nothing
+                excess += np.expm1(np.minimum(loss - loss.min(), 3.0))
         state = int(space.states[int(np.argmin(excess))]) if np.isfinite(excess).any() else space.max_state
         return Stay(state=state, steps=steps, power_samples=samples, why="first state: where optima usually lie")
 
@@ -198,6 +199,19 @@ class Improvement:
         if gain[at] <= threshold:
             return None
         return Stay(state=int(outlook.states[some[at]]), steps=steps, power_samples=samples, why="survey of the space")
+
+
+def _first_with_a_cost(space: KnobSpace, fit: Fit, score: Score, tried: Sequence[int]) -> Stay | None:
+    """Where no state measured so far has a cost: the new one that is expected to have the least."""
+    scored = score(space.states)
+    cost = np.where(scored.violation <= 0.0, scored.cost, np.inf)
+    cost = cost if np.isfinite(cost).any() else np.where(np.isfinite(scored.cost), scored.cost, np.inf)
+    cost[np.isin(space.states, tried)] = np.inf
+    if not np.isfinite(cost).any():
+        return None
+    steps, samples = FIRST_STAY
+    why = "trial: no state measured so far has a cost"
+    return Stay(state=int(space.states[int(np.argmin(cost))]), steps=steps, power_samples=samples, why=why)
 
 
 def _look(space: KnobSpace, fit: UncertainFit, score: Score, tried: States, left: float) -> Outlook | None:

@@ -140,7 +140,7 @@ class Table:
         for name, level in fix.items():
             kept = [row for row in rows if _same(row.knobs[name], level)]
             if not kept:
-                shown = level_text(name, level)
+                shown = level if isinstance(level, str) else f"{level:.10g}"
                 raise SettingsError(f"--fix {name}={shown}: no such level; levels are {_levels_text(name, rows)}")
             rows = kept
         for name, (low, high) in limit.items():

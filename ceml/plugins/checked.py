@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from ceml.domain.contracts import Constraint
 from ceml.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ceml.domain.contracts import Constraint, Objective
+    from ceml.domain.contracts import Objective
     from ceml.domain.values import Prediction, Situation
 
 
@@ -22,17 +23,22 @@ class CheckedConstraint:
 
     def __init__(self, owner: str, constraint: Constraint) -> None:
         self._owner = owner
-        self._constraint = constraint
+        self.inside = constraint
 
     @property
     def name(self) -> str:
         """What a person calls it."""
-        return str(self._constraint.name)
+        return str(self.inside.name)
 
     def violation(self, predicted: Prediction, now: Situation) -> NDArray[np.float64]:
         """Relative excess of each state, shape (n,)."""
         what = f"constraint {self.name!r} of {self._owner}"
-        return checked(what, self._constraint.violation, predicted, now)
+        return checked(what, self.inside.violation, predicted, now)
+
+
+def bare(constraint: Constraint) -> Constraint:
+    """The constraint itself, without the looking at it."""
+    return constraint.inside if isinstance(constraint, CheckedConstraint) else constraint
 
 
 class CheckedObjective:
@@ -46,6 +52,12 @@ class CheckedObjective:
     def __init__(self, name: str, objective: Objective) -> None:
         self.name = name
         self._objective = objective
+        given = cast("object", objective.constraints)
+        if not isinstance(given, tuple | list) or not all(isinstance(each, Constraint) for each in cast("Any", given)):
+            raise SettingsError(
+                f"objective {name}: its constraints must be a tuple of things with a name and a "
+                f"violation(predicted, now), () for none; they are {given!r}"
+            )
         self._constraints = tuple(CheckedConstraint(f"objective {name}", each) for each in objective.constraints)
 
     @property

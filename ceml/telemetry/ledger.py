@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ceml.domain.events import Event
     from ceml.domain.knobs import Configuration
 
+REMARKS = ("far_time", "not_finite")  # said of lines that count all the same
 Key = tuple[str, str]  # application, source
 
 
@@ -163,7 +164,7 @@ class Ledger:
                 for rail in self._rails_of.get(event.sensor, ()):
                     self._rails[rail] = _Rail()
             case LinesRefused():
-                self.refused_lines += sum(event.counts.values())
+                self.refused_lines += sum(n for reason, n in event.counts.items() if reason not in REMARKS)
             case _:
                 pass
 

@@ -211,6 +211,13 @@ def test_a_time_far_from_the_arrival_is_not_believed_but_the_beat_counts():
     assert roster.refused == {"far_time": 1}
 
 
+def test_a_clock_known_as_ours_may_lag_behind_a_full_pipe():
+    roster = Roster(Town())
+    events = hear(roster, beat(1, t=10.0), beat(2, t=10.4), step_s=30.0)
+    assert [event.at_s for event in heartbeats(events)] == [10.0, 10.4]
+    assert roster.refused == {}
+
+
 def test_a_time_that_goes_back_is_replaced_by_the_arrival():
     events = hear(Roster(Town()), beat(1, t=10.0), beat(2, t=9.9))
     assert [event.at_s for event in heartbeats(events)] == [10.0, 10.1]

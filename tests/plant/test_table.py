@@ -72,7 +72,7 @@ def test_fix_and_limit_narrow_the_space_to_levels_that_still_occur():
         ({"workload": "lstm"}, "batch sizes 8, 16: say which with --batch"),
         ({"workload": "lstm", "batch": 4.0}, "batch=4 .* batch sizes: 8, 16"),
         ({"workload": "vit", "fix": {"fan_hz": 1.0}}, "fan_hz is no knob of t.csv; its knobs are cpu_hz, gpu_hz"),
-        ({"workload": "vit", "fix": {"cpu_hz": 1.0}}, "--fix cpu_hz=1e-06MHz: no such level; levels are 2000MHz"),
+        ({"workload": "vit", "fix": {"cpu_hz": 1.0}}, "--fix cpu_hz=1: no such level; levels are 2000MHz"),
         ({"workload": "vit", "limit": {"cpu_hz": (1.0, 2.0)}}, r"--limit cpu_hz=1..2: no state left; levels are"),
         ({"workload": "vit", "limit": {"mem_hz": (1.0, 2.0)}}, "mem_hz is no knob"),
         ({"workload": "vit", "fix": {"device": "y"}}, "measured on x: device='y' did not run it"),

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from ceml.apps.client import attach
+from ceml.plant.board import jetson_tx2
 
 CEML = [sys.executable, "-m", "ceml"]
 CLEAN = {key: value for key, value in os.environ.items() if not key.startswith("CEML_")}
@@ -334,9 +335,13 @@ def test_a_flood_under_another_name_costs_the_good_program_no_step(tmp_path: Pat
     assert code == 0
     assert not server.events("events_missed")
     assert server.events("control_refused")
-    profiled = [e["observation"]["steps"] for e in server.events("window_closed") if e["app"] == "gpu-bound"]
-    assert sum(profiled) > 400
-    assert server.events("decided")[0]["configuration"]["mem_hz"] == 665600000.0
+    windows = [e["observation"] for e in server.events("window_closed") if e["app"] == "gpu-bound"]
+    assert server.events("run_ended")[0]["steps"] == 600
+    plant = jetson_tx2("gpu-bound")
+    for seen in windows:  # it may have been slowed down in truth, but never looks faster than it can be
+        state = plant.space.find(seen["configuration"])
+        assert state is not None
+        assert seen["rate_hz"] * plant.step_s[state] < 1.15
 
 
 def test_an_objective_that_fails_later_ends_with_a_sentence_and_the_knobs_back(tmp_path: Path) -> None:

@@ -51,11 +51,11 @@ class SensorPoller:
 
     async def _poll_for_ever(self, scope: anyio.CancelScope) -> None:
         """Until a read takes too long."""
-        sensor = self._sensor
+        sensor, wait_s = self._sensor, max(self._due_s - anyio.current_time(), 0.0)
         while True:
             if scope.deadline < self._due_s + self._deadline_s or scope.deadline == inf:
                 scope.deadline = self._due_s + 2 * self._deadline_s  # moved now and then: moving costs, too
-            await anyio.sleep_until(self._due_s)
+            await anyio.sleep(wait_s)
             try:
                 sample = await sensor.read()
             except Temporary as error:
@@ -65,14 +65,19 @@ class SensorPoller:
             else:
                 self._succeeded(sample)
                 patience_s = 0.0
-            self._next(patience_s)
+            wait_s = self._next(patience_s)
 
-    def _next(self, patience_s: float) -> None:
-        """When the next poll is due: a period on, later while the sensor is lost, never in the past."""
+    def _next(self, patience_s: float) -> float:
+        """When the next poll is due: a period on, later while the sensor is lost, never in the past.
+
+        Returns:
+            Seconds until then.
+        """
         now_s, period_s = anyio.current_time(), self._sensor.period_s
         self._due_s = max(self._due_s + period_s, now_s + patience_s) if patience_s else self._due_s + period_s
         if self._due_s < now_s:  # fell behind: skip what was missed, keep the beat
             self._due_s = now_s + period_s - (now_s - self._due_s) % period_s
+        return self._due_s - now_s
 
     def _failed(self, reason: str, *, gone: bool) -> float:
         self._failures += 1

@@ -72,10 +72,10 @@ class FileBoard:
             in_force_s = now_s + self.space.settle_s(before, wanted)
             self._write(replace(board, configuration=wanted, before=before, in_force_s=in_force_s))
 
-    def readings(self) -> tuple[dict[str, float], dict[str, float]]:
+    def readings(self, at_s: float) -> tuple[dict[str, float], dict[str, float]]:
         """True watts and utilisation now: the idle machine, and on top what each running program adds."""
-        board, now_s = self._file(), anyio.current_time()
-        state = self._state(board.configuration if now_s >= board.in_force_s else board.before)
+        board = self._file()
+        state = self._state(board.configuration if at_s >= board.in_force_s else board.before)
         plants = [plant for name in self._loads.now() if (plant := self._plant_of(name))]
         if not plants and self._assumed is not None:
             plants = [self._assumed]

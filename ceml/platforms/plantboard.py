@@ -39,8 +39,8 @@ class Board(Protocol):
         """Ask for a state; it comes into force after the slowest settle time of the knobs that change."""
         ...
 
-    def readings(self) -> tuple[dict[str, float], dict[str, float]]:
-        """True watts per rail and utilisation per device at this moment."""
+    def readings(self, at_s: float) -> tuple[dict[str, float], dict[str, float]]:
+        """True watts per rail and utilisation per device at this moment, which is `at_s`."""
         ...
 
     def item(self) -> Item:
@@ -87,9 +87,9 @@ class MemoryBoard:
             self.machine.put(state, anyio.current_time())
             self.disturbed()
 
-    def readings(self) -> tuple[dict[str, float], dict[str, float]]:
+    def readings(self, at_s: float) -> tuple[dict[str, float], dict[str, float]]:
         """True watts and utilisation now."""
-        state, running = self.machine.state_at(anyio.current_time()), self.running
+        state, running = self.machine.state_at(at_s), self.running
         found = self._readings.get((state, running))
         if found is None:
             rails_w = self.plant.rails_w(state) if running else self.plant.idle_rails_w(state)
@@ -181,14 +181,15 @@ class PlantSensor:
 
     async def read(self) -> Sample:
         """One reading."""
-        rails, busy = self._board.readings()
+        at_s = anyio.current_time()
+        rails, busy = self._board.readings(at_s)
         rails_w: dict[str, float] = {}
         for rail, true_w in rails.items():
-            seen_w, quantum_w = true_w * next(self._noise), self._quantum_w.get(rail)
-            if quantum_w is not None:
-                seen_w = round(seen_w / quantum_w) * quantum_w
+            seen_w = true_w * next(self._noise)
+            if rail in self._quantum_w:
+                seen_w = round(seen_w / self._quantum_w[rail]) * self._quantum_w[rail]
             rails_w[rail] = seen_w if seen_w > 0.0 else 0.0
-        return Sample(at_s=anyio.current_time(), rails_w=rails_w, utilisation=busy)
+        return Sample(at_s=at_s, rails_w=rails_w, utilisation=busy)
 
     @staticmethod
     def _factors(noise: float, seed: int) -> Iterator[float]:

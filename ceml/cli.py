@@ -23,6 +23,7 @@ VERBS = {
     "config": ("config", "show the effective settings and where each came from"),
     "plugins": ("plugin", "list objectives, models, searches, samplers, detectors and platforms"),
     "record": ("record", "summarise what a run recorded"),
+    "knowledge": ("knowledge", "what earlier runs learnt: list, show, forget, export, import"),
     "restore": ("restore", "put the knobs back after a run that was killed"),
 }
 
@@ -63,19 +64,25 @@ def _run(argv: list[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"ceml {__version__}")
-    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs", description=_verbs())
     verb = next((word for word in argv if not word.startswith("-")), None)
     module = import_module(f"ceml.commands.{VERBS[verb][0]}") if verb in VERBS else None
-    for name, (_, help_text) in VERBS.items():
+    for name in VERBS:
         if module is not None and name == verb:
             module.add(subparsers)
         else:
-            subparsers.add_parser(name, help=help_text)
+            subparsers.add_parser(name)
     args = parser.parse_args(argv)
     if module is None:
         parser.print_help(sys.stderr)
         return 2
     return int(module.run(args))
+
+
+def _verbs() -> str:
+    """All verbs with their help, in columns as wide as the longest name needs (argparse's are narrower)."""
+    width = max(map(len, VERBS))
+    return "\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in VERBS.items())
 
 
 def _status(error: BaseException) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -11,10 +11,12 @@ import numpy as np
 from ceml.domain.budget import PowerCap
 from ceml.domain.contracts import UncertainFit
 from ceml.domain.reasoning import Mind
-from ceml.domain.values import Prediction, Situation
+from ceml.domain.values import Knowledge, Prediction, Situation
 from ceml.errors import SettingsError
 from ceml.plugins import find
 from ceml.plugins.checked import CheckedObjective
+from ceml.store.knowledge import KnowledgeStore, Known, machine_name
+from ceml.store.paths import state_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +40,12 @@ SAMPLER_OPTIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Everything a run is made of, chosen and checked but not yet alive."""
+    """Everything a run is made of, chosen and checked but not yet alive.
+
+    Attributes:
+        store: Where to keep what is learnt; None: nowhere.
+        problems: What should be said of knowledge that was passed over, one sentence each.
+    """
 
     settings: Settings
     context: PlatformContext
@@ -46,6 +53,8 @@ class Parts:
     mind: Mind
     make_detector: Callable[[], ChangeDetector]
     power_cap_w: float | None
+    store: KnowledgeStore | None
+    problems: tuple[str, ...]
 
 
 def choose(loaded: Loaded, context: PlatformContext, **platform_options: object) -> Parts:
@@ -65,12 +74,15 @@ def choose(loaded: Loaded, context: PlatformContext, **platform_options: object)
     platform = cast("Platform", find("platforms", settings.platform, context, **options))
     objective = CheckedObjective(settings.objective, cast("Objective", find("objectives", settings.objective)))
     model = cast("ResponseModel", find("models", settings.model))
+    store = knowledge_store(settings, context, platform)
+    known = store.read() if store is not None and not settings.fresh else Known(Knowledge())
+    beforehand = platform.knowledge or Knowledge()
     mind = Mind(
         objective=objective,
         model=model,
         sampler=choose_sampler(loaded, model, platform),
         search=cast("Any", find("searches", settings.search)),
-        knowledge=platform.knowledge,
+        knowledge=replace(known.knowledge, board=beforehand.board),
         total_rails=platform.total_rails,
         power_sensors=frozenset(s.name for s in platform.sensors) if platform.total_rails else frozenset(),
         lag_s=max((sensor.lag_s for sensor in platform.sensors), default=0.0),
@@ -84,7 +96,15 @@ def choose(loaded: Loaded, context: PlatformContext, **platform_options: object)
         mind=mind,
         make_detector=lambda: cast("ChangeDetector", deepcopy(detector)),
         power_cap_w=settings.budget,
+        store=None if settings.dry_run else store,
+        problems=known.problems,
     )
+
+
+def knowledge_store(settings: Settings, context: PlatformContext, platform: Platform) -> KnowledgeStore | None:
+    """Where knowledge of this machine lies; a run in virtual time has none unless it is told where."""
+    root = settings.knowledge or (None if context.in_process else state_dir() / "knowledge")
+    return None if root is None else KnowledgeStore(root, machine_name(platform.machine or platform.name))
 
 
 def choose_sampler(loaded: Loaded, model: ResponseModel, platform: Platform) -> Sampler:

@@ -7,6 +7,7 @@ the house lives; at the end everything is restored inside a shield, and the jour
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from ceml.control.controller import Controller
 from ceml.control.household import Household
 from ceml.control.machine import Machine
 from ceml.control.watch import PhaseWatcher, SensorPoller
-from ceml.domain.events import AppJoined, Event, Heartbeat, RunEnded, RunStarted, Sampled
+from ceml.domain.events import AppJoined, AppLeft, Decided, Event, Heartbeat, RunEnded, RunStarted, Sampled
 from ceml.domain.manager import RuntimeManager
 from ceml.domain.values import NAN
 from ceml.errors import SettingsError
@@ -48,9 +49,17 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # HUP: 
 EYES_PATIENCE_S = 0.5  # for beats and samples alone, which nobody reads one by one: each waking has its price
 
 
+def _say(told: str) -> None:
+    sys.stderr.write(f"ceml: {told}\n")
+
+
 @dataclass(kw_only=True)
 class House:
-    """A run while it lives and afterwards: what others may look at."""
+    """A run while it lives and afterwards: what others may look at.
+
+    Attributes:
+        say: Tells a person something that no event is for: knowledge that cannot be read or kept.
+    """
 
     parts: Parts
     ledger: Ledger
@@ -58,6 +67,7 @@ class House:
     controller: Controller | None = None
     found: Configuration | None = None
     reason: str = "ended"
+    say: Callable[[str], None] = _say
 
 
 # Living ---------------------------------------------------------------------------------------------------------------
@@ -74,7 +84,9 @@ async def live(house: House, eyes: Sequence[Eye], *, run: Callable[[House, House
     parts, bus = house.parts, house.bus
     patience_s = EYES_PATIENCE_S * parts.context.speed
     inbox = bus.subscribe("telemetry", *get_args(Event), gathered=(Heartbeat, Sampled), patience_s=patience_s)
-    looks = (house.ledger.on, *eyes)
+    for problem in parts.problems:
+        house.say(problem)
+    looks = (house.ledger.on, _keeper(house), *eyes)
     async with anyio.create_task_group() as watched:
         watched.start_soon(_look, inbox, looks, name="telemetry")
         try:
@@ -107,6 +119,25 @@ async def _look(inbox: Subscription, looks: Sequence[Eye]) -> None:
         async for event in inbox:
             for look in looks:
                 look(event)
+
+
+def _keeper(house: House) -> Eye:
+    """Writes down what was learnt whenever something was decided, and at the end; a failure is said once."""
+    store, told = house.parts.store, False
+
+    def on(event: Event) -> None:
+        nonlocal told
+        if store is None or house.controller is None or not isinstance(event, Decided | AppLeft | RunEnded):
+            return
+        try:
+            for (app, _), manager in house.controller.managers.items():
+                store.keep(app, manager.reasoning.remembered(), frozenset(manager.reasoning.unreachable))
+        except OSError as error:
+            if not told:
+                told = True
+                house.say(f"what was learnt cannot be kept in {store.directory}: {error.strerror or error}")
+
+    return on
 
 
 async def _prepare(house: House, stack: AsyncExitStack) -> Saved:

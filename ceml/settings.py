@@ -198,6 +198,16 @@ class Settings(BaseModel):
         ge=0,
     )
 
+    knowledge: File | None = _field(
+        None,
+        FILES,
+        "Directory of what earlier runs learnt of this machine and its programs. Unset: serve keeps it in the state "
+        "directory ($XDG_STATE_HOME/ceml, /var/lib/ceml for root), so that the next run profiles less; replay keeps "
+        "none, so that its runs are independent.",
+    )
+    fresh: bool = _field(
+        False, FILES, "Begin as if nothing were known of machine and programs. Off: what was learnt once saves trials."
+    )
     pipe: File | None = _field(None, FILES, "Named pipe for heartbeats. Unset: `beats` in the runtime directory.")
     runtime_dir: File | None = _field(
         None, FILES, "Directory of pipe, lock and journal. Unset: $XDG_RUNTIME_DIR/ceml, else /run/ceml."

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import TypeVar
 
 import anyio
@@ -13,6 +15,8 @@ from hypothesis import settings
 from ceml.timeline import VirtualLoop
 
 T = TypeVar("T")
+
+os.environ["XDG_STATE_HOME"] = mkdtemp(prefix="ceml-tests-")  # what runs learn here teaches nobody else
 
 settings.register_profile("house", deadline=None, derandomize=True)  # timing is no verdict here; the same every run
 settings.load_profile("house")

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -96,16 +98,16 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_ctrl_c_exits_130(tmp_path: Path):
-    waiting = [*CEML, "app", "--workload", "vit", "--steps", "1", "--runtime-dir", str(tmp_path), "--wait-s", "60"]
-    code = f"import runpy, sys; sys.argv = {waiting[4:]!r}; print('up', flush=True); runpy.run_module('ceml')"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            process.wait(1.5)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+    record = tmp_path / "run.jsonl"
+    words = ["replay", "jetson-tx2", "--workload", "vit", "--steps", "300000", "--record", str(record)]
+    listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs inherit a deaf ear
+    with subprocess.Popen(
+        [*CEML, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=listens
+    ) as process:
+        while process.poll() is None and not (record.exists() and record.read_bytes()):
+            time.sleep(0.02)  # not before the run is under way
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"Traceback" not in err
 

@@ -52,7 +52,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env=CLEAN,
+            env=CLEAN | {"XDG_STATE_HOME": str(folder / "state")},  # each test's programs are strangers
         )
 
     def up(self) -> Server:

@@ -165,7 +165,7 @@ def _decision_s(house: runtime.House) -> float | None:
     took_s: list[float] = []
     for _ in range(ROUNDS):
         start_s = perf_counter()
-        fit = mind.model.fit(known.space, known.observations, prior=mind.knowledge)
+        fit = mind.model.fit(known.space, known.known, prior=mind.knowledge)
         score = Score(fit, mind.objective, known.constraints, Situation())
         mind.search.best(known.space, score, initial_state(known.space, score, ()))
         took_s.append(perf_counter() - start_s)

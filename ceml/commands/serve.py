@@ -77,7 +77,9 @@ def run(args: argparse.Namespace) -> int:
     if settings.log_format == "console" and not settings.quiet:
         eyes.append(progress.on)
         log.configure(settings.log_format, level, progress.above)
-    house = runtime.House(parts=parts, ledger=ledger)
+    house = runtime.House(
+        parts=parts, ledger=ledger, say=lambda told: structlog.get_logger().warning("knowledge", problem=told)
+    )
     try:
         anyio.run(
             runtime.serve,

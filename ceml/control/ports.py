@@ -89,6 +89,7 @@ class Platform:
 
     Attributes:
         name: What it is called in logs.
+        machine: Which machine it is, so that knowledge of another one is never used; empty: the name says it.
         space: The states that its actuators can reach.
         sensors: What can be read.
         actuators: What can be turned.
@@ -101,6 +102,7 @@ class Platform:
 
     name: str
     space: KnobSpace
+    machine: str = ""
     sensors: Sequence[Sensor] = ()
     actuators: Sequence[Actuator] = ()
     total_rails: tuple[str, ...] = ()

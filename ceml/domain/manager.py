@@ -190,7 +190,7 @@ class RuntimeManager:
             if window.beats < stay.beats or window.steps < stay.steps or self._short_of_power(stay.power_samples):
                 return ()
             observation = window.observe()
-            self.reasoning.observations.append(observation)
+            self.reasoning.learn(observation)
             return (self._closed(at_s, observation), *self._profile(at_s))
         mind = self._mind
         if window.beats < mind.idle_beats or self._short_of_power(mind.idle_samples):
@@ -203,7 +203,7 @@ class RuntimeManager:
         stay, whole = self._stay, self._whole
         if stay is None or whole is None or whole.steps < stay.steps:
             return (closed,)
-        self.reasoning.observations.append(whole.observe())
+        self.reasoning.learn(whole.observe())
         self._whole = self._new_window(window.configuration, whole.end_s, started_s=whole.end_s)
         return (closed, *self._profile(at_s))
 

@@ -5,7 +5,7 @@ Pure and without a state machine: `manager.py` decides when to think, this file 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -13,15 +13,18 @@ import numpy as np
 from ceml.domain.budget import PowerCap
 from ceml.domain.contracts import Score
 from ceml.domain.events import Decided, ModelFitted
+from ceml.domain.memory import Memory, of_others, reachable
 from ceml.domain.search import initial_state
-from ceml.domain.values import NAN, Choice, FitStatus, Prediction, Situation
+from ceml.domain.values import NAN, Choice, FitStatus, Knowledge, Prediction, Situation, Stay
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ceml.domain.contracts import Constraint, Fit, Objective, ResponseModel, Sampler, Scored, Search
     from ceml.domain.knobs import Configuration, KnobSpace
-    from ceml.domain.values import Knowledge, Observation, Stay
+    from ceml.domain.values import Observation, Remembered
+
+CONFIRMING = (6.0, 2)  # steps and power samples of the window that says whether what is remembered still holds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,7 @@ class Mind:
         model: How rate and power answer to knobs.
         sampler: What to measure next.
         search: Which state is best.
-        knowledge: What is known of the machine beforehand.
+        knowledge: What is known of the machine, and of programs that ran on it.
         total_rails: Rails whose sum is the power of the whole board.
         power_sensors: Sensors that these rails come from; losing one means power is not known.
         lag_s: By how much samples trail the truth.
@@ -46,7 +49,7 @@ class Mind:
     model: ResponseModel
     sampler: Sampler
     search: Search
-    knowledge: Knowledge | None = None
+    knowledge: Knowledge = field(default_factory=Knowledge)
     total_rails: tuple[str, ...] = ()
     power_sensors: frozenset[str] = frozenset()
     lag_s: float = 0.0
@@ -69,6 +72,7 @@ class Reasoning:
 
     Attributes:
         space: The states that are left; unreachable ones have gone.
+        unreachable: Configurations that the machine refused.
         observations: What was measured in the present phase of the program.
         power_cap_w: The budget in force.
         total_work: Steps in all, where the application said so.
@@ -76,25 +80,47 @@ class Reasoning:
     """
 
     def __init__(self, app: str, space: KnobSpace, mind: Mind, *, power_cap_w: float | None) -> None:
-        self.space = space
+        self.space = reachable(space, mind.knowledge)
+        self.unreachable = set(mind.knowledge.unreachable)
         self.observations: list[Observation] = []
         self.power_cap_w = power_cap_w
         self.total_work: float | None = None
         self.work_done = 0.0
         self._app = app
         self._mind = mind
+        self._memory = Memory(app, mind.knowledge)
+        self._of_machine = of_others(app, mind.knowledge)
         self._fit: Fit | None = None
         self._max_state = space.max_state  # of the whole space, also when it proves unreachable later
 
     def drop(self, configuration: Configuration) -> None:
         """A state proved unreachable."""
+        self.unreachable.add(configuration)
         state = self.space.find(configuration)
         if state is not None:
             self.space = self.space.without([state])
 
+    def learn(self, observation: Observation) -> None:
+        """Something was measured. The first window of a phase tells whether it is one that is known."""
+        if not self.observations:
+            self._memory.recognise(self.space, self._mind.model, observation)
+        self.observations.append(observation)
+
     def forget(self) -> None:
-        """The program changed: what was measured is of another one."""
+        """The program changed: what was measured is of another phase."""
+        self._memory.left(self.space, self.observations)
         self.observations, self._fit = [], None
+
+    def remembered(self) -> tuple[Remembered, ...]:
+        """What the next run of this program should know, the present phase first."""
+        return self._memory.remembered(self.space, self.observations)
+
+    @property
+    def known(self) -> Sequence[Observation]:
+        """What was measured in this phase, now and in earlier runs, or is hoped to hold until the first window."""
+        if not self.observations and self._memory.hoped:
+            return self._memory.hoped
+        return (*self._memory.recalled, *self.observations)
 
     @property
     def remaining_work(self) -> float | None:
@@ -113,8 +139,7 @@ class Reasoning:
         return self._fit or self._refit()
 
     def _refit(self) -> Fit:
-        mind = self._mind
-        self._fit = mind.model.fit(self.space, self.observations, prior=mind.knowledge, warm=self._fit)
+        self._fit = self._mind.model.fit(self.space, self.known, prior=self._of_machine, warm=self._fit)
         return self._fit
 
     def _score(self, at_s: float) -> Score:
@@ -124,8 +149,14 @@ class Reasoning:
     def next_stay(self, at_s: float) -> Stay | None:
         """Fit anew and ask the sampler; None: it hands over to the search."""
         fit = self._refit()
+        if not self.observations and self._memory.hoped:
+            best = self._best_measured(self._score(at_s))
+            if best is not None:
+                steps, samples = CONFIRMING
+                why = "best of an earlier run, to be confirmed"
+                return Stay(state=best[0].state, steps=steps, power_samples=samples, why=why)
         return self._mind.sampler.next(
-            self.space, fit, self._score(at_s), self.observations, self.remaining_work, self.total_work
+            self.space, fit, self._score(at_s), self.known, self.remaining_work, self.total_work
         )
 
     def best(self, at_s: float, why: str) -> Judgement | None:
@@ -135,7 +166,7 @@ class Reasoning:
         """
         fit, score = self._refit(), self._score(at_s)
         if fit.status is FitStatus.GOOD:
-            measured = [s for s in (self.space.find(o.configuration) for o in self.observations) if s is not None]
+            measured = [s for s in (self.space.find(o.configuration) for o in self.known) if s is not None]
             choice = self._mind.search.best(self.space, score, initial_state(self.space, score, measured))
             return Judgement(choice, score(np.array([choice.state])), score, why)
         best = self._best_measured(score)
@@ -153,14 +184,14 @@ class Reasoning:
 
     def _best_measured(self, score: Score) -> tuple[Choice, Scored] | None:
         best: tuple[Choice, Scored] | None = None
-        for observation in self.observations:
+        for observation in self.known:
             state = self.space.find(observation.configuration)
             scored = score.of(Prediction.measured(observation))
             cost, violation = float(scored.cost[0]), float(scored.violation[0])
             if state is None or cost != cost or cost == float("inf"):
                 continue
             if best is None or (violation, cost) < (best[0].violation, best[0].cost):
-                best = Choice(state=state, cost=cost, violation=violation, evaluated=len(self.observations)), scored
+                best = Choice(state=state, cost=cost, violation=violation, evaluated=len(self.known)), scored
         return best
 
     def fitted(self, at_s: float) -> ModelFitted:
@@ -171,7 +202,7 @@ class Reasoning:
             app=self._app,
             status=fit.status,
             sentence=fit.sentence,
-            observations=len(self.observations),
+            observations=len(self.known),
             parameters=fit.parameters(),
             fit=fit,
         )

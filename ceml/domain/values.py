@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ceml.domain.knobs import Configuration
+    from ceml.domain.knobs import Configuration, Knob
 
 NAN = float("nan")
 
@@ -175,14 +175,35 @@ class DevicePower:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What one program did on this machine in one of its phases, as it was measured, pooled per configuration.
+
+    Measurements and not parameters are kept, so that a better model makes more of them.
+
+    Attributes:
+        app: The program's name.
+        knobs: What could be turned then.
+        observations: One per configuration, without times of day.
+    """
+
+    app: str
+    knobs: tuple[Knob, ...]
+    observations: tuple[Observation, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Knowledge:
-    """What outlives a run: the machine's part, independent of the application.
+    """What is known of a machine beforehand.
 
     Attributes:
         board: Offline power calibration per device (C9).
+        programs: What earlier runs measured, the latest first.
+        unreachable: Configurations that the machine was asked for and refused.
     """
 
     board: Mapping[str, DevicePower] = field(default_factory=dict)  # type: ignore[assignment]
+    programs: tuple[Remembered, ...] = ()
+    unreachable: frozenset[Configuration] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,6 +172,7 @@ def jetson_tx2(workload: str, *, range: str = "paper") -> Plant:
     return Plant(
         space=space,
         workload=workload,
+        machine="simulated jetson-tx2",
         step_s=step_s,
         power_w=rail_w["total"],
         rail_w=rail_w,

@@ -31,6 +31,7 @@ class Plant:
     Attributes:
         space: The states of the machine; its mask says which are present.
         workload: The program.
+        machine: The board's name, the same for all its programs.
         step_s: Seconds per step in each state, NaN where absent.
         power_w: Watts of the whole board, NaN where absent or never measured.
         rail_w: Watts per rail; `total` is the whole board. Empty: power was never measured.
@@ -42,6 +43,7 @@ class Plant:
 
     space: KnobSpace
     workload: str
+    machine: str
     step_s: Truth
     power_w: Truth
     rail_w: Mapping[str, Truth] = field(default_factory=dict)  # type: ignore[assignment]

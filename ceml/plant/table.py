@@ -107,6 +107,7 @@ class Table:
         return Plant(
             space=space,
             workload=workload,
+            machine=rows[0].device or self.name,
             step_s=over_product(seconds, scale),
             power_w=over_product(watts) if watts else np.full(present.shape, np.nan),
             rail_w={rail: over_product(column) for rail, column in rails.items()},

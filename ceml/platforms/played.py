@@ -104,6 +104,7 @@ def played(
     board = MemoryBoard(plant)
     return Platform(
         name="replay",
+        machine=plant.machine,
         space=plant.space,
         sensors=sensors(plant, board, noise_power, sensor_period_s, seed),
         actuators=(PlantActuator(board),),

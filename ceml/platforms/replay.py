@@ -87,6 +87,7 @@ def replay(
     board = FileBoard(context, plant.space, description, {workload: plant}.get, plant)
     return Platform(
         name="replay",
+        machine=plant.machine,
         space=plant.space,
         sensors=sensors(plant, board, noise_power, sensor_period_s, seed),
         actuators=(PlantActuator(board),),

@@ -73,6 +73,7 @@ def simulated(
     machine = FileBoard(context, idle.space, {"kind": BOARD, "range": range}, plant_of, idle, assumed)
     return Platform(
         name="simulated",
+        machine=idle.machine,
         space=idle.space,
         sensors=sensors(idle, machine, noise_power, sensor_period_s, seed),
         actuators=(PlantActuator(machine),),

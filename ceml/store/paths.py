@@ -75,6 +75,20 @@ _REMEDY = (
 )
 
 
+def state_dir() -> Path:
+    """Where what outlives runs and boots is kept.
+
+    `$STATE_DIRECTORY` (systemd), else `$XDG_STATE_HOME/ceml`, else `/var/lib/ceml` for root and
+    `~/.local/state/ceml` for others. Nothing is created.
+    """
+    given, session = os.environ.get("STATE_DIRECTORY", "").partition(":")[0], os.environ.get("XDG_STATE_HOME", "")
+    if given.startswith("/"):
+        return Path(given)
+    if session.startswith("/"):
+        return Path(session) / "ceml"
+    return Path("/var/lib/ceml") if os.geteuid() == 0 else Path("~/.local/state/ceml").expanduser()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformContext:
     """What a platform may know of the process that it is made in.

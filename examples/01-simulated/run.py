@@ -31,10 +31,11 @@ def main() -> int:
 def demo(folder: Path, options: argparse.Namespace) -> int:
     record = folder / "run.jsonl"
     where = ["--runtime-dir", str(folder)]
+    alone = ["--knowledge", str(folder / "knowledge")]  # every demonstration starts knowing nothing
     speed = ["--speed", str(options.speed)]
     print(f"1. ceml serve --platform simulated --speed {options.speed:g} --objective {options.objective}")
     server = subprocess.Popen(
-        [*CEML, "serve", *where, *speed, "--objective", options.objective, "--record", str(record), "--quiet"],
+        [*CEML, "serve", *where, *alone, *speed, "--objective", options.objective, "--record", str(record), "--quiet"],
         stdout=subprocess.DEVNULL,  # its summary says the same as the record, which is shown below
     )
     try:

@@ -22,7 +22,7 @@ SPACE = KnobSpace(
 )
 STEP_S = np.array([3.0, 1.0, 1.0, math.nan, 1.0, 0.25])
 POWER_W = np.array([2.0, 4.0, 5.0, math.nan, 8.0, 12.0])
-PLANT = Plant(space=SPACE, workload="x", step_s=STEP_S, power_w=POWER_W, rail_w={"total": POWER_W})
+PLANT = Plant(space=SPACE, workload="x", machine="m", step_s=STEP_S, power_w=POWER_W, rail_w={"total": POWER_W})
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ seconds = st.lists(st.floats(0.01, 5.0), min_size=6, max_size=6)
 def plant_of(power_w, step_s) -> Plant:
     hole = SPACE.present
     power, step = np.where(hole, power_w, math.nan), np.where(hole, step_s, math.nan)
-    return Plant(space=SPACE, workload="x", step_s=step, power_w=power, rail_w={"total": power})
+    return Plant(space=SPACE, workload="x", machine="m", step_s=step, power_w=power, rail_w={"total": power})
 
 
 @given(runs, watts, seconds, st.floats(0.01, 100.0))

@@ -192,12 +192,39 @@ def test_an_infeasible_budget_is_said_aloud_and_the_least_violation_chosen() -> 
 def test_c21_a_phase_change_profiles_again_from_the_start() -> None:
     w = world()
     w.run(60)
-    w.give(PhaseChanged(at_s=w.at_s, app="a", signal="rate", before=1.0, after=2.0))
+    w.slower = 2.0
+    w.give(PhaseChanged(at_s=w.at_s, app="a", signal="rate", before=1.0, after=0.5))
     assert w.manager.phase is Phase.PROFILING
     assert w.manager.reasoning.observations == []
     w.run(60)
-    assert len(w.heard(Try)) == 14
+    assert len(w.heard(Try)) == 14, "the window that asks whether the old phase goes on is one of the seven"
     assert w.manager.phase is Phase.IDLE
+
+
+def test_a_phase_that_returns_costs_one_window() -> None:
+    w = world()
+    w.run(60)
+    chosen, tried = w.manager.decided.configuration, len(w.heard(Try))
+    w.slower = 2.0
+    w.give(PhaseChanged(at_s=w.at_s, app="a", signal="rate", before=1.0, after=0.5))
+    w.run(60)
+    again = len(w.heard(Try))
+    w.slower = 1.0
+    w.give(PhaseChanged(at_s=w.at_s, app="a", signal="rate", before=0.5, after=1.0))
+    w.run(60)
+    assert len(w.heard(Try)) == again + 1
+    assert again > tried + 1
+    assert w.manager.decided.configuration == chosen
+
+
+def test_a_false_alarm_costs_one_window() -> None:
+    w = world()
+    w.run(60)
+    chosen, tried = w.manager.decided.configuration, len(w.heard(Try))
+    w.give(PhaseChanged(at_s=w.at_s, app="a", signal="rate", before=1.0, after=2.0))
+    w.run(60)
+    assert len(w.heard(Try)) == tried + 1
+    assert w.manager.decided.configuration == chosen
 
 
 def test_phase_changes_while_profiling_are_nothing_new() -> None:

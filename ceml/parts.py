@@ -57,12 +57,15 @@ class Parts:
     problems: tuple[str, ...]
 
 
-def choose(loaded: Loaded, context: PlatformContext, **platform_options: object) -> Parts:
+def choose(
+    loaded: Loaded, context: PlatformContext, *, platform: Platform | None = None, **platform_options: object
+) -> Parts:
     """Make the plugins that the settings name, and check that they fit together.
 
     Args:
         loaded: The settings, and which of them somebody set.
         context: What the platform may know of this process.
+        platform: One that is already made, in place of the one that the settings name.
         platform_options: Options of the platform that are no settings.
 
     Raises:
@@ -70,8 +73,9 @@ def choose(loaded: Loaded, context: PlatformContext, **platform_options: object)
         Unavailable: The platform is not here.
     """
     settings = loaded.settings
-    options = {**_given(loaded, PLATFORM_OPTIONS), **platform_options}
-    platform = cast("Platform", find("platforms", settings.platform, context, **options))
+    if platform is None:
+        options = {**_given(loaded, PLATFORM_OPTIONS), **platform_options}
+        platform = cast("Platform", find("platforms", settings.platform, context, **options))
     objective = CheckedObjective(settings.objective, cast("Objective", find("objectives", settings.objective)))
     model = cast("ResponseModel", find("models", settings.model))
     store = knowledge_store(settings, context, platform)

@@ -46,7 +46,7 @@ class Played:
         figures: Scored on the noise-free truth.
         about: What ran on what, and `why` the last decision was taken, in words.
         labels: What must be said beside the figures.
-        decision_s: Median wall seconds of fit, predict and search, timed after the run; None without a decision.
+        decision_s: Median wall seconds of fit, sampler and search, timed after the run; None without a decision.
     """
 
     figures: Figures
@@ -89,8 +89,15 @@ def _lower(one: float | None, other: float | None) -> float | None:
     return min((cap for cap in (one, other) if cap is not None), default=None)
 
 
-def play(loaded: Loaded, *, steps: int) -> Played:
+def play(loaded: Loaded, *, steps: int, platform: Platform | None = None, timed: bool = True) -> Played:
     """Run a program of so many steps from start to end, as the settings say, and score it.
+
+    Args:
+        loaded: The settings, and which of them somebody set.
+        steps: Length of the run.
+        platform: One that is already made and brings a program of so many steps, in place of the settings' own. Where
+            its space is narrower than its plant's, the run may only use the former and is scored over the latter.
+        timed: Whether to time one decision after the run.
 
     Raises:
         SettingsError: The settings, the table or a plugin is no good.
@@ -99,7 +106,7 @@ def play(loaded: Loaded, *, steps: int) -> Played:
         raise SettingsError(f"steps = {steps}: a run needs at least one step")
     settings = loaded.settings
     context = PlatformContext(runtime_dir=Path(), in_process=True)
-    parts = choose(loaded, context, steps=steps)
+    parts = choose(loaded, context, steps=steps) if platform is None else choose(loaded, context, platform=platform)
     if not isinstance(parts.platform.beats, ReplayProgram):
         raise SettingsError(
             f"platform {settings.platform} cannot be played in virtual time; give a table and a workload"
@@ -135,7 +142,7 @@ def play(loaded: Loaded, *, steps: int) -> Played:
         figures=figures,
         about={**_about(house), "why": notes.why or NO_DECISION},
         labels=parts.platform.labels,
-        decision_s=_decision_s(house) if notes.commitments else None,
+        decision_s=_decision_s(house) if timed and notes.commitments else None,
     )
 
 
@@ -156,17 +163,22 @@ def _about(house: runtime.House) -> dict[str, object]:
 
 
 def _decision_s(house: runtime.House) -> float | None:
-    """Fit, predict and search once more on what was measured, several times."""
+    """Decide once more on what was measured, several times: fit, what to try next, search.
+
+    As if half of the work lay ahead: at the end of a run no sampler has much to think about.
+    """
     parts = house.parts
     managers = list(house.controller.managers.values()) if house.controller else []
     if not managers or not managers[0].reasoning.observations:
         return None
     known, mind = managers[0].reasoning, parts.mind
+    ahead = None if known.total_work is None else known.total_work / 2
     took_s: list[float] = []
     for _ in range(ROUNDS):
         start_s = perf_counter()
         fit = mind.model.fit(known.space, known.known, prior=mind.knowledge)
-        score = Score(fit, mind.objective, known.constraints, Situation())
+        score = Score(fit, mind.objective, known.constraints, Situation(remaining_work=ahead))
+        mind.sampler.next(known.space, fit, score, known.known, ahead, known.total_work)
         mind.search.best(known.space, score, initial_state(known.space, score, ()))
         took_s.append(perf_counter() - start_s)
     return median(took_s)

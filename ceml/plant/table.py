@@ -69,6 +69,11 @@ class Table:
         """The programs in the table, in the order of the file."""
         return tuple(dict.fromkeys(row.workload for row in self.rows))
 
+    @property
+    def smoothed(self) -> bool:
+        """Whether it has the columns without noise, which are played unless the measured ones are asked for."""
+        return self._played(False, 1)[0].endswith("_smooth_s")
+
     def grid(
         self,
         workload: str,

@@ -198,3 +198,10 @@ def test_the_possible_saving_on_the_smoothed_columns_is_the_published_one(name, 
 def test_the_papers_range_on_the_tx2_tables_has_450_states():
     limit = {"cpu_hz": (800e6, 3e9), "gpu_hz": (420e6, 3e9), "mem_hz": (665e6, 3e9)}
     assert len(shared_table("jetson-tx2-train.csv").grid("lstm-imdb-train", limit=limit).space) == 450
+
+
+def test_smoothed_columns_are_played_only_where_time_and_power_have_them():
+    assert TABLE.smoothed
+    assert not Table.parse(("workload,cpu_hz,step_s,power_w,step_smooth_s", "w,1,1,1,1"), "t").smoothed
+    assert Table.parse(("workload,cpu_hz,step_s,step_smooth_s", "w,1,1,1"), "t").smoothed
+    assert Table.parse(("workload,cpu_hz,epoch_s,epoch_smooth_s", "w,1,1,1"), "t").smoothed

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 VERBS = {
     "serve": ("serve", "run in the foreground: listen for heartbeats, find the best frequencies, keep the budget"),
     "replay": ("replay", "run the same loop on a measured table, in virtual time: thousands of steps in a second"),
+    "bench": ("bench", "pooled figures over measured tables, other strategies beside ours, on all cores"),
     "app": ("app", "a simulated program that sends heartbeats, to try `ceml serve` on a simulated board"),
     "config": ("config", "show the effective settings and where each came from"),
     "plugins": ("plugin", "list objectives, models, searches, samplers, detectors and platforms"),

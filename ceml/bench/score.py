@@ -11,7 +11,7 @@ import numpy as np
 from ceml.domain.values import Situation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -233,3 +233,42 @@ def _mean(errors: NDArray[np.float64]) -> float:
     """Over the states that the model speaks of: `paper` says nothing where a knob it does not know is turned down."""
     spoken = errors[np.isfinite(errors)]
     return float(spoken.mean()) if len(spoken) else math.nan
+
+
+# Over many runs -------------------------------------------------------------------------------------------------------
+
+
+class Pooled(NamedTuple):
+    """A figure over grids x seeds: how many runs have it, its median, its 95th percentile (linear between ranks)."""
+
+    runs: int
+    median: float
+    p95: float
+
+
+def pooled(numbers: Iterable[float | None]) -> Pooled | None:
+    """Pool a figure; runs that do not have it are left out, None where none has."""
+    known = [number for number in numbers if number is not None]
+    if not known:
+        return None
+    median, p95 = np.percentile(known, (50.0, 95.0))
+    return Pooled(len(known), float(median), float(p95))
+
+
+def captured(runs: Iterable[Figures]) -> float | None:
+    """Share of the possible saving that the chosen states capture, energy per step.
+
+    Sum of (max - chosen) / max over the sum of (max - best) / max, over all runs with a choice; None where there was
+    nothing to save.
+    """
+    saved = possible = 0.0
+    for run in runs:
+        if run.chosen_energy_j is not None and run.possible_saving is not None and run.max_state_energy_j:
+            saved += 1.0 - run.chosen_energy_j / run.max_state_energy_j
+            possible += run.possible_saving
+    return saved / possible if possible else None
+
+
+def failed(run: Figures) -> bool:
+    """Whether a run counts as failed: it chose nothing, or a state that breaks a constraint by more than 2 %."""
+    return run.feasible is not True

@@ -1,0 +1,261 @@
+"""Many runs over measured tables: which grids there are, which jobs that makes, and doing them on all cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ceml.bench.play import play
+from ceml.bench.rivals import RIVALS, platform_of, run_rival
+from ceml.bench.session import Conditions
+from ceml.errors import SettingsError, Unavailable
+from ceml.parts import choose
+from ceml.plant.table import Table, once, parse_fix, parse_limit
+from ceml.settings import Loaded
+from ceml.store.paths import PlatformContext, read_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+    from ceml.bench.score import Figures
+    from ceml.plant.machine import Plant
+
+OURS = "ours"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """One program at one batch size on one device, in one table.
+
+    Attributes:
+        table: The file.
+        device: The board; empty where the table names none.
+        workload: The program.
+        batch: Its batch size; None where the table has no such column.
+        smoothed: Whether the table has columns without noise: only these grids are pooled.
+        powered: Whether power was measured.
+        several_devices: Whether the table has more than one, so that a name must tell which.
+    """
+
+    table: Path
+    device: str
+    workload: str
+    batch: float | None
+    smoothed: bool
+    powered: bool
+    several_devices: bool = False
+
+    @property
+    def name(self) -> str:
+        """What people call it; with the table's name it is unique."""
+        device = f"{self.device} " if self.several_devices else ""
+        return f"{device}{self.workload}" + ("" if self.batch is None else f" b{self.batch:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What is the same for all runs: the settings and the length."""
+
+    loaded: Loaded
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run to be done: by us, or by the rival of this name."""
+
+    grid: Grid
+    objective: str
+    seed: int
+    strategy: str = OURS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What came of a job: its figures, or a sentence that says why it could not run."""
+
+    job: Job
+    figures: Figures | None
+    sentence: str | None = None
+
+
+def grids_of(
+    tables: Iterable[Path], *, workloads: Collection[str] = (), batches: Collection[str] = (), fix: Sequence[str] = ()
+) -> list[Grid]:
+    """The grids of some tables, in the order of the files.
+
+    Args:
+        tables: The files.
+        workloads: Only these programs; empty: all.
+        batches: Only these batch sizes, and grids without one; empty: all.
+        fix: What is held; `device=NAME` picks the grids of one board.
+
+    Raises:
+        SettingsError: A table is no good, or nothing is left.
+    """
+    device = dict(map(parse_fix, fix)).get("device")
+    found: list[Grid] = []
+    for path in dict.fromkeys(Path(table).absolute() for table in tables):
+        table = _table(path)
+        several = len({row.device for row in table.rows}) > 1
+        for name, workload, batch in dict.fromkeys((row.device, row.workload, row.batch) for row in table.rows):
+            grid = Grid(
+                table=path,
+                device=name,
+                workload=workload,
+                batch=batch,
+                smoothed=table.smoothed,
+                powered="power_w" in table.columns,
+                several_devices=several,
+            )
+            found.append(grid)
+    _refuse_strangers("workload", workloads, [grid.workload for grid in found])
+    _refuse_strangers("batch", batches, [f"{grid.batch:g}" for grid in found if grid.batch is not None])
+    kept = [
+        grid
+        for grid in found
+        if (not workloads or grid.workload in workloads)
+        and (not batches or grid.batch is None or f"{grid.batch:g}" in batches)
+        and (device is None or grid.device == device)
+    ]
+    if not kept:
+        known = ", ".join(dict.fromkeys(f"{grid.table.name}: {grid.name}" for grid in found[:40]))
+        raise SettingsError(f"no grid is left by --workload, --batch and --fix device; there are {known}")
+    return kept
+
+
+def _refuse_strangers(what: str, asked: Iterable[str], known: Iterable[str]) -> None:
+    there = list(dict.fromkeys(known))
+    strangers = [word for word in asked if word not in there]
+    if strangers:
+        shown = ", ".join(there) or f"none: leave --{what} away"
+        raise SettingsError(f"--{what} {', '.join(strangers)} is in none of the tables; they have {shown}")
+
+
+def playable(work: Work, grids: Sequence[Grid], objectives: Sequence[str]) -> tuple[list[tuple[Grid, str]], list[str]]:
+    """Which grid can be played with which objective, and a sentence on each that cannot, for want of power.
+
+    Raises:
+        SettingsError: The settings are no good for any other reason.
+    """
+    pairs: list[tuple[Grid, str]] = []
+    sentences: list[str] = []
+    for grid in grids:
+        for objective in objectives:
+            job = Job(grid=grid, objective=objective, seed=0)
+            try:
+                plant, conditions, loaded = _prepared(work, job)
+                context = PlatformContext(runtime_dir=Path(), in_process=True)
+                choose(loaded, context, platform=platform_of(plant, conditions))
+            except SettingsError as error:
+                if grid.powered:
+                    raise
+                sentences.append(f"left out: {grid.table.name} {grid.name}: {error}")
+            else:
+                pairs.append((grid, objective))
+    return pairs, sentences
+
+
+def do(work: Work, job: Job, *, timed: bool = False) -> tuple[Done, float | None]:
+    """One job in this process; with the seconds of one decision where these were asked for."""
+    try:
+        plant, conditions, loaded = _prepared(work, job)
+        if job.strategy != OURS:
+            return Done(job=job, figures=run_rival(RIVALS[job.strategy], loaded, plant, conditions)), None
+        played = play(loaded, steps=work.steps, platform=platform_of(plant, conditions), timed=timed)
+    except SettingsError as error:
+        return Done(job=job, figures=None, sentence=str(error)), None
+    return Done(job=job, figures=played.figures), played.decision_s
+
+
+def do_all(work: Work, jobs: Sequence[Job], *, processes: int, tell: Callable[[int], None]) -> list[Done]:
+    """All jobs, in their order whatever the number of processes.
+
+    Args:
+        work: What they share.
+        jobs: What to do.
+        processes: How many at once; 1: in this very process.
+        tell: Called with the number of jobs done, after each.
+
+    Raises:
+        Unavailable: A process was killed from outside, e.g. for want of memory.
+    """
+    if processes == 1 or len(jobs) < 2:
+        done: list[Done] = []
+        for job in jobs:
+            done.append(do(work, job)[0])
+            tell(len(done))
+        return done
+    spawn = multiprocessing.get_context("spawn")  # fork would copy what numpy's threads hold
+    count = min(processes, len(jobs))
+    results: dict[int, Done] = {}
+    with ProcessPoolExecutor(count, mp_context=spawn, initializer=_begin, initargs=(work,)) as pool:
+        try:
+            places = {pool.submit(_do, job): place for place, job in enumerate(jobs)}
+            for future in as_completed(places):
+                results[places[future]] = future.result()
+                tell(len(results))
+        except BrokenProcessPool as error:
+            raise Unavailable("a process of the bench was killed from outside; try fewer of them: --jobs 1") from error
+        except BaseException:  # Ctrl-C above all: nobody wants to wait for runs that nobody will see
+            for child in multiprocessing.active_children():
+                child.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [results[place] for place in range(len(jobs))]
+
+
+_shared: list[Work] = []  # of a process of the pool: what all its jobs share, so that it travels once
+
+
+def _begin(work: Work) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches the whole group; no traceback from each
+    _shared.append(work)
+
+
+def _do(job: Job) -> Done:
+    return do(_shared[0], job)[0]
+
+
+def _prepared(work: Work, job: Job) -> tuple[Plant, Conditions, Loaded]:
+    """The grid as a plant, the conditions of the run, and its settings."""
+    settings, grid = work.loaded.settings, job.grid
+    changed: dict[str, Any] = {
+        "platform": "replay",
+        "table": grid.table,
+        "workload": grid.workload,
+        "batch": grid.batch,
+        "objective": job.objective,
+        "seed": job.seed,
+        "record": None,
+    }
+    loaded = Loaded(settings.model_copy(update=changed), {**work.loaded.origins, **dict.fromkeys(changed, "flag")})
+    conditions = Conditions(
+        steps=work.steps,
+        seed=job.seed,
+        noise_time=settings.noise_time,
+        noise_power=settings.noise_power,
+        sensor_period_s=settings.sensor_period_s,
+    )
+    return _plant(grid, settings.fix, settings.limit, settings.measured, work.steps), conditions, loaded
+
+
+@lru_cache(maxsize=8)
+def _table(path: Path) -> Table:
+    return Table.parse(read_lines(path, "table"), path.name)
+
+
+@lru_cache(maxsize=256)
+def _plant(grid: Grid, fix: tuple[str, ...], limit: tuple[str, ...], measured: bool, steps: int) -> Plant:
+    held = once("--fix", map(parse_fix, fix))
+    if grid.several_devices:
+        held["device"] = grid.device
+    return _table(grid.table).grid(
+        grid.workload, grid.batch, held, once("--limit", map(parse_limit, limit)), measured=measured, steps=steps
+    )

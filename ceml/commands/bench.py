@@ -1,0 +1,152 @@
+"""`ceml bench tables`: pooled figures over measured tables, with other strategies beside ours on the same work."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ceml import __version__
+from ceml.commands.flags import add_settings_flags, given_flags
+from ceml.errors import SettingsError
+
+if TYPE_CHECKING:
+    from ceml.commands.flags import Verbs
+
+_EPILOG = """\
+examples:
+  ceml bench tables TABLE.csv ...                            energy, seeds 0..9, every rival that is installed
+  ceml bench tables TABLE.csv --seeds 3 --rivals none        only ours, seeds 0, 1, 2
+  ceml bench tables TABLE.csv --objective energy --objective edp --rivals tpe,gp-15 --json figures.json
+
+Grids with smoothed columns are pooled; others play their measured columns and are listed apart. Rivals hold each state
+for 20 steps inside the run and keep the least measured cost; they are compared by the energy of the whole run.
+"""
+
+_SKIPPED = (
+    *("platform", "board", "range", "table", "workload", "batch", "seed", "objective", "speed", "dry_run"),
+    *("pipe", "runtime_dir", "group", "record", "record_level", "verbose", "quiet", "log_format"),
+)
+_SEEDS = re.compile(r"(?:(?P<low>\d{1,18})\.\.)?(?P<high>\d{1,18})", re.ASCII)
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb to the command line."""
+    verb = verbs.add_parser("bench", help="pooled figures over measured tables, other strategies beside ours")
+    tables = verb.add_subparsers(dest="what", metavar="tables", required=True).add_parser(
+        "tables",
+        help="play every grid of some measured tables with many seeds, on all cores",
+        description="Play every program of some measured tables (as `ceml replay` does, many seeds, all cores) and "
+        "print pooled figures, grids one by one, and other strategies on the same work.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    tables.add_argument("tables", nargs="+", type=Path, metavar="TABLE.csv", help="measured tables")
+    tables.add_argument(
+        "--objective", dest="objectives", action="append", metavar="NAME[:OPTIONS]", help="repeatable (default: energy)"
+    )
+    tables.add_argument("--seeds", default="0..9", metavar="LOW..HIGH|N", help="these, or the first N (default: 0..9)")
+    tables.add_argument("--steps", type=int, default=2000, metavar="N", help="length of each run (default: 2000)")
+    tables.add_argument("--workload", dest="workloads", action="append", metavar="NAME", help="only this; repeatable")
+    tables.add_argument("--batch", dest="batches", action="append", metavar="N", help="only this size; repeatable")
+    tables.add_argument(
+        "--rivals",
+        default="all",
+        metavar="all|none|NAMES",
+        help="e.g. max,paper,tpe-15: names or families (default: all)",
+    )
+    tables.add_argument("--jobs", type=int, metavar="N", help="processes at once (default: one per core)")
+    tables.add_argument("--json", metavar="FILE|-", help="write one JSON object; - prints it instead of the tables")
+    tables.add_argument("--config", type=Path, metavar="CONFIG.toml", help="settings from a file")
+    add_settings_flags(tables, skip=_SKIPPED)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Play everything, sum up, print."""
+    from ceml.bench import rivals, show, tables
+    from ceml.bench.report import bench
+    from ceml.settings import load
+
+    seeds, steps, jobs = seeds_of(args.seeds), _whole("steps", args.steps), _whole("jobs", args.jobs or _cores())
+    loaded = load(args.config, given_flags(args), os.environ)
+    for warning in loaded.warnings:
+        print(f"ceml: {warning}", file=sys.stderr)
+    objectives = list(dict.fromkeys(args.objectives or [loaded.settings.objective]))
+    strategies, absent = rivals.chosen(args.rivals)
+    grids = tables.grids_of(
+        args.tables, workloads=args.workloads or (), batches=args.batches or (), fix=loaded.settings.fix
+    )
+    _check_target(args.json)
+    with show.Progress() as progress:
+        report = bench(
+            tables.Work(loaded=loaded, steps=steps),
+            grids,
+            objectives=objectives,
+            seeds=seeds,
+            rivals=strategies,
+            processes=jobs,
+            tell=progress,
+            settings={
+                "version": __version__,
+                "tables": sorted({grid.table.name for grid in grids}),
+                "objectives": objectives,
+                "seeds": list(seeds),
+                "steps": steps,
+                "rivals": [rival.name for rival in strategies],
+                **loaded.settings.model_dump(mode="json", exclude=set(_SKIPPED)),
+            },
+        )
+    report = replace(report, left_out=(*absent, *report.left_out))
+    if args.json is not None:
+        text = json.dumps(report.as_json(), allow_nan=False, indent=1)
+        if args.json == "-":
+            print(text)
+            return 0
+        Path(args.json).write_text(f"{text}\n", encoding="utf-8")
+    print(show.everything(report))
+    return 0
+
+
+def seeds_of(text: str) -> range:
+    """`0..9`, or `10` for the first ten.
+
+    Raises:
+        SettingsError: No such form, or no seed in it.
+    """
+    match = _SEEDS.fullmatch(text.strip())
+    seeds = range(int(match["low"] or 0), int(match["high"]) + (1 if match["low"] else 0)) if match else range(0)
+    if not seeds:
+        raise SettingsError(f"--seeds {text}: write LOW..HIGH, e.g. 0..9, or how many, e.g. 10")
+    return seeds
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _whole(name: str, number: int) -> int:
+    if number < 1:
+        raise SettingsError(f"--{name} {number}: give 1 or more")
+    return number
+
+
+def _check_target(target: str | None) -> None:
+    """Better now than after minutes of playing.
+
+    Raises:
+        SettingsError: The file cannot be written.
+    """
+    if target in (None, "-"):
+        return
+    try:
+        with Path(target).open("a", encoding="utf-8"):
+            pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(f"--json {target} cannot be written: {reason}; give the path of a file, or -") from None

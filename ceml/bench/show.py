@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 12  # of grids beside the rivals; more do not fit on a screen, the JSON has them all
 MEDIANS = "medians over seeds; shares in %, whole run and chosen state above the best state"
 _TITLES = {True: "Grids", False: "Grids without smoothed columns, played as measured, never pooled"}
-_BESIDE = "Energy of the whole run above the best state's, median / 95th percentile, and by how many points we lead; "
+_BESIDE = (
+    "Others on the same work: energy of the whole run above the best state's (median / 95th percentile), and by how\n"
+    "many points we lead (median over grids, and the least); [n] is grid n above"
+)
 _BAR = 30
 
 
@@ -77,7 +80,7 @@ def everything(report: Report) -> str:
             parts.append(f"{title} ({MEDIANS}):\n\n{grids(lines)}")
         beside = report.rivals if smoothed else report.rivals_apart
         if beside:
-            parts.append(f"{_BESIDE}{title.lower()}:\n\n{rivals(beside)}")
+            parts.append(f"{_BESIDE}:\n\n{rivals(beside)}")
     parts += report.left_out
     return "\n\n".join(parts)
 

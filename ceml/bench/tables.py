@@ -197,7 +197,11 @@ def do_all(work: Work, jobs: Sequence[Job], *, processes: int, tell: Callable[[i
     results: dict[int, Done] = {}
     with ProcessPoolExecutor(count, mp_context=spawn, initializer=_begin, initargs=(work,)) as pool:
         try:
-            places = {pool.submit(_do, job): place for place, job in enumerate(jobs)}
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # they are started deaf to Ctrl-C, which we hear
+            try:
+                places = {pool.submit(_do, job): place for place, job in enumerate(jobs)}
+            finally:
+                signal.signal(signal.SIGINT, before)
             for future in as_completed(places):
                 results[places[future]] = future.result()
                 tell(len(results))
@@ -215,7 +219,6 @@ _shared: list[Work] = []  # of a process of the pool: what all its jobs share, s
 
 
 def _begin(work: Work) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches the whole group; no traceback from each
     _shared.append(work)
 
 

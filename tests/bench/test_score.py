@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ceml.bench.score import Figures, score, truth_of
+from ceml.bench.score import Figures, captured, failed, pooled, score, truth_of
 from ceml.domain.budget import PowerCap
 from ceml.domain.knobs import Knob, KnobSpace
 from ceml.domain.values import Prediction
@@ -204,3 +204,36 @@ def test_the_best_state_is_nothing_above_itself_and_saves_what_can_be_saved():
     assert best.excess == 0.0
     assert best.saving == pytest.approx(1.0 - best.best_energy_j / best.max_state_energy_j)
     assert truth_of(plant, {"cpu_hz": 1.0}) is None
+
+
+ratios = st.lists(st.none() | st.floats(0, 1e3), max_size=30)
+
+
+@given(ratios, st.integers(1, 4))
+def test_pooling_knows_no_order_and_a_grid_counted_again_changes_no_median(numbers, times):
+    got = pooled(numbers)
+    known = sorted(number for number in numbers if number is not None)
+    if not known:
+        assert got is None
+        return
+    assert got == pooled(reversed(numbers))
+    assert got.runs == len(known)
+    assert known[0] <= got.median <= got.p95 <= known[-1]
+    assert pooled(numbers * (2 * times - 1)).median == pytest.approx(got.median)
+
+
+def test_pooled_figures_by_hand():
+    assert pooled([0.0, 1.0, 2.0, 3.0, None]) == (4, 1.5, pytest.approx(2.85))
+
+
+def test_the_share_captured_is_over_all_runs_and_counts_what_each_could_save():
+    plant = plant_of([2.0, 4.0, 5.0, 1.0, 8.0, 12.0], [3.0, 1.0, 1.0, 1.0, 1.0, 1.0])  # J: 6, 4, 5, absent, 8, max 12
+    best, fair, none = (figures(ran(plant, (1, 1.0)), commitments=commits) for commits in ([1], [4], []))
+    assert captured([best]) == pytest.approx(1.0)
+    assert captured([best, fair]) == pytest.approx((8 / 12 + 4 / 12) / (8 / 12 + 8 / 12))
+    assert captured([best, none]) == captured([best])
+    assert captured([none]) is None
+    assert (
+        captured([figures(ran(PLANT, (1, 1.0)), commitments=[5])]) is None
+    )  # the maximum is the best: nothing to save
+    assert [failed(run) for run in (best, none)] == [False, True]

@@ -1,4 +1,4 @@
-"""States held on a plant without the runtime around them. Not covered: which states a strategy asks for (test_rivals)."""
+"""States held on a plant without the runtime around them. Not covered: which states are asked for (test_rivals)."""
 
 from __future__ import annotations
 
@@ -33,8 +33,7 @@ QUIET = Conditions(steps=200, noise_time=0.0, noise_power=0.0)
 
 def held(plant: Plant, states: list[int], conditions: Conditions, otherwise: int | None = None) -> Session:
     def trials():
-        for state in states:
-            yield state
+        yield from states
 
     judge = Score(None, energy(), (), Situation())  # type: ignore[arg-type]  # only measurements are scored
     session = Session(plant, trials(), score=judge, otherwise=plant.space.max_state if otherwise is None else otherwise)

@@ -18,7 +18,7 @@ MEDIANS = "medians over seeds; shares in %, whole run and chosen state above the
 _TITLES = {True: "Grids", False: "Grids without smoothed columns, played as measured, never pooled"}
 _BESIDE = (
     "Others on the same work: energy of the whole run above the best state's (median / 95th percentile), and by how\n"
-    "many points we lead (median over grids, and the least); [n] is grid n above"
+    "many points we lead (median over grids, and the least); a column [n] is grid n above"
 )
 _BAR = 30
 

@@ -93,7 +93,7 @@ class RivalLine:
         name: Of the strategy; `ours` for our own line.
         about: What it does.
         offline: A line of reference that pays for nothing.
-        run_excess: Median and 95th percentile over grids x seeds.
+        run_excess: Median and 95th percentile over grids x seeds; this and the next two None where nothing is pooled.
         regret: Median of the chosen state's cost above the best.
         states_tried: Median.
         medians: Of `run_excess`, grid by grid; None where it could not play.
@@ -208,7 +208,10 @@ def grid_line(grid: Grid, objective: str, runs: Sequence[Figures]) -> GridLine:
 
 
 def rival_lines(rivals: Sequence[Rival], done: Sequence[Done], grids: Sequence[Grid]) -> list[RivalLine]:
-    """Ours, then each rival, over the same grids; runs with objective energy only."""
+    """Ours, then each rival, over the same grids; runs with objective energy only.
+
+    Where a grid has no smoothed columns nothing is pooled: its figures stay its own, and only who leads is counted.
+    """
     runs: dict[str, dict[Grid, list[Figures]]] = {}
     for one in done:
         if one.figures is not None and one.job.objective == "energy" and one.job.grid in grids:
@@ -232,7 +235,8 @@ def rival_lines(rivals: Sequence[Rival], done: Sequence[Done], grids: Sequence[G
 def _strategy(
     name: str, about: str, offline: bool, runs: Mapping[Grid, Sequence[Figures]], grids: Sequence[Grid]
 ) -> RivalLine:
-    every = [run for grid in grids for run in runs.get(grid, ())]
+    may_pool = all(grid.smoothed for grid in grids)
+    every = [run for grid in grids for run in runs.get(grid, ())] if may_pool else []
     return RivalLine(
         name=name,
         about=about,

@@ -117,6 +117,15 @@ def test_rivals_are_compared_on_every_grids_median():
     assert text[3].split()[-2:] == ["10.00", "-"]
 
 
+def test_grids_without_smoothed_columns_are_compared_but_never_pooled():
+    rough = replace(ONE, smoothed=False)
+    ours, most = rival_lines([RIVALS["max"]], [*done(rough, OURS, 0.01), *done(rough, "max", 0.5)], [rough])
+    for line in (ours, most):
+        assert (line.run_excess, line.regret, line.states_tried) == ({MEDIAN: None, P95: None}, None, None)
+    assert (ours.medians["one.csv: w b8"], most.medians["one.csv: w b8"]) == (0.01, 0.5)
+    assert (most.ahead_on, most.of, most.lead["least"]) == (1, 1, pytest.approx(0.49))
+
+
 def test_grids_are_shown_with_their_medians():
     lines = [
         grid_line(ONE, "energy", [RUN, RUN]),

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test test-full fuzz lint bench lock clean
+.PHONY: help setup demo test test-full rivals fuzz lint bench lock clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -26,8 +26,13 @@ demo: $(READY)  ## a real application process on a simulated Jetson TX2, tuned w
 test: $(READY)  ## everything that must hold, floors included
 	@$(BIN)/python -m pytest -m "not fuzz"
 
-test-full: $(READY)  ## everything, the long ones too
+test-full: rivals  ## everything, the long ones and those that need the bench's rivals too
 	@$(BIN)/python -m pytest
+
+rivals: $(VENV)/.rivals  ## what other strategies of `ceml bench tables` need, into the same environment
+$(VENV)/.rivals: $(READY) requirements-rivals.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-rivals.lock
+	@touch $@
 
 fuzz: $(READY)  ## only the long random ones
 	@$(BIN)/python -m pytest -m fuzz
@@ -45,6 +50,8 @@ bench: $(READY)  ## how fast: search, heartbeat, bus, an hour of virtual time
 lock:  ## resolve the dependencies anew (needs uv); hashes, no registry named
 	uv pip compile --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
 	  pyproject.toml --group dev -o requirements.lock
+	uv pip compile --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
+	  pyproject.toml --group rivals -c requirements.lock -o requirements-rivals.lock
 
 clean:  ## remove what setup and the tests made
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .benchmarks

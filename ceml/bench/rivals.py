@@ -115,7 +115,7 @@ def chosen(words: str) -> tuple[list[Rival], list[str]]:
     absent = {r.needs for r in asked.values() if r.needs and missing(r.needs[0])}
     sentences = [
         f"left out: {', '.join(r.name for r in asked.values() if r.needs == needs)}, since {needs[1]} is not "
-        f"installed (pip install {needs[1]})"
+        f"installed (make rivals, or pip install {needs[1]})"
         for needs in sorted(absent)
     ]
     return [rival for name, rival in RIVALS.items() if name in asked and rival.needs not in absent], sentences

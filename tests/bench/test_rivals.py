@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,21 +53,35 @@ def _space(counts: list[int], words: bool, seed: int) -> KnobSpace:
     return KnobSpace(knobs, present)
 
 
+def needs(*peers: str) -> pytest.MarkDecorator:
+    absent = [peer for peer in peers if not find_spec(peer)]
+    return pytest.mark.skipif(bool(absent), reason=f"{', '.join(absent)} not here; `make rivals` puts them here")
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        at_random,
+        pytest.param(gaussian_process, marks=needs("sklearn")),
+        pytest.param(tpe, marks=needs("optuna")),
+    ],
+)
 @hypothesis_settings(max_examples=30)  # each fits a dozen Gaussian processes
 @given(spaces, st.integers(0, 99), st.integers(1, 12), st.sampled_from([0.0, 0.3]))
-def test_all_ask_for_present_states_as_often_as_they_may(space: KnobSpace, seed: int, count: int, unknown: float):
+def test_they_ask_for_present_states_as_often_as_they_may(
+    strategy: Any, space: KnobSpace, seed: int, count: int, unknown: float
+):
     rng = np.random.default_rng(seed)
 
     def cost(state: int) -> float:
         return float("inf") if rng.random() < unknown else 1.0 + abs(state - 3.0)
 
-    for strategy in (at_random, gaussian_process, tpe):
-        states = played_out(strategy(space, seed, count), cost)
-        assert all(space.present[state] for state in states)
-        if strategy is tpe:
-            assert len(states) == count
-        else:  # no state twice
-            assert len(states) == len(set(states)) == min(count, len(space))
+    states = played_out(strategy(space, seed, count), cost)
+    assert all(space.present[state] for state in states)
+    if strategy is tpe:
+        assert len(states) == count
+    else:  # no state twice
+        assert len(states) == len(set(states)) == min(count, len(space))
 
 
 @given(spaces)
@@ -78,6 +93,7 @@ def test_levels_are_told_to_the_process_from_zero_to_one(space: KnobSpace):
     assert features.max() <= 1.0
 
 
+@needs("sklearn")
 def test_the_gaussian_process_finds_the_bottom_of_a_bowl():
     space = KnobSpace([Knob(name=f"{d}_hz", levels=tuple(np.geomspace(1e8, 1e9, 12))) for d in ("cpu", "gpu")])
     truth = 3.0 + ((ln_levels(space) - 0.55) ** 2).sum(axis=1) * 4
@@ -86,7 +102,10 @@ def test_the_gaussian_process_finds_the_bottom_of_a_bowl():
         assert min(truth[states]) <= np.sort(truth)[3], seed
 
 
-@pytest.mark.parametrize("name", [name for name in RIVALS if not name.endswith("-30")])
+SHORT = {name: [needs(rival.needs[0])] if rival.needs else [] for name, rival in RIVALS.items() if "-30" not in name}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks) for name, marks in SHORT.items()])
 def test_every_rival_plays_the_same_work_and_the_same_again(name: str):
     rival, conditions = RIVALS[name], Conditions(steps=800, seed=3)
     got = run_rival(rival, FREE, PLANT, conditions)
@@ -133,7 +152,8 @@ def test_under_a_cap_a_state_that_breaks_it_is_not_kept(tmp_path):
     assert got.feasible is True
 
 
-def test_rivals_are_asked_for_by_name_and_by_family():
+def test_rivals_are_asked_for_by_name_and_by_family(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ceml.bench.rivals.missing", lambda peer: False)
     assert [r.name for r in chosen("all")[0]] == list(RIVALS)
     assert chosen("none") == ([], [])
     assert [r.name for r in chosen("tpe, max")[0]] == ["max", "tpe-7", "tpe-15", "tpe-30"]
@@ -143,7 +163,9 @@ def test_rivals_are_asked_for_by_name_and_by_family():
 
 
 def test_absent_peers_are_named_with_the_way_to_install_them(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "optuna", None)
+    monkeypatch.setattr("ceml.bench.rivals.missing", lambda peer: peer == "optuna")
     rivals, sentences = chosen("max,tpe,gp-7")
     assert [rival.name for rival in rivals] == ["max", "gp-7"]
-    assert sentences == ["left out: tpe-7, tpe-15, tpe-30, since optuna is not installed (pip install optuna)"]
+    assert sentences == [
+        "left out: tpe-7, tpe-15, tpe-30, since optuna is not installed (make rivals, or pip install optuna)"
+    ]

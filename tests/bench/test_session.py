@@ -27,7 +27,7 @@ CPU, GPU = (Knob(name=name, levels=(1e8, 2e8, 3e8)) for name in ("cpu_hz", "gpu_
 SPACE = KnobSpace((CPU, GPU), np.array([True, True, True, True, False, True, True, True, True]))
 STEP_S = np.where(SPACE.present, np.array([0.9, 0.8, 0.7, 0.6, 1.0, 0.5, 0.4, 0.3, 0.2]), np.nan)
 POWER_W = np.where(SPACE.present, np.array([1.0, 1.5, 2.5, 1.2, 1.0, 3.0, 2.0, 4.0, 8.0]), np.nan)
-PLANT = Plant(space=SPACE, workload="w", step_s=STEP_S, power_w=POWER_W, rail_w={"total": POWER_W})
+PLANT = Plant(space=SPACE, workload="w", machine="m", step_s=STEP_S, power_w=POWER_W, rail_w={"total": POWER_W})
 QUIET = Conditions(steps=200, noise_time=0.0, noise_power=0.0)
 
 

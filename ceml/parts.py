@@ -35,6 +35,7 @@ SAMPLER_OPTIONS = {
     "state_share": "share",
     "default_beats": "default_beats",
     "power_samples_per_state": "power_samples",
+    "longest_stay_s": "longest_s",
 }
 
 
@@ -90,6 +91,7 @@ def choose(
         total_rails=platform.total_rails,
         power_sensors=frozenset(s.name for s in platform.sensors) if platform.total_rails else frozenset(),
         lag_s=max((sensor.lag_s for sensor in platform.sensors), default=0.0),
+        exploration_budget=settings.exploration_budget,
     )
     check_objective(settings, platform, objective)
     detector = find("detectors", settings.detector)  # made once; each signal gets a copy of its own

@@ -198,6 +198,24 @@ class Settings(BaseModel):
         ge=0,
     )
 
+    longest_stay_s: Real = _field(
+        60.0,
+        MEASURE,
+        "Seconds that sampler improvement may stay in a state on trial; it ends earlier where rate and power are sure "
+        "enough. A minute holds a step or more of all but the slowest programs, and ten trials then take ten minutes.",
+        gt=0,
+    )
+    exploration_budget: Real = _field(
+        0.01,
+        MEASURE,
+        "Share of the energy that trials may take once the first profiling is over (time, where no power is measured): "
+        "all energy while a state is on trial, of the energy of the whole run after profiling as far as the program "
+        "announced its length, else of what was spent so far. 1 % is hardly noticed and pays for a trial now and "
+        "then; 0 never tries again while the program stays the same.",
+        ge=0,
+        le=1,
+    )
+
     knowledge: File | None = _field(
         None,
         FILES,

@@ -7,13 +7,13 @@ finite differences of the objective (energy 1 and 1, EDP 2 and 1, performance 1 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ceml.domain.contracts import UncertainFit
-from ceml.domain.values import Prediction, Stay
+from ceml.domain.values import NAN, Prediction, Stay
 from ceml.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ LEAST_WORTH = 0.5  # steps that a trial must be expected to gain, so that roundi
 PROBE_HOPE = 0.25  # share of a probe's promise that comes true: what it tells is not yet a better state
 NUDGE = 1e-4  # of ln time and ln power, for derivatives
 REFERENCES, CANDIDATES = 64, 300  # states that stand for all in a survey, and states that may be surveyed
+SLACK = 1.2  # of the errors a stay is reckoned with: rate and power wait for each other, which is not reckoned
+PATIENCE = 3.0  # times the expected length that a trial may last: what scatters more is learnt for the next decision
 DEFAULT_PERIOD_S = 0.1  # between two power samples, until it has been seen
 
 
@@ -82,12 +84,20 @@ class Improvement:
     """See `improvement`."""
 
     def __init__(
-        self, *, beats: int | None, power_samples: int, assumed_steps: float, state_cost_steps: float, seed: int
+        self,
+        *,
+        beats: int | None,
+        power_samples: int,
+        assumed_steps: float,
+        state_cost_steps: float,
+        longest_s: float,
+        seed: int,
     ) -> None:
         self._beats = beats or 1
         self._power_samples = power_samples
         self._assumed_steps = assumed_steps
         self._state_cost_steps = state_cost_steps
+        self._longest_s = longest_s
         self._seed = seed
 
     def next(
@@ -112,19 +122,48 @@ class Improvement:
         found = {space.find(seen.configuration) for seen in observations if seen.steps > 0 and seen.rate_hz > 0}
         tried = sorted(state for state in found if state is not None)
         if not tried:  # tried and nothing came of it (a dry run): there is nothing to learn from here
-            return None if observations else self._first(space, fit, score)
+            return None if observations else self._asking(self._first(space, fit, score), fit, NAN, DEFAULT_PERIOD_S)
         done = sum(seen.steps for seen in observations)
         left = remaining_work if remaining_work is not None else max(self._assumed_steps - done, done)
         with np.errstate(all="ignore"):
             outlook = _look(space, fit, score, np.array(tried, dtype=np.intp), max(left, 1.0))
+            period_s = _period_s(observations)
             if outlook is None:
-                return _first_with_a_cost(space, fit, score, tried)
-            return (
-                self._trial(fit, outlook, _period_s(observations))
+                stay = _first_with_a_cost(space, fit, score, tried)
+                return None if stay is None else self._asking(stay, fit, NAN, period_s)
+            stay = (
+                self._trial(fit, outlook, period_s)
                 or _probe(fit, outlook)
                 or self._survey(space, fit, outlook)
                 or _commit(outlook)
             )
+            rate_hz = float(outlook.predicted.rate_hz[np.searchsorted(outlook.states, stay.state)])
+        return self._asking(stay, fit, rate_hz, period_s)
+
+    def _asking(self, stay: Stay, fit: UncertainFit, rate_hz: float, period_s: float) -> Stay:
+        """A trial with the standard errors that its steps and samples are expected to bring, and bounds in time.
+
+        Where steps are short the sensor's period sets the length, where they are long the steps do; the errors are of
+        that length. The counts become lower bounds, half of what is expected.
+        """
+        if stay.commits:
+            return stay
+        steps, samples = stay.steps, float(stay.power_samples)
+        if rate_hz > 0.0 and period_s > 0.0:
+            steps = max(stay.steps, stay.power_samples * period_s * rate_hz)
+            samples = max(steps / (rate_hz * period_s), samples)
+        expected_s = max((steps + 1.0) / rate_hz, samples * period_s) if rate_hz > 0.0 else math.inf
+        return replace(
+            stay,
+            beats=self._beats,
+            steps=math.ceil(stay.steps / 2),
+            power_samples=max(self._power_samples, math.ceil(stay.power_samples / 2)),
+            rate_se=SLACK * math.sqrt(fit.noise[0] / steps),
+            power_se=SLACK * math.sqrt(fit.noise[1] / samples),
+            step_cv=math.sqrt(fit.noise[0]),
+            power_cv=math.sqrt(fit.noise[1]),
+            longest_s=min(self._longest_s, PATIENCE * expected_s),
+        )
 
     def _first(self, space: KnobSpace, fit: UncertainFit, score: Score) -> Stay:
         """The state with the least mean excess over what boards usually do; under a cap on power, the lowest."""
@@ -308,7 +347,7 @@ def _cumulative(z: Numbers) -> Numbers:
 
 def _period_s(observations: Sequence[Observation]) -> float:
     """Seconds between two power samples, as seen in the windows; 0 where there is no power."""
-    spans = [seen.duration_s / seen.power_samples for seen in observations if seen.power_samples >= 2]
+    spans = [seen.counted_s / seen.power_samples for seen in observations if seen.power_samples >= 2]
     if spans:
         return float(np.median(spans))
     return DEFAULT_PERIOD_S if any(seen.power_samples for seen in observations) else 0.0
@@ -320,6 +359,7 @@ def improvement(
     power_samples: int = 0,
     assumed_steps: float = 2000.0,
     state_cost_steps: float = 40.0,
+    longest_s: float = 60.0,
     seed: int = 0,
 ) -> Improvement:
     """Expected improvement against the trial's own cost, from few informative states; commits to the best measured.
@@ -330,6 +370,7 @@ def improvement(
         assumed_steps: Length of a run that announces none.
         state_cost_steps: What the eighth new state must bring in, in steps' worth of cost, beyond its own cost: fewer
             states at 60, a nearer best at 15.
+        longest_s: Seconds that a trial may last.
         seed: Of what is drawn before the first measurement.
 
     Raises:
@@ -350,5 +391,6 @@ def improvement(
         power_samples=power_samples,
         assumed_steps=assumed_steps,
         state_cost_steps=state_cost_steps,
+        longest_s=longest_s,
         seed=seed,
     )

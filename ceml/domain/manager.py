@@ -3,7 +3,8 @@
 - profiling: stays where the sampler wants measurements, until it commits or hands over (C15, C16);
 - exploration: fits the models and searches; instantaneous, so it is no phase of its own (C17 to C20);
 - idle: watches, window by window; a phase change profiles again, a budget change only searches (C21, C22). Where the
-  sampler committed for a while, it is asked again with what was learnt meanwhile.
+  sampler committed for a while, it is asked again with what was learnt meanwhile; what it then wants to try must fit
+  into the exploration budget, else the best of what is known stays in force.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from ceml.domain.events import (
     Use,
     WindowClosed,
 )
+from ceml.domain.purse import Purse
 from ceml.domain.reasoning import Judgement, Mind, Reasoning
+from ceml.domain.stays import Lessons, Looks, is_sure
 from ceml.domain.values import NAN, Observation, Stay
 from ceml.domain.windows import Window
 
@@ -64,25 +67,26 @@ class RuntimeManager:
         self._stay: Stay | None = None
         self._wanted: Configuration | None = None
         self._window: Window | None = None
-        self._whole: Window | None = None  # all of a commitment, over its idle windows
+        self._whole: Window | None = None  # all of a commitment so far, over its idle windows
+        self._looks = Looks()
+        self._lessons = Lessons()
+        self._purse = Purse(mind.exploration_budget, mind.total_rails)
+        self._idle: Observation | None = None
+        self._rest_steps = 0.0  # how long the latest commitment is
 
     def on(self, event: Event) -> Answer:
         """Take in one event; returns what to do (intents) and what to announce (events)."""
         match event:
             case Heartbeat():
                 self.reasoning.work_done += event.work
-                if self._window is None:
-                    return ()
-                self._window.beat(event)
-                if self._whole is not None:
-                    self._whole.beat(event)
+                self._purse.passed(event.at_s, trying=self.phase is Phase.PROFILING)
+                if self._window is not None:
+                    self._window.beat(event)
                 return self._close_if_ready(event.at_s)
             case Sampled():
-                if self._window is None:
-                    return ()
-                self._window.sample(event)
-                if self._whole is not None:
-                    self._whole.sample(event)
+                self._purse.sampled(event, trying=self.phase is Phase.PROFILING)
+                if self._window is not None:
+                    self._window.sample(event)
                 return self._close_if_ready(event.at_s)
             case ConfigurationApplied():
                 return self._applied(event)
@@ -94,12 +98,15 @@ class RuntimeManager:
                 return self._joined(event)
             case AppLeft():
                 self.phase, self._window, self._whole, self._wanted = Phase.RELEASED, None, None, None
+                self._purse.pause()
                 return (Release(why=f"{self.app}: {event.reason}"),)
             case BudgetChanged():
                 self.reasoning.power_cap_w = event.power_cap_w
                 return self._explore(event.at_s, "budget changed") if self.phase is Phase.IDLE else ()
             case PhaseChanged() if self.phase is Phase.IDLE:
                 self.reasoning.forget()
+                self._lessons.forget()
+                self._purse.close()
                 self.decided = None
                 return self._profile(event.at_s)
             case SensorLost():
@@ -129,6 +136,9 @@ class RuntimeManager:
             return self._explore(at_s, "profiled")
         if stay.commits:
             return self._commit(at_s, stay)
+        stay = self._afforded(stay)
+        if stay is None:
+            return self._abstain(at_s)
         self.phase, self._window, self._whole = Phase.PROFILING, None, None
         self._stay, self._wanted = stay, self.reasoning.space.configuration(stay.state)
         return (Try(configuration=self._wanted, why=stay.why),)
@@ -141,8 +151,7 @@ class RuntimeManager:
             if self.reasoning.space.find(event.effective) is None:
                 return self._next_after_refusal(event.at_s)
         self._open(event.effective, event.in_force_s)
-        committed = self.phase is Phase.IDLE and self._stay is not None and self._stay.commits
-        self._whole = self._new_window(event.effective, event.in_force_s) if committed else None
+        self._whole = None
         return ()
 
     def _unreachable(self, at_s: float, requested: Configuration) -> Answer:
@@ -172,46 +181,63 @@ class RuntimeManager:
 
     # Windows --------------------------------------------------------------------------------------------------------
 
-    def _new_window(self, configuration: Configuration, opens_s: float, *, started_s: float | None = None) -> Window:
+    def _open(self, configuration: Configuration, opens_s: float, *, started_s: float | None = None) -> None:
         mind = self._mind
-        return Window(
+        self._looks = Looks()
+        self._window = Window(
             configuration, opens_s=opens_s, lag_s=mind.lag_s, total_rails=mind.total_rails, started_s=started_s
         )
 
-    def _open(self, configuration: Configuration, opens_s: float, *, started_s: float | None = None) -> None:
-        self._window = self._new_window(configuration, opens_s, started_s=started_s)
+    @property
+    def _powered(self) -> bool:
+        """Whether power samples can be waited for; without a working sensor there is nothing to wait for."""
+        return bool(self._mind.power_sensors) and not self._mind.power_sensors & self._lost
 
     def _close_if_ready(self, at_s: float) -> Answer:
-        window = self._window
-        if window is None or window.beats < 1:
-            return ()
-        if self.phase is Phase.PROFILING and self._stay is not None:
-            stay = self._stay
-            if window.beats < stay.beats or window.steps < stay.steps or self._short_of_power(stay.power_samples):
-                return ()
-            observation = window.observe()
-            self.reasoning.learn(observation)
-            return (self._closed(at_s, observation), *self._profile(at_s))
-        mind = self._mind
-        if window.beats < mind.idle_beats or self._short_of_power(mind.idle_samples):
-            return ()
-        observation = window.observe()
-        if observation.duration_s < mind.idle_window_s:
-            return ()
-        self._open(window.configuration, window.end_s, started_s=window.end_s)
-        closed = self._closed(at_s, observation)
-        stay, whole = self._stay, self._whole
-        if stay is None or whole is None or whole.steps < stay.steps:
-            return (closed,)
-        self.reasoning.learn(whole.observe())
-        self._whole = self._new_window(window.configuration, whole.end_s, started_s=whole.end_s)
-        return (closed, *self._profile(at_s))
+        window, stay = self._window, self._stay
+        if self.phase is Phase.PROFILING and stay is not None:
+            return self._close_trial(at_s, window, stay)
+        return () if window is None or window.beats < self._mind.idle_beats else self._close_idle(at_s, window)
 
-    def _short_of_power(self, samples: int) -> bool:
-        """Whether more power samples are to be waited for; without a working sensor there is nothing to wait for."""
-        if self._window is None or not self._mind.power_sensors or self._mind.power_sensors & self._lost:
-            return False
-        return self._window.power_samples < samples
+    def _close_trial(self, at_s: float, window: Window | None, stay: Stay) -> Answer:
+        over = self._purse.exhausted
+        late = window is not None and at_s - window.opens_s >= stay.longest_s
+        if not over and not late and (window is None or not self._looks.due(window, stay)):
+            return ()
+        seen = self._lessons.read(window) if window is not None else None
+        counts = seen is not None and seen.beats > 0
+        if not over and not (seen is not None and counts and (late or is_sure(seen, stay, powered=self._powered))):
+            return ()
+        closed: Answer = ()
+        if window is not None and counts:
+            observation = self._lessons.close(window)
+            self.reasoning.recognise(observation)
+            closed = (self._closed(at_s, observation),)
+            self._lessons.keep(window, self.reasoning.observations)
+        return (*closed, *(self._abstain(at_s) if over else self._profile(at_s)))
+
+    def _close_idle(self, at_s: float, window: Window) -> Answer:
+        mind = self._mind
+        if at_s - window.opens_s < mind.idle_window_s or not self._looks.due(window, None):
+            return ()
+        seen = self._lessons.read(window)
+        short_of_power = self._powered and seen.power_samples < mind.idle_samples
+        if seen.beats < mind.idle_beats or short_of_power or seen.counted_s < mind.idle_window_s:
+            return ()
+        self._idle = observation = self._lessons.close(window)
+        self._open(window.configuration, window.end_s, started_s=window.end_s)
+        closed, stay = self._closed(at_s, observation), self._stay
+        if stay is None:
+            return (closed,)
+        if self._whole is None:
+            self._whole = window
+        else:
+            self._whole.extend(window)
+        if self._whole.steps < stay.steps:
+            return (closed,)
+        self._lessons.keep(self._whole, self.reasoning.observations)
+        self._whole = None
+        return (closed, *self._profile(at_s))
 
     def _closed(self, at_s: float, observation: Observation) -> WindowClosed:
         rate_hz, power_w = NAN, NAN
@@ -226,6 +252,26 @@ class RuntimeManager:
             predicted_rate_hz=rate_hz,
             predicted_power_w=power_w,
         )
+
+    # The exploration budget ---------------------------------------------------------------------------------------
+
+    def _afforded(self, stay: Stay) -> Stay | None:
+        """A trial as long as may be spent on it, None if that is too short; the first profiling is not bounded."""
+        if not self._purse.opened or self._idle is None:
+            return None if self._purse.opened else stay
+        there = self.reasoning.predicted(self.reasoning.space.configuration(stay.state))
+        left = self.reasoning.remaining_work
+        return self._purse.afforded(stay, self._idle, there, left or 0.0, sampled=self._powered)
+
+    def _abstain(self, at_s: float) -> Answer:
+        """No trial now: the best of what is known, for as long as the commitment before."""
+        stay = self.reasoning.next_stay(at_s, frugal=True)
+        if stay is None or not stay.commits:
+            state = self.reasoning.space.find(self.decided.configuration) if self.decided else None
+            if state is None:
+                return self._explore(at_s, "no trial fits into the exploration budget")
+            stay = Stay(state=state, commits=True, why="no trial fits into the exploration budget")
+        return self._commit(at_s, replace(stay, steps=max(stay.steps, self._rest_steps)))
 
     # Deciding -------------------------------------------------------------------------------------------------------
 
@@ -244,11 +290,12 @@ class RuntimeManager:
         """Stay where the sampler believes the best state is; news only where the state is another than before."""
         configuration = self.reasoning.space.configuration(stay.state)
         going_on = self.phase is Phase.IDLE and configuration == self._wanted and self._window is not None
-        self._stay = stay
+        self._stay, self._rest_steps = stay, stay.steps
         return () if going_on else self._decide(at_s, self.reasoning.of(at_s, stay))
 
     def _decide(self, at_s: float, judgement: Judgement) -> Answer:
         decided = self.reasoning.decided(at_s, judgement)
         self.phase, self.decided, self._wanted = Phase.IDLE, decided, decided.configuration
         self._window = self._whole = None
+        self._purse.open()
         return self.reasoning.fitted(at_s), decided, Use(configuration=decided.configuration, why=decided.why)

@@ -43,6 +43,7 @@ class Mind:
         idle_beats: Beats in a window while idle, at least.
         idle_samples: Power samples in a window while idle, at least.
         idle_window_s: Seconds in a window while idle, at least.
+        exploration_budget: Share of the energy that trials may take after the first commitment (purse.py); 1: all.
     """
 
     objective: Objective
@@ -56,6 +57,7 @@ class Mind:
     idle_beats: int = 5
     idle_samples: int = 10
     idle_window_s: float = 1.0
+    exploration_budget: float = 1.0
 
 
 class Judgement(NamedTuple):
@@ -100,11 +102,10 @@ class Reasoning:
         if state is not None:
             self.space = self.space.without([state])
 
-    def learn(self, observation: Observation) -> None:
-        """Something was measured. The first window of a phase tells whether it is one that is known."""
+    def recognise(self, observation: Observation) -> None:
+        """The first window of a phase, before it is kept, tells whether the phase is one that is known."""
         if not self.observations:
             self._memory.recognise(self.space, self._mind.model, observation)
-        self.observations.append(observation)
 
     def forget(self) -> None:
         """The program changed: what was measured is of another phase."""
@@ -146,8 +147,11 @@ class Reasoning:
         now = Situation(at_s=at_s, remaining_work=self.remaining_work)
         return Score(self.fit, self._mind.objective, self.constraints, now)
 
-    def next_stay(self, at_s: float) -> Stay | None:
-        """Fit anew and ask the sampler; None: it hands over to the search."""
+    def next_stay(self, at_s: float, *, frugal: bool = False) -> Stay | None:
+        """Fit anew and ask the sampler; None: it hands over to the search.
+
+        `frugal` asks as if nothing were left to gain, so that no trial pays: what is best of what is known?
+        """
         fit = self._refit()
         if not self.observations and self._memory.hoped:
             best = self._best_measured(self._score(at_s))
@@ -155,9 +159,8 @@ class Reasoning:
                 steps, samples = CONFIRMING
                 why = "best of an earlier run, to be confirmed"
                 return Stay(state=best[0].state, steps=steps, power_samples=samples, why=why)
-        return self._mind.sampler.next(
-            self.space, fit, self._score(at_s), self.known, self.remaining_work, self.total_work
-        )
+        left = 0.0 if frugal else self.remaining_work
+        return self._mind.sampler.next(self.space, fit, self._score(at_s), self.known, left, self.total_work)
 
     def best(self, at_s: float, why: str) -> Judgement | None:
         """Fit anew and search. Models that are no good choose nothing: then the best *measured* state is it.

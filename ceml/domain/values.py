@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 from statistics import NormalDist
@@ -55,6 +56,8 @@ class Observation:
         power_samples: Samples behind `power_w`.
         step_cv: Coefficient of variation of the time per step between beats; NaN below two.
         power_cv: Coefficient of variation of the power samples; NaN below two.
+        outliers: Intervals left out because they are stalls; they are in none of the figures above.
+        outlier_s: Seconds that these took; the power meanwhile is left out, too.
     """
 
     configuration: Configuration
@@ -69,6 +72,8 @@ class Observation:
     power_samples: int = 0
     step_cv: float = NAN
     power_cv: float = NAN
+    outliers: int = 0
+    outlier_s: float = 0.0
 
     @property
     def energy_j(self) -> float:
@@ -79,6 +84,11 @@ class Observation:
     def duration_s(self) -> float:
         """Seconds between the first and the last beat."""
         return self.end_s - self.start_s
+
+    @property
+    def counted_s(self) -> float:
+        """Seconds behind `rate_hz` and `power_w`: those between the first and the last beat that were no stall."""
+        return self.duration_s - self.outlier_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,13 +240,21 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stay:
-    """What a sampler wants measured next, and for how long at least.
+    """What a sampler wants measured next, and for how long.
+
+    A trial ends as soon as all lower bounds are met and both errors are small enough, and at the latest after
+    `longest_s`, as soon as there is one beat to count. A commitment lasts for its steps.
 
     Attributes:
         state: Where to stay.
         beats: Heartbeats to count there, at least.
         steps: Steps to count there, at least.
         power_samples: Power samples to collect there, at least (where there is a power sensor).
+        rate_se: Relative standard error wanted of the rate; NaN: not asked.
+        power_se: The same of power (where there is a power sensor).
+        step_cv: Scatter of the time of one step that these were reckoned with.
+        power_cv: Scatter of one power sample.
+        longest_s: Seconds that a trial may last.
         commits: Whether this is a commitment: the state believed best, not a trial.
         why: A few words for the log.
     """
@@ -245,5 +263,10 @@ class Stay:
     beats: int = 1
     steps: float = 0.0
     power_samples: int = 2
+    rate_se: float = NAN
+    power_se: float = NAN
+    step_cv: float = 0.02
+    power_cv: float = 0.025
+    longest_s: float = math.inf
     commits: bool = False
     why: str = ""

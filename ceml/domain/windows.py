@@ -1,86 +1,33 @@
-"""Beats and samples become an `Observation`: exactly the time in which one configuration was in force."""
+"""Beats and samples become an `Observation`: exactly the time in which one configuration was in force.
+
+Steps that are stalls (stalls.py says which) are left out of the rate, and the power meanwhile out of the power; how
+many there were, and for how long, is said. Their energy was spent all the same: the ledger counts samples, not windows.
+"""
 
 from __future__ import annotations
 
-from math import sqrt
 from typing import TYPE_CHECKING
 
+from ceml.domain.stalls import NEVER, ONSET, Bin, Bins, Powers, Stalls, bin_of, spread_of, suspects
+from ceml.domain.sums import Integral, Spread
 from ceml.domain.values import NAN, Observation
 
 if TYPE_CHECKING:
     from ceml.domain.events import Heartbeat, Sampled
     from ceml.domain.knobs import Configuration
 
+__all__ = ["Integral", "Spread", "Window"]
 
-class Spread:
-    """Mean and variance of a stream of numbers, one at a time (Welford)."""
-
-    __slots__ = ("_squares", "count", "mean")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean = 0.0
-        self._squares = 0.0
-
-    def add(self, value: float) -> None:
-        """Take in one number."""
-        self.count += 1
-        off = value - self.mean
-        self.mean += off / self.count
-        self._squares += off * (value - self.mean)
-
-    @property
-    def cv(self) -> float:
-        """Standard deviation over mean; NaN below two numbers or for a mean of zero."""
-        if self.count < 2 or self.mean == 0.0:
-            return NAN
-        return sqrt(self._squares / (self.count - 1)) / abs(self.mean)
-
-
-class Integral:
-    """Area under a sampled signal: trapezoid between instantaneous readings, rectangle under readings that are means.
-
-    Sums over timestamps, never count times nominal period, so lost and late samples do no harm.
-    """
-
-    __slots__ = ("_last", "_last_s", "_only", "area", "count", "span_s")
-
-    def __init__(self) -> None:
-        self.area = 0.0  # signal x seconds: joules for watts
-        self.span_s = 0.0
-        self.count = 0
-        self._only = 0.0
-        self._last = NAN
-        self._last_s = NAN
-
-    def add(self, at_s: float, value: float, covers_s: float = 0.0) -> None:
-        """Take in one reading; one that is not a number, or not later than the last, changes nothing."""
-        if value != value or at_s <= self._last_s:  # NaN, or reordered
-            return
-        if covers_s > 0.0:
-            self.area += value * covers_s
-            self.span_s += covers_s
-        elif self.count:
-            self.area += (value + self._last) / 2 * (at_s - self._last_s)
-            self.span_s += at_s - self._last_s
-        else:
-            self._only = value
-        self.count += 1
-        self._last, self._last_s = value, at_s
-
-    @property
-    def mean(self) -> float:
-        """Mean over the time covered; NaN without a reading."""
-        if self.span_s > 0.0:
-            return self.area / self.span_s
-        return self._only if self.count else NAN
+_LOWEST = -(1 << 40)
+_NOBODY = Stalls()  # a program of which nothing is known; never taught
 
 
 class Window:
     """Folds beats and samples in O(1) each, from the moment a configuration is in force.
 
     The first beat after `opens_s` only starts the clock: the step before it may have begun under another
-    configuration. Samples count once they lie wholly inside, the sensor's lag included.
+    configuration. Samples count once they lie wholly inside, the sensor's lag included. A sample waits for the end of
+    the step that it fell into; a piece of power between two samples belongs to the slowest step that it touches.
     """
 
     def __init__(
@@ -102,17 +49,20 @@ class Window:
             started_s: The beat that starts the clock, where it is already known (windows that follow each other).
         """
         self.configuration = configuration
-        self.beats = 0
+        self.opens_s = opens_s
+        self.beats = 0  # stalls included, as in `steps` and `power_samples`
         self.steps = 0.0
-        self._opens_s = opens_s
+        self.bins: Bins = {}  # what was folded in so far, by seconds per step
+        self.counts: dict[str, int] = {}  # samples per rail
         self._samples_from_s = opens_s + lag_s
         self._total_rails = total_rails
         self._start_s = NAN if started_s is None else started_s
         self._end_s = self._start_s
-        self._step_s = Spread()
-        self._total_w = Spread()
-        self._rails: dict[str, Integral] = {}
-        self._devices: dict[str, Integral] = {}
+        self._latest = NEVER  # bin of the beat before; at first no beat is slower than the one before
+        self._worst = _LOWEST  # slowest bin since the last sample
+        self._waiting: list[tuple[int, Powers]] = []  # samples in the step that has not ended yet; two pieces at most
+        self._ends: dict[tuple[str, str], Integral] = {}  # where the signal of a rail or device ended
+        self._sampled_s = NAN
 
     @property
     def end_s(self) -> float:
@@ -122,56 +72,139 @@ class Window:
     @property
     def power_samples(self) -> int:
         """Samples of the whole board's power so far: those of the rail sampled least."""
-        if not self._total_rails:
-            return 0
-        return min(self._rails[rail].count if rail in self._rails else 0 for rail in self._total_rails)
+        return min([self.counts.get(rail, 0) for rail in self._total_rails], default=0)
 
     def beat(self, beat: Heartbeat) -> None:
         """Fold in a heartbeat; one from before the window, or not later than the last, is left out."""
-        if beat.at_s < self._opens_s:
+        at_s, work = beat.at_s, beat.work
+        if at_s < self.opens_s:
             return
         if self._start_s != self._start_s:  # not started yet
-            self._start_s = self._end_s = beat.at_s
+            self._start_s = self._end_s = at_s
+            if self._waiting and at_s > self.opens_s:  # of a step that is not counted, but long it may have been
+                self._settle(bin_of((at_s - self.opens_s) / work))
             return
-        interval_s = beat.at_s - self._end_s
+        interval_s = at_s - self._end_s
         if interval_s <= 0.0:
             return
+        step_s = interval_s / work
+        key = bin_of(step_s)
+        place = self.bins.get(key)
+        if place is None:
+            place = self.bins[key] = Bin()
+        place.beats += 1
+        place.steps += work
+        place.seconds += interval_s
+        place.times += step_s
+        place.squares += step_s * step_s
+        if key - self._latest > ONSET or not self.beats:
+            place.onsets += 1
+        self._latest = key
+        if key > self._worst:
+            self._worst = key
+        if self._waiting:
+            self._settle(key)
         self.beats += 1
-        self.steps += beat.work
-        self._step_s.add(interval_s / beat.work)
-        self._end_s = beat.at_s
+        self.steps += work
+        self._end_s = at_s
+
+    def _settle(self, key: int) -> None:
+        """Samples that waited go where the step belongs that they fell into, or to a slower one that they reach."""
+        _pour(self.bins, self._waiting, key)
+        self._waiting = []
 
     def sample(self, sample: Sampled) -> None:
         """Fold in a sensor's poll; one that reaches back before the window is left out."""
         at_s, covers_s = sample.at_s, sample.covers_s
         if at_s - covers_s < self._samples_from_s:
             return
-        for totals, readings in ((self._rails, sample.rails_w), (self._devices, sample.utilisation)):
+        if len(self._waiting) < 2:  # only the first piece reaches back into steps that have ended
+            self._waiting.append((_LOWEST if self._waiting else self._worst, Powers()))
+            self._worst = _LOWEST
+        powers = self._waiting[-1][1]
+        for kind, totals, readings in (
+            ("rail", powers.rails, sample.rails_w),
+            ("device", powers.devices, sample.utilisation),
+        ):
             for name, value in readings.items():
                 total = totals.get(name)
                 if total is None:
-                    total = totals[name] = Integral()
+                    total = totals[name] = Integral(self._ends.get((kind, name)))
+                before = total.count
                 total.add(at_s, value, covers_s)
+                self._ends[kind, name] = total
+                if kind == "rail":
+                    self.counts[name] = self.counts.get(name, 0) + total.count - before
         if self._total_rails:
             total_w = sum([sample.rails_w.get(rail, NAN) for rail in self._total_rails])
             if total_w == total_w:
-                self._total_w.add(total_w)
+                powers.watts.add(total_w)
+        self._sampled_s = at_s
 
-    def observe(self) -> Observation:
-        """What was measured so far; rate NaN where no interval between beats was counted."""
-        duration_s = self._end_s - self._start_s
-        total = [self._rails[rail].mean if rail in self._rails else NAN for rail in self._total_rails]
+    def extend(self, later: Window) -> None:
+        """Take in the window that followed on this one."""
+        for key, there in later.bins.items():
+            self.bins.setdefault(key, Bin()).merge(there)
+        self.beats += later.beats
+        self.steps += later.steps
+        self._end_s = later.end_s
+        for rail, count in later.counts.items():
+            self.counts[rail] = self.counts.get(rail, 0) + count
+
+    def teach(self, stalls: Stalls) -> None:
+        """Let the program's memory of slow steps have this window's, once it is over."""
+        stalls.learn(self.bins)
+
+    @property
+    def has_slow(self) -> bool:
+        """Whether some steps were far slower than the others, stalls or not."""
+        return max(self.bins, default=0) > suspects(self.bins)[1]
+
+    def observe(self, stalls: Stalls = _NOBODY, *, learnt: bool = False) -> Observation:
+        """What was measured so far; rate NaN where no interval between beats was counted.
+
+        Args:
+            stalls: What is known of this program's slow steps.
+            learnt: Whether this window's are among them.
+        """
+        bar = stalls.above(self.bins, learnt=learnt)
+        clean = [b for key, b in self.bins.items() if key <= bar]
+        outlying = [b for key, b in self.bins.items() if key > bar] if bar != NEVER else []
+        powers = Powers()
+        for place in clean:
+            if place.powers is not None:
+                powers.merge(place.powers)
+        unfinished: Bins = {}
+        if self._waiting:
+            going_on_s = self._sampled_s - (self._end_s if self.beats else self.opens_s)
+            _pour(unfinished, self._waiting, bin_of(going_on_s) if going_on_s > 0.0 else _LOWEST)
+        for key, place in unfinished.items():
+            if key <= bar and place.powers is not None:
+                powers.merge(place.powers)
+        outlier_s = sum([b.seconds for b in outlying])
+        beats, steps = sum([b.beats for b in clean]), self.steps - sum([b.steps for b in outlying])
+        counts = [powers.rails[rail].count if rail in powers.rails else 0 for rail in self._total_rails]
+        total = [powers.rails[rail].mean if rail in powers.rails else NAN for rail in self._total_rails]
         return Observation(
             configuration=self.configuration,
             start_s=self._start_s,
             end_s=self._end_s,
-            beats=self.beats,
-            steps=self.steps,
-            rate_hz=self.steps / duration_s if self.beats else NAN,
+            beats=beats,
+            steps=steps,
+            rate_hz=steps / (self._end_s - self._start_s - outlier_s) if beats else NAN,
             power_w=sum(total) if total else NAN,
-            rail_w={rail: power.mean for rail, power in self._rails.items() if power.count},
-            utilisation={device: share.mean for device, share in self._devices.items() if share.count},
-            power_samples=self.power_samples,
-            step_cv=self._step_s.cv,
-            power_cv=self._total_w.cv,
+            rail_w={rail: power.mean for rail, power in powers.rails.items() if power.count},
+            utilisation={device: share.mean for device, share in powers.devices.items() if share.count},
+            power_samples=min(counts, default=0),
+            step_cv=spread_of(clean),
+            power_cv=powers.watts.cv,
+            outliers=sum([b.beats for b in outlying]),
+            outlier_s=outlier_s,
         )
+
+
+def _pour(bins: Bins, waiting: list[tuple[int, Powers]], key: int) -> None:
+    for worst, powers in waiting:
+        place = bins.setdefault(max(key, worst), Bin())
+        place.powers = place.powers or Powers()
+        place.powers.merge(powers)

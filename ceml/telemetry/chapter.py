@@ -37,10 +37,10 @@ class Measured:
         """Take in one window."""
         self.windows += 1
         self._steps += seen.steps
-        self._seconds += seen.duration_s
+        self._seconds += seen.counted_s
         if isfinite(seen.power_w):
-            self._joules += seen.power_w * seen.duration_s
-            self._powered_s += seen.duration_s
+            self._joules += seen.power_w * seen.counted_s
+            self._powered_s += seen.counted_s
 
     @property
     def rate_hz(self) -> float:

@@ -156,6 +156,7 @@ def _flat(name: str, value: Any) -> dict[str, object]:
                 "energy_j": value.energy_j,
                 "beats": value.beats,
                 "power_samples": value.power_samples,
+                **({"outliers": value.outliers, "outlier_s": value.outlier_s} if value.outliers else {}),
             }
             return {key: _short(each) for key, each in measured.items()}
         case Configuration():

@@ -36,7 +36,7 @@ def test_daemon_at_10_beats_and_10_samples_a_second(benchmark, tmp_path: Path, m
     def serve() -> None:
         with serving(tmp_path, "--workload", "lstm", "--model", model, "--beats-per-state", 5) as server:
             with attach("bench", pipe=str(tmp_path / "beats")) as beats:
-                for _ in range(60):  # profiled and decided: what is measured is the state it stays in
+                for _ in range(120):  # profiled and decided: what is measured is the state it stays in
                     beats.beat()
                     time.sleep(0.1)
                 assert server.events("decided")

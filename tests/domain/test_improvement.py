@@ -241,3 +241,22 @@ def test_a_model_without_uncertainty_is_refused_with_a_remedy():
     fit = Sure()
     with pytest.raises(SettingsError, match="--model overlap"):
         improvement().next(SPACE, fit, Score(fit, EnergyPerStep(), (), Situation()), [], None, None)
+
+
+def test_a_trial_asks_for_the_errors_that_its_gain_was_reckoned_with_and_is_bounded_in_time():
+    stays, _ = play(SPACE, plant(SPACE, 3))
+    trials = [stay for stay in stays if not stay.commits]
+    assert trials
+    for stay in trials:
+        assert 0.0 < stay.rate_se <= 1.2 * stay.step_cv / np.sqrt(3)
+        assert 0.0 < stay.power_se <= 1.2 * stay.power_cv
+        assert 0.0 < stay.longest_s <= 60.0
+        assert stay.steps <= 1.2 * (stay.step_cv / stay.rate_se) ** 2 * 1.44  # a bound that binds later than the errors
+
+
+def test_what_the_person_asks_of_a_trial_is_a_lower_bound():
+    fit = overlap().fit(SPACE, [])
+    score = Score(fit, EnergyPerStep(), (), Situation())
+    sampler = improvement(beats=17, power_samples=9, longest_s=5.0)
+    stay = sampler.next(SPACE, fit, score, [], None, None)
+    assert (stay.beats, stay.power_samples, stay.longest_s) == (17, 9, 5.0)

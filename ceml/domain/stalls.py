@@ -1,0 +1,187 @@
+"""Which steps are stalls: far slower than their neighbours, and too rare to be part of the program.
+
+A data loader runs dry, a checkpoint is written, an evaluation pauses the training: such steps say nothing about the
+configuration in force. A step is *slow* where its ln time is above the median of its window by more than
+max(ln 1.25, 6 s sqrt(1 + 1.57 / n)), where s pools the scatter usual before anything was seen (10 % with the weight of
+10 steps, so that a short window of a noisy program accuses nobody) with the window's own (1.48 x median absolute
+deviation), and 1.57 / n is the variance of a median. Only slow steps are suspected: nothing stalls ahead of time.
+
+Slow steps are *stalls* while they are rare among all steps of the program so far: at most one onset in 20 steps, and
+at most 10 % of the steps (or 8: one burst). Anything more regular, such as every 10th step, is the program's own way
+and counts. The rarest, i.e. the slowest, are judged first: a pause of seconds is a stall also in a program in which
+every 10th step takes three times as long.
+
+Everything is counted in bins of ln seconds per step, a thirty-second wide: O(1) a step, some dozens of bins a window.
+"""
+
+from __future__ import annotations
+
+from math import ceil, inf, log, sqrt
+from typing import TYPE_CHECKING
+
+from ceml.domain.sums import Integral, Spread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+BINS = 32  # per unit of ln seconds
+NEVER = 1 << 40  # a bin above all bins
+FEWEST = 3  # steps in a window that can accuse one of them
+SIGMAS = 6.0
+LEAST = log(1.25)  # slower than that, or it is no stall: small hiccups do no harm, and are many
+USUAL, BELIEF = 0.10, 10.0
+RARE, SHARE, BURST = 0.05, 0.10, 8
+ONSET = BINS // 5  # a step a fifth slower than the one before begins something
+COARSE = BINS // 4  # bins that share one memory of past stalls
+MEMORY = 2000.0  # steps remembered in full; beyond, the past fades
+
+
+class Powers:
+    """Power and utilisation of some part of a window."""
+
+    __slots__ = ("devices", "rails", "watts")
+
+    def __init__(self) -> None:
+        self.rails: dict[str, Integral] = {}
+        self.devices: dict[str, Integral] = {}
+        self.watts = Spread()
+
+    def merge(self, other: Powers) -> None:
+        """Take in another part."""
+        for ours, theirs in ((self.rails, other.rails), (self.devices, other.devices)):
+            for name, integral in theirs.items():
+                ours.setdefault(name, Integral()).merge(integral)
+        self.watts.merge(other.watts)
+
+
+class Bin:
+    """Steps of about the same length: what they were, and the power meanwhile."""
+
+    __slots__ = ("beats", "onsets", "powers", "seconds", "squares", "steps", "times")
+
+    def __init__(self) -> None:
+        self.beats = 0
+        self.steps = 0.0
+        self.seconds = 0.0
+        self.times = 0.0  # sum of seconds per step over beats
+        self.squares = 0.0  # and of its square
+        self.onsets = 0  # beats much slower than the one before
+        self.powers: Powers | None = None
+
+    def merge(self, other: Bin) -> None:
+        """Take in the same bin of another window."""
+        self.beats += other.beats
+        self.steps += other.steps
+        self.seconds += other.seconds
+        self.times += other.times
+        self.squares += other.squares
+        self.onsets += other.onsets
+        if other.powers is not None:
+            self.powers = self.powers or Powers()
+            self.powers.merge(other.powers)
+
+
+Bins = dict[int, Bin]
+
+
+def spread_of(bins: Iterable[Bin]) -> float:
+    """Coefficient of variation of the time per step, beat by beat; NaN below two beats."""
+    some = list(bins)
+    beats, times = sum([b.beats for b in some]), sum([b.times for b in some])
+    if beats < 2:
+        return float("nan")
+    mean = times / beats
+    return sqrt(max(sum([b.squares for b in some]) - times * mean, 0.0) / (beats - 1)) / mean
+
+
+def _middle(weights: Iterable[tuple[int, int]]) -> int:
+    """Median of ascending (value, count)."""
+    counted = list(weights)
+    half, seen = sum([count for _, count in counted]) / 2, 0
+    for value, count in counted:
+        seen += count
+        if seen >= half:
+            return value
+    return counted[-1][0]
+
+
+def suspects(bins: Bins) -> tuple[int, int]:
+    """The bin of the median, and the bin above which steps are slow (`NEVER` where too few steps were seen)."""
+    filled = sorted([(key, b.beats) for key, b in bins.items() if b.beats])
+    beats = sum([count for _, count in filled])
+    if beats < FEWEST:
+        return 0, NEVER
+    median = _middle(filled)
+    own = 1.48 * _middle(sorted([(abs(key - median), count) for key, count in filled])) / BINS
+    scatter = sqrt((BELIEF * USUAL**2 + beats * own**2) / (BELIEF + beats))
+    if beats > BELIEF:
+        scatter = max(scatter, own)
+    return median, median + ceil(BINS * max(LEAST, SIGMAS * scatter * sqrt(1.0 + 1.57 / beats)))
+
+
+class Stalls:
+    """What one program has shown of slow steps so far: how many, how much slower, how often."""
+
+    __slots__ = ("_beats", "_seen")
+
+    def __init__(self) -> None:
+        self._beats = 0.0
+        self._seen: dict[int, tuple[float, float]] = {}  # by how much slower, coarsely -> onsets, beats
+
+    def learn(self, bins: Bins) -> None:
+        """Remember a window's slow steps, and how many steps it had."""
+        slow, beats = _slow(bins)
+        self._beats += beats
+        for ratio, (onsets, count) in slow.items():
+            before = self._seen.get(ratio, (0.0, 0.0))
+            self._seen[ratio] = before[0] + onsets, before[1] + count
+        if self._beats > MEMORY:
+            fade, self._beats = MEMORY / self._beats, MEMORY
+            self._seen = {at: (onsets * fade, count * fade) for at, (onsets, count) in self._seen.items()}
+
+    def above(self, bins: Bins, *, learnt: bool = False) -> int:
+        """The bin above which a window's steps are stalls.
+
+        Args:
+            bins: The window.
+            learnt: Whether its steps are among those remembered already.
+        """
+        median, bar = suspects(bins)
+        if bar == NEVER:
+            return NEVER
+        slow, beats = ({}, 0) if learnt else _slow(bins)
+        both = _added(self._seen, slow)
+        allowed = self._beats + beats
+        onsets = count = 0.0
+        for ratio in sorted(both, reverse=True):
+            onsets, count = onsets + both[ratio][0], count + both[ratio][1]
+            if onsets > max(1.0, RARE * allowed) or count > max(BURST, SHARE * allowed):
+                return max(bar, median + (ratio + 1) * COARSE - 1)
+        return bar
+
+
+def _added(
+    one: Mapping[int, tuple[float, float]], other: Mapping[int, tuple[float, float]]
+) -> dict[int, tuple[float, float]]:
+    both = dict(one)
+    for ratio, (onsets, count) in other.items():
+        before = both.get(ratio, (0.0, 0.0))
+        both[ratio] = before[0] + onsets, before[1] + count
+    return both
+
+
+def _slow(bins: Bins) -> tuple[dict[int, tuple[float, float]], int]:
+    """Onsets and number of a window's slow steps by how much slower they are, and how many steps it has in all."""
+    median, bar = suspects(bins)
+    slow: dict[int, tuple[float, float]] = {}
+    for key, b in bins.items():
+        if key > bar and b.beats:
+            ratio = (key - median) // COARSE
+            before = slow.get(ratio, (0.0, 0.0))
+            slow[ratio] = before[0] + b.onsets, before[1] + b.beats
+    return slow, sum([b.beats for b in bins.values()])
+
+
+def bin_of(step_s: float) -> int:
+    """The bin of a time per step above 0; too long for a number is the highest that there is."""
+    return int(BINS * log(step_s) + 65536.0) if step_s < inf else NEVER - 1  # the offset makes int() round down

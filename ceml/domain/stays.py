@@ -1,0 +1,106 @@
+"""When a stay has lasted long enough, and what a program's windows have taught of its stalls.
+
+Sequential: after each new beat or sample the standard errors are looked at, from the window's own scatter pooled with
+the one that was expected, s^2 = (B s0^2 + (n - 1) cv^2) / (B + n - 1) and se = s / sqrt(n), so that two beats that
+happen to agree end nothing. Looks grow rarer as a window grows (one in 32), which keeps a beat cheap.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import TYPE_CHECKING
+
+from ceml.domain.stalls import Stalls
+
+if TYPE_CHECKING:
+    from ceml.domain.values import Observation, Stay
+    from ceml.domain.windows import Window
+
+BELIEF = 10.0  # values that the expected scatter weighs as much as
+LOOKS = 32
+
+
+def standard_error(count: int, cv: float, expected_cv: float) -> float:
+    """Relative standard error of a mean of `count` values, infinite for none; `cv` is NaN where it is not known."""
+    if count < 1:
+        return float("inf")
+    own = count - 1 if cv == cv else 0
+    pooled = BELIEF * expected_cv**2 + (own * cv**2 if own else 0.0)
+    return sqrt(pooled / (BELIEF + own) / count)
+
+
+def is_sure(seen: Observation, stay: Stay, *, powered: bool) -> bool:
+    """Whether a window holds what its stay asked for; of power only where there is a sensor."""
+    if seen.beats < max(stay.beats, 1) or seen.steps < stay.steps:
+        return False
+    per_beat = sqrt(seen.beats / seen.steps)  # a beat of several steps scatters less than each of them
+    if standard_error(seen.beats, seen.step_cv, stay.step_cv * per_beat) > stay.rate_se:
+        return False
+    if not powered:
+        return True
+    if seen.power_samples < stay.power_samples:
+        return False
+    return not standard_error(seen.power_samples, seen.power_cv, stay.power_cv) > stay.power_se
+
+
+def expected_s(stay: Stay, rate_hz: float, period_s: float) -> float:
+    """Seconds that a trial will take where steps and samples scatter as its stay assumes, its first step included."""
+    steps = max(stay.steps, stay.beats, _needed(stay.step_cv, stay.rate_se)) + 1.0
+    samples = max(stay.power_samples, _needed(stay.power_cv, stay.power_se))
+    return min(max(steps / rate_hz, samples * period_s), stay.longest_s) if rate_hz > 0.0 else float("inf")
+
+
+def _needed(cv: float, se: float) -> float:
+    return (cv / se) ** 2 if se > 0.0 else 0.0
+
+
+class Looks:
+    """When to look at a window again: at each beat as long as there are few, at each new sample."""
+
+    __slots__ = ("_beats", "_samples")
+
+    def __init__(self) -> None:
+        self._beats = 0
+        self._samples: int = -1
+
+    def due(self, window: Window, stay: Stay | None) -> bool:
+        """Whether enough is new since the last look; if so, this is one. The first one is when the bounds are met."""
+        if stay is not None and (window.beats < stay.beats or window.steps < stay.steps):
+            return False
+        if window.beats < self._beats and window.power_samples == self._samples:
+            return False
+        self._beats = window.beats + max(1, window.beats // LOOKS)
+        self._samples = window.power_samples
+        return True
+
+
+class Lessons:
+    """Windows in the list of observations, read anew when it turns out what a program's slow steps are.
+
+    One slow step in the first window may be a stall; when every 10th step proves slow, it was none.
+    """
+
+    def __init__(self) -> None:
+        self.stalls = Stalls()
+        self._doubtful: list[tuple[int, Window]] = []
+
+    def read(self, window: Window) -> Observation:
+        """What an open window shows so far."""
+        return window.observe(self.stalls)
+
+    def close(self, window: Window) -> Observation:
+        """Learn from a window that is over, and say what it showed."""
+        window.teach(self.stalls)
+        return window.observe(self.stalls, learnt=True)
+
+    def keep(self, window: Window, observations: list[Observation]) -> None:
+        """Append what a closed window showed, and mend those before it."""
+        for at, doubtful in self._doubtful:
+            observations[at] = doubtful.observe(self.stalls, learnt=True)
+        if window.has_slow:
+            self._doubtful.append((len(observations), window))
+        observations.append(window.observe(self.stalls, learnt=True))
+
+    def forget(self) -> None:
+        """The program changed."""
+        self.stalls, self._doubtful = Stalls(), []

@@ -32,7 +32,8 @@ _EPILOG = """\
 examples:
   ceml serve --platform simulated              wait for a program and save energy for it
   ceml app --workload resnet50 --steps 2000    such a program, in another terminal
-  ceml serve --objective power_cap --budget 8W be as fast as 8 W allow
+  ceml serve --objective performance --budget 8W
+                                               be as fast as 8 W allow
   ceml serve --record run.jsonl                write down what happens; then: ceml record show run.jsonl
   ceml config show                             every setting, its value and its reason
 

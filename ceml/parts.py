@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ceml.domain.budget import PowerCap
+from ceml.api.scenario import read_scenario
+from ceml.domain.budget import constraints_of
 from ceml.domain.contracts import UncertainFit
 from ceml.domain.reasoning import Mind
 from ceml.domain.values import Knowledge, Prediction, Situation
@@ -21,8 +23,10 @@ from ceml.store.paths import state_dir
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ceml.api.scenario import Scenario
     from ceml.control.ports import Platform
     from ceml.domain.contracts import ChangeDetector, Objective, ResponseModel, Sampler
+    from ceml.domain.values import Limits
     from ceml.settings import Loaded, Settings
     from ceml.store.paths import PlatformContext
 
@@ -53,7 +57,8 @@ class Parts:
     platform: Platform
     mind: Mind
     make_detector: Callable[[], ChangeDetector]
-    power_cap_w: float | None
+    limits: Limits
+    scenario: Scenario | None
     store: KnowledgeStore | None
     problems: tuple[str, ...]
 
@@ -94,6 +99,7 @@ def choose(
         exploration_budget=settings.exploration_budget,
     )
     check_objective(settings, platform, objective)
+    check_limits(settings.limits, platform)
     detector = find("detectors", settings.detector)  # made once; each signal gets a copy of its own
     return Parts(
         settings=settings,
@@ -101,7 +107,8 @@ def choose(
         platform=platform,
         mind=mind,
         make_detector=lambda: cast("ChangeDetector", deepcopy(detector)),
-        power_cap_w=settings.budget,
+        limits=settings.limits,
+        scenario=_scenario(settings, platform),
         store=None if settings.dry_run else store,
         problems=known.problems,
     )
@@ -111,6 +118,12 @@ def knowledge_store(settings: Settings, context: PlatformContext, platform: Plat
     """Where knowledge of this machine lies; a run in virtual time has none unless it is told where."""
     root = settings.knowledge or (None if context.in_process else state_dir() / "knowledge")
     return None if root is None else KnowledgeStore(root, machine_name(platform.machine or platform.name))
+
+
+def _scenario(settings: Settings, platform: Platform) -> Scenario | None:
+    if settings.scenario is None:
+        return None
+    return read_scenario(settings.scenario, settings.limits, platform, partial(check_limits, platform=platform))
 
 
 def choose_sampler(loaded: Loaded, model: ResponseModel, platform: Platform) -> Sampler:
@@ -145,23 +158,46 @@ def check_objective(settings: Settings, platform: Platform, objective: Objective
     """
     rate_hz = np.linspace(1.0, 3.0, max(len(platform.space), 2))
     power_w = 2.0 + rate_hz if platform.total_rails else np.full(len(rate_hz), np.nan)
-    now = Situation(remaining_work=100.0)
-    cost = objective.cost(Prediction(rate_hz=rate_hz, power_w=power_w), now)
-    budget = () if settings.budget is None else (PowerCap(settings.budget),)
-    constraints = (*objective.constraints, *budget)
-    for constraint in objective.constraints:
-        constraint.violation(Prediction(rate_hz=rate_hz, power_w=power_w), now)
+    now = Situation(remaining_work=100.0, rate_at_max_hz=3.0)
+    predicted = Prediction(rate_hz=rate_hz, power_w=power_w)
+    cost = objective.cost(predicted, now)
     name = settings.objective
-    if name.partition(":")[0] == "power_cap" and not constraints:
-        raise SettingsError("objective power_cap has no cap: give --budget 8W, or --objective power_cap:cap_w=8")
-    if not platform.total_rails and (np.isnan(cost).any() or constraints):
-        needs = f"constraint {constraints[0].name}" if constraints else f"objective {name}"
-        raise SettingsError(
-            f"{needs} needs power, and {platform.name} measures none; choose a table or board with power, "
-            "or an objective that needs the rate alone"
-        )
+    for constraint in objective.constraints:
+        if np.isinf(constraint.violation(predicted, now)).all() and not platform.total_rails:
+            raise SettingsError(_no_power(platform, f"constraint {constraint.name} of objective {name}"))
+    if not platform.total_rails and np.isnan(cost).any():
+        raise SettingsError(_no_power(platform, f"objective {name}"))
     if platform.total_rails and not np.isfinite(cost).all():
         bad = int(np.count_nonzero(~np.isfinite(cost)))
         raise SettingsError(
             f"objective {name} gives no finite cost for {bad} of {len(cost)} ordinary states; costs must be finite"
         )
+
+
+def check_limits(limits: Limits, platform: Platform) -> None:
+    """Whether the board can tell if these limits are kept.
+
+    Raises:
+        SettingsError: It does not measure what one of them needs.
+    """
+    powers = replace(limits, target_hz=None, max_slowdown=None, deadline_s=None)
+    if not platform.total_rails and (needing := constraints_of(powers)):
+        raise SettingsError(_no_power(platform, f"constraint {needing[0].name}"))
+    for rail in limits.rail_caps_w:
+        if rail not in platform.rails:
+            has = ", ".join(platform.rails) or "none alone"
+            raise SettingsError(
+                f"rail_budget {rail}={limits.rail_caps_w[rail]:g}W: {platform.name} measures no rail {rail}; "
+                f"it measures: {has}"
+            )
+    if limits.max_temperature_c is not None and not platform.zones:
+        raise SettingsError(
+            f"max_temperature = {limits.max_temperature_c:g}C: {platform.name} measures no temperature; use a budget"
+        )
+
+
+def _no_power(platform: Platform, what: str) -> str:
+    return (
+        f"{what} needs power, and {platform.name} measures none; choose a table or board with power, "
+        "or an objective and limits that need the rate alone"
+    )

@@ -10,13 +10,16 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 import anyio
 import structlog
 
 from ceml import __version__
+from ceml.api.budget_file import BudgetFile
 from ceml.apps.pipe import PipeListener
 from ceml.control.bus import Bus
 from ceml.control.controller import Controller
@@ -27,6 +30,7 @@ from ceml.domain.events import AppJoined, AppLeft, Decided, Event, Heartbeat, Ru
 from ceml.domain.manager import RuntimeManager
 from ceml.domain.values import NAN
 from ceml.errors import SettingsError
+from ceml.parts import check_limits
 from ceml.store import journal
 from ceml.store.lock import locked
 from ceml.telemetry.record import SCHEMA_VERSION
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
 
     from ceml.control.bus import Subscription
     from ceml.domain.knobs import Configuration
+    from ceml.domain.values import Limits
     from ceml.parts import Parts
     from ceml.saved import Saved
     from ceml.telemetry.ledger import Ledger
@@ -103,6 +108,8 @@ async def live(house: House, eyes: Sequence[Eye], *, run: Callable[[House, House
                     await home.start("phase watcher", PhaseWatcher(bus, parts.make_detector).run)
                     for sensor in parts.platform.sensors:
                         await home.start(f"{sensor.name} poller", SensorPoller(sensor, bus).run)
+                    if parts.scenario is not None:
+                        await home.start("scenario", partial(parts.scenario.run, bus.publish))
                     await run(house, home)
                     group.cancel_scope.cancel()
         except BaseException as error:
@@ -170,10 +177,12 @@ async def _put_back(house: House, controller: Controller, saved: Saved) -> None:
 
 
 def _controller(house: House, machine: Machine, saved: Saved) -> Controller:
-    parts = house.parts
+    parts, mind = house.parts, house.parts.mind
+    if not parts.context.in_process:
+        mind = replace(mind, unix_offset_s=datetime.now(timezone.utc).timestamp() - anyio.current_time())
 
-    def make_manager(joined: AppJoined, power_cap_w: float | None) -> RuntimeManager:
-        return RuntimeManager(joined, parts.platform.space, parts.mind, power_cap_w=power_cap_w)
+    def make_manager(joined: AppJoined, limits: Limits) -> RuntimeManager:
+        return RuntimeManager(joined, parts.platform.space, mind, limits)
 
     return Controller(
         house.bus,
@@ -181,7 +190,7 @@ def _controller(house: House, machine: Machine, saved: Saved) -> Controller:
         parts.platform.space,
         make_manager,
         saved=saved,
-        power_cap_w=parts.power_cap_w,
+        limits=parts.limits,
         dry_run=parts.settings.dry_run,
         deadline_s=0.25 * parts.context.speed,
     )
@@ -201,7 +210,7 @@ def _started(house: House) -> RunStarted:
         objective=parts.settings.objective,
         model=parts.settings.model,
         search=parts.settings.search,
-        power_cap_w=parts.power_cap_w,
+        limits=parts.limits,
         total_rails=platform.total_rails,
         board=platform.board,
     )
@@ -235,9 +244,21 @@ async def serve(house: House, eyes: Sequence[Eye]) -> None:
     async def listen(*, task_status: TaskStatus[None]) -> None:
         await listener.run(house.bus.publish, task_status=task_status)
 
+    async def watch_budget(*, task_status: TaskStatus[None]) -> None:
+        assert parts.settings.budget_file is not None  # noqa: S101 - only started where there is one
+        watcher = BudgetFile(
+            parts.settings.budget_file,
+            parts.limits,
+            partial(check_limits, platform=parts.platform),
+            speed=parts.context.speed,
+        )
+        await watcher.run(house.bus.publish, task_status=task_status)
+
     async def until_signal(house: House, home: Household) -> None:
         with anyio.open_signal_receiver(*ENDING) as signals:
             await home.start("pipe listener", listen)
+            if parts.settings.budget_file is not None:
+                await home.start("budget file", watch_budget)
             where = str(parts.settings.pipe or parts.context.paths.beats)
             if parts.settings.dry_run:
                 note = "nothing is changed: what would be tried is named, what would be chosen only measuring can tell"

@@ -9,48 +9,50 @@ their own, forget where a value came from and cost another 14 MB of resident mem
 from __future__ import annotations
 
 import os
-import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from ceml import units
 from ceml.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from pydantic_core import ErrorDetails
+
+    from ceml.domain.values import Limits
 
 _toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 PREFIX = "CEML_"
-_WATTS = {"": 1.0, "W": 1.0, "w": 1.0, "mW": 1e-3, "mw": 1e-3, "kW": 1e3, "kw": 1e3}
-_POWER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\W\d]*)\s*", re.ASCII)
 
 
-def power_w(value: object) -> float | None:
-    """Power in W from `8W`, `8 W`, `7500mW`, `0.5kW` or a plain number of watts; None and `none` mean no budget.
+def _unless_none(parse: Callable[[object], float]) -> Callable[[object], float | None]:
+    """None and `none` mean that there is no such limit."""
 
-    Raises:
-        ValueError: Another unit, no number, not finite, or not above 0; the text says what is allowed.
-    """
-    allowed = "a power above 0 such as 8W, 7500mW or 0.5kW, or none"
-    if value is None or (isinstance(value, str) and value.strip().lower() == "none"):
-        return None
-    match = _POWER.fullmatch(str(value)) if isinstance(value, str | int | float) else None
-    if isinstance(value, bool) or match is None:
-        raise ValueError(f"must be {allowed}")
-    if match[2] not in _WATTS:
-        raise ValueError(f"must be in W, mW or kW, not in {match[2]}: {allowed}")
-    watts = float(match[1]) * _WATTS[match[2]]
-    if not 0 < watts < float("inf"):
-        raise ValueError(f"must be {allowed}")
-    return watts
+    def read(value: object) -> float | None:
+        nothing = value is None or (isinstance(value, str) and value.strip().lower() == "none")
+        try:
+            return None if nothing else parse(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or none") from None
+
+    return read
+
+
+def _rails(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Every item is RAIL=POWER, each rail once."""
+    rails = [units.rail_power(value)[0] for value in values]
+    twice = next((rail for rail in rails if rails.count(rail) > 1), None)
+    if twice is not None:
+        raise ValueError(f"must name each rail once; {twice} is there more than once")
+    return values
 
 
 def _number(value: object) -> object:
@@ -82,7 +84,13 @@ Items = Annotated[tuple[Text, ...], BeforeValidator(_items)]
 Real = Annotated[float, BeforeValidator(_number)]
 Whole = Annotated[int, BeforeValidator(_number)]
 File = Annotated[Path, BeforeValidator(_path)]
-Watts = Annotated[float | None, BeforeValidator(power_w)]
+Rails = Annotated[Items, AfterValidator(_rails)]
+Watts = Annotated[float | None, BeforeValidator(_unless_none(units.power_w))]
+Hertz = Annotated[float | None, BeforeValidator(_unless_none(units.rate_hz))]
+Share = Annotated[float | None, BeforeValidator(_unless_none(units.share))]
+Seconds = Annotated[float | None, BeforeValidator(_unless_none(units.duration_s))]
+Joules = Annotated[float | None, BeforeValidator(_unless_none(units.energy_j))]
+Celsius = Annotated[float | None, BeforeValidator(_unless_none(units.temperature_c))]
 
 RUN, AIM, MEASURE, FILES, OUTPUT = "What to run on", "What to optimise", "Measuring", "Files", "Output"
 
@@ -151,6 +159,43 @@ class Settings(BaseModel):
     )
     budget: Watts = _field(
         None, AIM, "Cap on the power of the board, e.g. 8W or 7500mW. None: the board's own limits are the only ones."
+    )
+    budget_file: File | None = _field(
+        None,
+        AIM,
+        "Watched TOML file of limits (budget, rail_budget, target, ... as here), which override these settings. "
+        "Unset: they change by a restart only.",
+    )
+    scenario: File | None = _field(
+        None,
+        AIM,
+        "TOML timeline of limits that change and of mishaps, for trials and tests (see the README). Unset: nothing is "
+        "staged.",
+    )
+    rail_budget: Rails = _field(
+        (), AIM, "RAIL=POWER, cap on the power of one rail, e.g. gpu=3W; repeatable. None: most boards need no more."
+    )
+    target: Hertz = _field(
+        None, AIM, "Steps per second that must be reached, e.g. 2.5/s or 150/min. None: the objective decides alone."
+    )
+    max_slowdown: Share = _field(
+        None,
+        AIM,
+        "By how much a step may take longer than at maximum frequencies, e.g. 10% or 0.1. None: as much as it pays.",
+    )
+    deadline: Seconds = _field(
+        None,
+        AIM,
+        "Time from the application's start in which the work that it announces must be done, e.g. 300s or 5min. "
+        "None: nobody waits.",
+    )
+    energy_allowance: Joules = _field(
+        None,
+        AIM,
+        "Energy of the board that the work announced by the application may cost, e.g. 2kJ or 5Wh. None: no allowance.",
+    )
+    max_temperature: Celsius = _field(
+        None, AIM, "Cap on the hottest zone of the board, e.g. 80C. None: the board throttles by itself."
     )
     model: Text = _field(
         "overlap",
@@ -255,8 +300,33 @@ class Settings(BaseModel):
             )
         return self
 
+    @property
+    def limits(self) -> Limits:
+        """What must hold, as one value."""
+        from ceml.domain.values import Limits  # numpy comes with it: `ceml config show` need not wait for that
+
+        return Limits(
+            power_cap_w=self.budget,
+            rail_caps_w=dict(map(units.rail_power, self.rail_budget)),
+            target_hz=self.target,
+            max_slowdown=self.max_slowdown,
+            deadline_s=self.deadline,
+            energy_allowance_j=self.energy_allowance,
+            max_temperature_c=self.max_temperature,
+        )
+
 
 FIELDS = tuple(Settings.model_fields)
+LIMITS = {
+    "budget": "power_cap_w",
+    "rail_budget": "rail_caps_w",
+    "target": "target_hz",
+    "max_slowdown": "max_slowdown",
+    "deadline": "deadline_s",
+    "energy_allowance": "energy_allowance_j",
+    "max_temperature": "max_temperature_c",
+}
+"""Settings that are limits, and the fields of `Limits` that they become."""
 
 
 @dataclass(frozen=True)
@@ -309,6 +379,25 @@ def load(config_file: Path | None, flags: Mapping[str, object], environ: Mapping
     except ValidationError as error:
         lines = [_sentence(detail, origins) for detail in error.errors(include_url=False)]
         raise SettingsError("\n".join(dict.fromkeys(lines))) from None
+
+
+def changed_limits(limits: Limits, said: Mapping[str, object], origin: str) -> Limits:
+    """The limits with those replaced that a file or a person names, by the names of the settings.
+
+    Raises:
+        SettingsError: An unknown name, or a value that is no good.
+    """
+    unknown = [name for name in said if name not in LIMITS]
+    if unknown:
+        raise SettingsError(
+            f"{origin}: unknown limit {unknown[0]!r}{_suggest(unknown[0], LIMITS)}. Known are: {', '.join(LIMITS)}"
+        )
+    try:
+        new = Settings.model_validate(said).limits
+    except ValidationError as error:
+        lines = [_sentence(detail, dict.fromkeys(LIMITS, origin)) for detail in error.errors(include_url=False)]
+        raise SettingsError("; ".join(dict.fromkeys(lines))) from None
+    return replace(limits, **{LIMITS[name]: getattr(new, LIMITS[name]) for name in said})
 
 
 def _read(path: Path) -> dict[str, object]:

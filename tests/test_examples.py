@@ -5,11 +5,13 @@ Not covered here: what the commands print in detail (tests/commands).
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -55,6 +57,20 @@ def test_03_an_objective_of_ones_own(longest_s: str, can_hold: bool) -> None:
     played = json.loads(done.stdout)
     assert played["feasible"] is can_hold
     assert (f"step time limit {longest_s.rstrip('.0')} s cannot hold" in played["why"]) is not can_hold
+
+
+def test_04_the_budget_falls_and_rises_and_the_power_with_it(tmp_path: Path) -> None:
+    done = run(EXAMPLES / "04-budget-change" / "run.py", "--steps", 1600, "--out", tmp_path / "fig10")
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "fig10" / "windows.csv").open() as file:
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    for low, from_s, to_s in ((False, 100.0, 600.1), (True, 600.2, 760.1), (False, 760.2, 1e9)):
+        inside = [row for row in rows if from_s <= row["from_s"] and row["to_s"] <= to_s]
+        assert inside
+        assert {row["cap_w"] for row in inside} == {5.0 if low else 12.0}
+        assert (sum(row["power_w"] for row in inside) / len(inside) < 5.0) is low
+    assert ElementTree.parse(tmp_path / "fig10" / "figure.svg").getroot().tag.endswith("svg")
+    assert "simulated" in done.stdout
 
 
 @pytest.mark.parametrize("page", sorted(EXAMPLES.glob("*/README.md")), ids=lambda path: path.parent.name)

@@ -85,9 +85,14 @@ def test_the_default_ends_at_the_best_state_of_the_simulated_board() -> None:
         assert figures.regret < 0.02
 
 
+OBJECTIVES = ["energy", "edp", "ed2p", "performance", "perf_per_watt", "min_energy:max_slowdown=0.2", "carbon"]
+
+
 @pytest.mark.parametrize("model", ["overlap", "paper"])
 @pytest.mark.parametrize("search", ["exhaustive", "local"])
-@pytest.mark.parametrize("objective", ["energy", "edp", "power_cap:cap_w=6"])
+@pytest.mark.parametrize(
+    "objective", ["energy", "edp", "ed2p", "performance", "perf_per_watt", "min_energy:max_slowdown=0.2", "carbon"]
+)
 def test_every_objective_runs_with_every_search(objective: str, search: str, model: str) -> None:
     figures = played(objective=objective, search=search, model=model).figures
     assert figures.chosen is not None
@@ -96,7 +101,7 @@ def test_every_objective_runs_with_every_search(objective: str, search: str, mod
 
 def test_a_cap_below_every_state_is_flagged_and_the_least_violation_chosen(tmp_path: Path) -> None:
     record = tmp_path / "run.jsonl"
-    figures = played(objective="power_cap", budget="1W", record=record).figures
+    figures = played(objective="performance", budget="1W", record=record).figures
     (decided,) = [event for event in lines(record) if event["event"] == "decided"]
     assert decided["feasible"] is False
     assert figures.feasible is False
@@ -126,9 +131,14 @@ def test_states_without_a_cost_are_passed_over_by_the_default(tmp_path: Path, ba
     assert figures.regret < 0.05
 
 
-def test_a_cap_of_the_objective_counts_in_the_score_like_a_budget() -> None:
-    own = played(objective="power_cap:cap_w=1").figures
-    budget = played(objective="power_cap", budget="1W").figures
+def test_a_cap_of_the_objective_counts_in_the_score_like_a_budget(tmp_path: Path) -> None:
+    plugin = tmp_path / "capped.py"
+    plugin.write_text(
+        "from ceml.domain.budget import PowerCap\nfrom ceml.plugins.performance import Performance\n"
+        "def capped(*, cap_w: float):\n  return Performance((PowerCap(cap_w),))\n"
+    )
+    own = played(objective=f"{plugin}:capped:cap_w=1").figures
+    budget = played(objective="performance", budget="1W").figures
     assert own.seconds_above_cap == budget.seconds_above_cap
     assert own.seconds_above_cap is not None
     assert own.seconds_above_cap > 100

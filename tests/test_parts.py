@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ceml.domain.values import Limits
 from ceml.errors import SettingsError
 from ceml.parts import Parts, choose
 from ceml.settings import load
@@ -57,16 +58,29 @@ def test_power_that_is_not_measured_is_said_and_not_guessed(tmp_path: Path) -> N
     table = tmp_path / "times.csv"
     table.write_text(TIMES_ONLY)
     flags = {"platform": "replay", "table": table, "workload": "w"}
-    for more in ({"objective": "energy"}, {"objective": "power_cap", "budget": "5W"}):
+    for more in (
+        {"objective": "energy"},
+        {"objective": "performance", "budget": "5W"},
+        {"objective": "performance", "energy_allowance": "1kJ"},
+    ):
         with pytest.raises(SettingsError, match="measures none"):
             parts(tmp_path, **flags, **more)
 
 
-def test_a_cap_without_watts_is_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="--budget 8W"):
-        parts(tmp_path, objective="power_cap")
-    assert parts(tmp_path, objective="power_cap", budget="8W").power_cap_w == 8.0
-    assert parts(tmp_path, objective="power_cap:cap_w=8").power_cap_w is None
+def test_limits_that_the_rate_alone_can_keep_need_no_power(tmp_path: Path) -> None:
+    table = tmp_path / "times.csv"
+    table.write_text(TIMES_ONLY)
+    flags = {"platform": "replay", "table": table, "workload": "w", "objective": "performance"}
+    chosen = parts(tmp_path, **flags, target="1.5/s", max_slowdown="10%", deadline="5min")
+    assert chosen.limits == Limits(target_hz=1.5, max_slowdown=0.1, deadline_s=300.0)
+
+
+def test_what_the_board_does_not_measure_cannot_be_limited(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"rail_budget npu=3W: .* it measures: cpu, gpu, mem, total"):
+        parts(tmp_path, rail_budget=["gpu=2W", "npu=3W"])
+    with pytest.raises(SettingsError, match=r"max_temperature = 80C: simulated measures no temperature"):
+        parts(tmp_path, max_temperature="80C")
+    assert parts(tmp_path, rail_budget=["gpu=2W"]).limits.rail_caps_w == {"gpu": 2.0}
 
 
 def test_options_reach_the_plugins_that_take_them(tmp_path: Path) -> None:

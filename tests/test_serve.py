@@ -270,7 +270,10 @@ def test_the_pipe_is_writable_by_its_owner_alone_unless_a_group_is_named(tmp_pat
         (("--platform", "replay", "--table", "nowhere.csv", "--workload", "x"), ("nowhere.csv",)),
         (("--budget", "8V"), ("budget", "8V")),
         (("--budget", "-3W"), ("budget",)),
-        (("--objective", "power_cap"), ("--budget",)),
+        (("--rail-budget", "npu=3W"), ("rail_budget", "npu", "gpu")),
+        (("--max-temperature", "80C"), ("max_temperature", "80C")),
+        (("--max-slowdown", "1.1"), ("max_slowdown", "percentage")),
+        (("--deadline", "5 parsecs"), ("deadline", "parsecs", "5min")),
         (("--speed", "0"), ("speed",)),
         (("nowhere.toml",), ("nowhere.toml",)),
         (("--record", "/proc/nothing/here.jsonl"), ("/proc/nothing/here.jsonl",)),
@@ -291,6 +294,39 @@ def test_a_malformed_config_names_the_field_and_the_value(tmp_path: Path) -> Non
     assert done.returncode == 2
     assert "objectiv" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_budget_file_is_obeyed_while_a_program_runs_and_a_bad_one_refused(tmp_path: Path) -> None:
+    file = tmp_path / "budget.toml"
+    with serving(tmp_path, *FAST, "--objective", "performance", "--budget-file", str(file)) as server:
+        program = app(tmp_path, "--workload", "gpu-bound", "--steps", 100_000)
+        wait_until(lambda: bool(server.events("decided")), "a decision")
+        file.write_text('budget = "5W"')
+        wait_until(lambda: server.events("decided")[-1]["why"].startswith("budget changed"), "another decision")
+        file.write_text('budget = "5V"')
+        wait_until(lambda: bool(server.events("budget_refused")), "a refusal")
+        server.end()
+        program.kill()
+        program.communicate()
+    (changed,) = server.events("budget_changed")
+    assert changed["limits"]["power_cap_w"] == 5.0
+    (refused,) = server.events("budget_refused")
+    assert "not in V" in refused["reason"]
+
+
+def test_a_scenario_happens_in_scaled_time_and_may_lose_a_sensor(tmp_path: Path) -> None:
+    file = tmp_path / "scenario.toml"
+    file.write_text('[[step]]\nat = "60s"\nbudget = "6W"\n[[step]]\nat = "120s"\nsensor_lost = "board"\n')
+    with serving(tmp_path, *FAST, "--scenario", str(file)) as server:
+        wait_until(lambda: bool(server.events("sensor_lost")), "the loss")
+        server.end()
+    (started,), (changed,) = server.events("run_started"), server.events("budget_changed")
+    assert changed["limits"]["power_cap_w"] == 6.0
+    assert 60.0 <= changed["at_s"] - started["at_s"] < 110.0
+    file.write_text('[[step]]\nat = "60s"\napplication = "leaves"\n')
+    done = ceml("serve", "--runtime-dir", tmp_path / "run", "--scenario", file)
+    assert done.returncode == 2
+    assert "step 1 (at = '60s'): the application is a process of its own" in done.stderr
 
 
 def test_a_budget_below_every_state_is_said_and_the_run_goes_on(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ceml.domain.values import Limits
 from ceml.errors import SettingsError
-from ceml.settings import FIELDS, Settings, load, power_w
+from ceml.settings import FIELDS, LIMITS, Settings, load
 
 
 def file_with(tmp_path: Path, text: str | bytes) -> Path:
@@ -95,7 +96,7 @@ def test_a_missing_file_and_a_directory_are_said_in_words(tmp_path: Path):
     [("8W", 8), ("8 W", 8), ("7500mW", 7.5), ("0.5kW", 500), (8, 8), ("8", 8), (" 1e1 w ", 10), ("none", None)],
 )
 def test_a_budget_is_power_with_its_unit(text: object, watts: float | None):
-    assert power_w(text) == watts
+    assert load(None, {"budget": text}, {}).settings.limits == Limits(power_cap_w=watts)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,31 @@ def test_a_budget_is_power_with_its_unit(text: object, watts: float | None):
 def test_what_is_no_power_is_refused(text: object):
     with pytest.raises(SettingsError, match="budget ="):
         load(None, {"budget": text}, {})
+
+
+def test_every_limit_reaches_its_place():
+    said = {"budget": "8W", "rail_budget": ["gpu=3W", "cpu=900mW"], "target": "150/min", "max_slowdown": "12.5%"}
+    more = {"deadline": "1.5h", "energy_allowance": "5Wh", "max_temperature": "80 °C"}
+    assert set(said | more) == set(LIMITS)
+    assert load(None, said | more, {}).settings.limits == Limits(
+        power_cap_w=8.0,
+        rail_caps_w={"gpu": 3.0, "cpu": 0.9},
+        target_hz=2.5,
+        max_slowdown=0.125,
+        deadline_s=5400.0,
+        energy_allowance_j=18000.0,
+        max_temperature_c=80.0,
+    )
+    assert load(None, {name: "none" for name in LIMITS if name != "rail_budget"}, {}).settings.limits == Limits()
+
+
+@pytest.mark.parametrize(
+    ("rails", "says"),
+    [(["gpu"], "RAIL=POWER"), (["=3W"], "RAIL=POWER"), (["gpu=3V"], "in W"), (["a=1", "a=2"], "once")],
+)
+def test_a_rail_budget_is_a_rail_and_a_power(rails: list[str], says: str):
+    with pytest.raises(SettingsError, match=f"rail_budget = .*{says}"):
+        load(None, {"rail_budget": rails}, {})
 
 
 @pytest.mark.parametrize("name", ["speed", "seed", "noise_time", "batch", "sensor_period_s"])

@@ -12,11 +12,10 @@ import anyio
 
 from ceml import runtime
 from ceml.bench.score import Figures, score
-from ceml.domain.budget import PowerCap
+from ceml.domain.budget import PowerCap, constraints_of
 from ceml.domain.contracts import Score
 from ceml.domain.events import BudgetChanged, Decided, ModelFitted
 from ceml.domain.search import initial_state
-from ceml.domain.values import Situation
 from ceml.errors import SettingsError, combined
 from ceml.parts import choose
 from ceml.platforms.played import ReplayProgram
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from ceml.control.ports import Platform
     from ceml.domain.contracts import Fit
     from ceml.domain.events import Event
+    from ceml.domain.values import Limits
     from ceml.settings import Loaded
 
 NO_DECISION = "no decision: the program ended too early (give it more --steps), or no state measured has a cost"
@@ -66,6 +66,7 @@ class _Notes:
     platform: Platform
     caps: list[tuple[float, float | None]]
     own_cap_w: float | None
+    limits: Limits
     commitments: list[int] = field(default_factory=list[int])
     fit: Fit | None = None
     why: str | None = None
@@ -80,7 +81,8 @@ class _Notes:
                 if state is not None:
                     self.commitments.append(state)
             case BudgetChanged():
-                self.caps.append((event.at_s, _lower(self.own_cap_w, event.power_cap_w)))
+                self.caps.append((event.at_s, _lower(self.own_cap_w, event.limits.power_cap_w)))
+                self.limits = event.limits
             case _:
                 pass
 
@@ -114,7 +116,7 @@ def play(loaded: Loaded, *, steps: int, platform: Platform | None = None, timed:
     house = runtime.House(parts=parts, ledger=Ledger(parts.platform.total_rails))
     own = [c.cap_w for c in map(bare, parts.mind.objective.constraints) if isinstance(c, PowerCap)]
     own_cap_w = min(own, default=None)
-    notes = _Notes(parts.platform, [(0.0, _lower(own_cap_w, parts.power_cap_w))], own_cap_w)
+    notes = _Notes(parts.platform, [(0.0, _lower(own_cap_w, parts.limits.power_cap_w))], own_cap_w, parts.limits)
     eyes: list[Callable[[Event], None]] = [notes.on]
     record = RecordWriter(settings.record, settings.record_level) if settings.record else None
     if record:
@@ -133,7 +135,8 @@ def play(loaded: Loaded, *, steps: int, platform: Platform | None = None, timed:
         parts.platform.beats.machine,
         objective=parts.mind.objective,
         objective_is_energy=settings.objective == "energy",
-        constraints=() if parts.power_cap_w is None else (PowerCap(parts.power_cap_w),),
+        constraints=constraints_of(notes.limits),
+        steps=steps,
         commitments=notes.commitments,
         caps=notes.caps,
         fit=notes.fit,
@@ -172,12 +175,13 @@ def _decision_s(house: runtime.House) -> float | None:
     if not managers or not managers[0].reasoning.observations:
         return None
     known, mind = managers[0].reasoning, parts.mind
+    now = known.situation(0.0)
     ahead = None if known.total_work is None else known.total_work / 2
     took_s: list[float] = []
     for _ in range(ROUNDS):
         start_s = perf_counter()
         fit = mind.model.fit(known.space, known.known, prior=mind.knowledge)
-        score = Score(fit, mind.objective, known.constraints, Situation(remaining_work=ahead))
+        score = Score(fit, mind.objective, known.constraints, now)
         mind.sampler.next(known.space, fit, score, known.known, ahead, known.total_work)
         mind.search.best(known.space, score, initial_state(known.space, score, ()))
         took_s.append(perf_counter() - start_s)

@@ -13,7 +13,7 @@ from ceml.bench.peers import gaussian_process, missing, tpe
 from ceml.bench.play import play
 from ceml.bench.score import score
 from ceml.bench.session import HOLD_STEPS, Session
-from ceml.domain.budget import PowerCap
+from ceml.domain.budget import constraints_of
 from ceml.domain.contracts import Score
 from ceml.domain.knobs import KnobSpace
 from ceml.domain.values import Situation
@@ -147,9 +147,9 @@ def run_rival(rival: Rival, loaded: Loaded, plant: Plant, conditions: Conditions
         return play(_papers(loaded, rival.search), steps=conditions.steps, platform=platform, timed=False).figures
     parts = choose(loaded, PlatformContext(runtime_dir=Path(), in_process=True), platform=platform)
     objective = parts.mind.objective
-    budget = () if parts.power_cap_w is None else (PowerCap(parts.power_cap_w),)
+    limits = constraints_of(parts.limits)
     known = parts.mind.model.fit(plant.space, ())
-    judge = Score(known, objective, (*objective.constraints, *budget), Situation())
+    judge = Score(known, objective, (*objective.constraints, *limits), Situation())
     otherwise, trials = plant.space.max_state, rival.trials(plant.space, conditions.seed)
     if rival.offline:
         before = Session(plant, trials, score=judge, otherwise=otherwise)
@@ -161,9 +161,10 @@ def run_rival(rival: Rival, loaded: Loaded, plant: Plant, conditions: Conditions
         session.machine,
         objective=objective,
         objective_is_energy=loaded.settings.objective == "energy",
-        constraints=budget,
+        constraints=limits,
+        steps=conditions.steps,
         commitments=() if session.kept is None else (session.kept,),
-        caps=((0.0, parts.power_cap_w),),
+        caps=((0.0, parts.limits.power_cap_w),),
     )
 
 

@@ -81,6 +81,7 @@ def score(
     objective: Objective,
     objective_is_energy: bool,
     constraints: Sequence[Constraint] = (),
+    steps: float | None = None,
     commitments: Sequence[int] = (),
     caps: Caps = (),
     fit: Fit | None = None,
@@ -91,14 +92,17 @@ def score(
         machine: The truth of the run.
         objective: What was wanted; its own constraints count too.
         objective_is_energy: Whether that is joules per step: only then the whole run has a best to be held against.
-        constraints: Further constraints, as in force at the end, e.g. the budget.
+        constraints: Further constraints, as in force at the end, e.g. the budget. Those on the whole run (deadline,
+            energy allowance) are held against a run that spends all of itself in one state.
+        steps: The work that the program announced.
         commitments: States that the controller committed to, in order.
         caps: The caps on power in the course of the run.
         fit: The model at the first commitment.
     """
     plant = machine.plant
-    space, now = plant.space, Situation(at_s=machine.end_s)
-    truth = plant.truth(space.states)
+    space, truth = plant.space, plant.truth(plant.space.states)
+    rate_at_max_hz = 1.0 / float(plant.step_s[space.max_state])
+    now = Situation(at_s=machine.start_s, remaining_work=steps, spent_j=0.0, rate_at_max_hz=rate_at_max_hz)
     energy_j = plant.step_s * plant.power_w
     with np.errstate(all="ignore"):
         cost = np.asarray(objective.cost(truth, now), dtype=np.float64)
@@ -110,7 +114,7 @@ def score(
     best_energy_j = _least(energy_j[space.states[violation <= 0.0]])
     max_energy_j = float(energy_j[space.max_state])
     chosen = int(np.searchsorted(space.states, commitments[-1])) if commitments else None
-    steps, run_energy_j = _totals(machine, energy_j)
+    done, run_energy_j = _totals(machine, energy_j)
     above_s, over_w, over_share = _above(machine, caps)
     rate_error, power_error = _errors(plant, fit)
     return Figures(
@@ -123,10 +127,10 @@ def score(
         best_energy_j=_known(best_energy_j),
         regret=None if chosen is None or best is None else _regret(float(cost[chosen]), float(cost[best])),
         max_state_energy_j=_known(max_energy_j),
-        saving=_below_one(run_energy_j, steps * max_energy_j),
+        saving=_below_one(run_energy_j, done * max_energy_j),
         possible_saving=_below_one(best_energy_j, max_energy_j),
         run_energy_j=_known(run_energy_j),
-        run_excess=_above_one(run_energy_j, steps * best_energy_j) if objective_is_energy else None,
+        run_excess=_above_one(run_energy_j, done * best_energy_j) if objective_is_energy else None,
         run_s=_known(machine.end_s - machine.start_s) or 0.0,
         seconds_above_cap=above_s,
         max_over_cap_w=over_w,

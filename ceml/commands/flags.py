@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 
 _METAVARS = {
     "budget": "POWER",
+    "rail_budget": "RAIL=POWER",
+    "target": "RATE",
+    "max_slowdown": "SHARE",
+    "deadline": "TIME",
+    "energy_allowance": "ENERGY",
+    "max_temperature": "TEMPERATURE",
     "fix": "KNOB=VALUE",
     "limit": "KNOB=LOW..HIGH",
     "table": "TABLE.csv",

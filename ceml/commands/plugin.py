@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _OWN = "ceml-runtime"
 _EPILOG = """\
-Use one by its name (--objective edp), with options (--objective power_cap:cap_w=8), or one of your own from a file
+Use one by its name (--objective edp), with options (--objective carbon:intensity=80), or one of your own from a file
 (--objective path/to/file.py:factory). A package adds plugins by entry points in the groups ceml.<kind>.
 """
 

@@ -147,10 +147,12 @@ def _opening(seen: Seen) -> list[str]:
     begun = seen.started
     if begun is None:
         return ["started    not in this record"]
-    cap = "no budget" if begun.power_cap_w is None else f"budget {begun.power_cap_w:g} W"
+    from ceml.domain.budget import constraints_of
+
+    limits = ", ".join(constraint.name for constraint in constraints_of(begun.limits)) or "no limits"
     lines = [
         f"started    ceml {begun.version} on {begun.platform}: objective {begun.objective}, model {begun.model}, "
-        f"search {begun.search}, {cap}",
+        f"search {begun.search}, {limits}",
         f"found      {begun.found}",
     ]
     return lines + ([f"note       these numbers are: {', '.join(begun.labels)}"] if begun.labels else [])

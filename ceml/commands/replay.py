@@ -17,12 +17,24 @@ if TYPE_CHECKING:
 _EPILOG = """\
 examples:
   ceml replay TABLE.csv --workload NAME
-  ceml replay TABLE.csv --workload NAME --objective power_cap --budget 8W --search local
+  ceml replay TABLE.csv --workload NAME --objective performance --budget 8W --search local
   ceml replay TABLE.csv --workload NAME --fix cpu_cores=12 --limit gpu_hz=420MHz..1.3GHz --seed 3 --json
   ceml replay jetson-tx2 --workload vit      the simulated Jetson TX2 instead of a table
 """
 
-_SKIPPED = ("platform", "table", "board", "speed", "dry_run", "pipe", "runtime_dir", "group", "verbose", "quiet")
+_SKIPPED = (
+    "platform",
+    "table",
+    "board",
+    "speed",
+    "dry_run",
+    "pipe",
+    "runtime_dir",
+    "group",
+    "verbose",
+    "quiet",
+    "budget_file",
+)
 
 
 def add(verbs: Verbs) -> None:

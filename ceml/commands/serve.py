@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 examples:
-  ceml serve                                    a simulated Jetson TX2, objective energy
-  ceml serve --budget 7W --objective power_cap  most steps per second under 7 W
-  ceml serve --speed 40 --record run.jsonl      40 times faster than life, with a record
-  ceml serve ceml.toml                          settings from a file (see `ceml config show`)
+  ceml serve                                      a simulated Jetson TX2, objective energy
+  ceml serve --budget 7W --objective performance  most steps per second under 7 W
+  ceml serve --max-slowdown 10%                   least energy, but at most 10 % slower
+  ceml serve --speed 40 --record run.jsonl        40 times faster than life, with a record
+  ceml serve ceml.toml                            settings from a file (see `ceml config show`)
 and in another terminal the application, here a simulated one:
   ceml app --workload gpu-bound --steps 2000
 """

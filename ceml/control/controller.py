@@ -24,6 +24,7 @@ from ceml.domain.events import (
     Try,
     Use,
 )
+from ceml.domain.values import NO_LIMITS
 from ceml.errors import Refused, Temporary
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from ceml.domain.events import Event, Intent
     from ceml.domain.knobs import Configuration, KnobSpace
     from ceml.domain.manager import RuntimeManager
+    from ceml.domain.values import Limits
     from ceml.saved import Saved, Unrestored
 
 Key = tuple[str, str]  # application, source
@@ -51,10 +53,10 @@ class Controller:
         bus: Bus,
         machine: Machine,
         space: KnobSpace,
-        make_manager: Callable[[AppJoined, float | None], RuntimeManager],
+        make_manager: Callable[[AppJoined, Limits], RuntimeManager],
         *,
         saved: Saved,
-        power_cap_w: float | None = None,
+        limits: Limits = NO_LIMITS,
         dry_run: bool = False,
         deadline_s: float = 0.25,
     ) -> None:
@@ -64,9 +66,9 @@ class Controller:
             bus: Where to listen and to announce.
             machine: What to turn.
             space: The states it may be in.
-            make_manager: Makes the mind of an application, given the budget in force.
+            make_manager: Makes the mind of an application, given the limits in force.
             saved: Prior values, put back when no application holds the machine.
-            power_cap_w: The budget in force at start.
+            limits: What must hold at start.
             dry_run: Announce what would be applied and write nothing.
             deadline_s: How long an apply may take; it never blocks the mind.
         """
@@ -76,7 +78,7 @@ class Controller:
         self._space = space
         self._make_manager = make_manager
         self._saved = saved
-        self._power_cap_w = power_cap_w
+        self._limits = limits
         self._dry_run = dry_run
         self._deadline_s = deadline_s
         self._holder: Key | None = None
@@ -114,7 +116,7 @@ class Controller:
                 if (event.app, event.source) == self._holder:
                     self._tell(event)
             case BudgetChanged():
-                self._power_cap_w = event.power_cap_w
+                self._limits = event.limits
                 for key, manager in self.managers.items():
                     self._carry_out(key, manager.on(event))
             case _:
@@ -133,7 +135,7 @@ class Controller:
         self._holder = key
         if key not in self.managers:
             self._forget_oldest()
-            self.managers[key] = self._make_manager(event, self._power_cap_w)
+            self.managers[key] = self._make_manager(event, self._limits)
         self._tell(event)
 
     def _leave(self, event: AppLeft) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
     from ceml.domain.events import Event
-    from ceml.domain.knobs import Configuration, Knob, KnobSpace
+    from ceml.domain.knobs import Configuration, Knob, KnobSpace, Level
     from ceml.domain.values import Knowledge, Sample
     from ceml.saved import Saved, Unrestored
 
@@ -83,6 +83,35 @@ class BeatSource(Protocol):
         ...
 
 
+class Stage(Protocol):
+    """Where mishaps can be made to happen: simulated and replayed boards have one, real ones do not."""
+
+    @property
+    def brings_program(self) -> bool:
+        """Whether the program is the platform's own, so that it can leave and come back."""
+        ...
+
+    def lose(self, sensor: str) -> None:
+        """From now on this sensor does not answer."""
+        ...
+
+    def regain(self, sensor: str) -> None:
+        """It answers again."""
+        ...
+
+    def overwrite(self, levels: Mapping[str, Level]) -> None:
+        """Write knobs behind the controller's back.
+
+        Raises:
+            Refused: That leads to no state of the board.
+        """
+        ...
+
+    def leave(self, until_s: float) -> None:
+        """The program leaves, and comes back at this moment of the loop; infinity: never."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Platform:
     """A bundle of sensors and actuators; not a class to inherit from.
@@ -94,7 +123,10 @@ class Platform:
         sensors: What can be read.
         actuators: What can be turned.
         total_rails: Rails whose sum is the power of the whole board; none: power is not measured.
+        rails: All rails that are measured, for caps on single ones.
+        zones: Zones whose temperature is measured.
         beats: Its own application, where the platform brings one (replay).
+        stage: Where a scenario can let mishaps happen; None: a real board.
         labels: What must be said wherever its numbers are printed ("simulated", "estimated").
         knowledge: What is known of this machine beforehand (C9).
         board: Its description for records, as plain text values.
@@ -106,7 +138,10 @@ class Platform:
     sensors: Sequence[Sensor] = ()
     actuators: Sequence[Actuator] = ()
     total_rails: tuple[str, ...] = ()
+    rails: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
     beats: BeatSource | None = None
+    stage: Stage | None = None
     labels: tuple[str, ...] = ()
     knowledge: Knowledge | None = None
     board: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -127,12 +127,20 @@ class Score:
 
     A state whose predicted rate or power is not positive, or whose cost is no number, is infeasible: infinite cost and
     violation (a linear model may well predict negative speed or watts at the edge of the space).
+
+    Attributes:
+        fit: Predicts.
+        objective: Gives the cost.
+        constraints: Give the violation; a state's is its largest.
+        now: Where the run stands.
+        surely: Constraints are judged at this quantile of the prediction, on the pessimistic side; 0.5: as expected.
     """
 
     fit: Fit
     objective: Objective
     constraints: Sequence[Constraint]
     now: Situation
+    surely: float = 0.5
 
     def __call__(self, states: States) -> Scored:
         """Score n states by the fitted model."""
@@ -143,8 +151,9 @@ class Score:
         with np.errstate(all="ignore"):
             cost = np.asarray(self.objective.cost(predicted, self.now), dtype=np.float64)
             violation = np.zeros(cost.shape)
+            judged = predicted if self.surely == 0.5 or not self.constraints else predicted.quantile(self.surely)
             for constraint in self.constraints:
-                np.maximum(violation, constraint.violation(predicted, self.now), out=violation)
+                np.maximum(violation, constraint.violation(judged, self.now), out=violation)
             sane = np.isfinite(cost + violation + predicted.rate_hz)
             # fmin passes over NaN: a power that is not known is for the objective and the constraints to judge.
             sane &= np.fmin(predicted.rate_hz, predicted.power_w) > 0

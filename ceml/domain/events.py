@@ -11,7 +11,7 @@ from collections.abc import Mapping  # noqa: TC003 - the record's schema reads t
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ceml.domain.values import NAN, FitStatus, Observation, Parameter
+from ceml.domain.values import NAN, FitStatus, Limits, Observation, Parameter
 
 if TYPE_CHECKING:
     from ceml.domain.knobs import Configuration
@@ -99,11 +99,20 @@ class SensorRecovered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetChanged:
-    """The cap on the board's power changed; None lifts it. Nobody can tell where it came from but by `source`."""
+    """What must hold changed: the whole set now in force. Nobody can tell where it came from but by `source`."""
 
     at_s: float
-    power_cap_w: float | None
+    limits: Limits
     source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetRefused:
+    """New limits were no good; what was in force stays so."""
+
+    at_s: float
+    source: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,7 +255,7 @@ class RunStarted:
     objective: str
     model: str
     search: str
-    power_cap_w: float | None
+    limits: Limits
     total_rails: tuple[str, ...]
     board: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -272,6 +281,7 @@ Event = (
     | SensorLost
     | SensorRecovered
     | BudgetChanged
+    | BudgetRefused
     | PhaseChanged
     | WindowClosed
     | ModelFitted

@@ -36,11 +36,12 @@ from ceml.domain.events import (
 from ceml.domain.purse import Purse
 from ceml.domain.reasoning import Judgement, Mind, Reasoning
 from ceml.domain.stays import Lessons, Looks, is_sure
-from ceml.domain.values import NAN, Observation, Stay
+from ceml.domain.values import NAN, NO_LIMITS, Observation, Stay
 from ceml.domain.windows import Window
 
 if TYPE_CHECKING:
     from ceml.domain.knobs import Configuration, KnobSpace
+    from ceml.domain.values import Limits
 
 Answer = tuple[Intent | Event, ...]
 
@@ -56,12 +57,12 @@ class Phase(str, Enum):
 class RuntimeManager:
     """Decides for one application; made when it joins, kept while it is away."""
 
-    def __init__(self, joined: AppJoined, space: KnobSpace, mind: Mind, *, power_cap_w: float | None = None) -> None:
+    def __init__(self, joined: AppJoined, space: KnobSpace, mind: Mind, limits: Limits = NO_LIMITS) -> None:
         self.app = joined.app
         self.source = joined.source
         self.phase = Phase.RELEASED
         self.decided: Decided | None = None
-        self.reasoning = Reasoning(joined.app, space, mind, power_cap_w=power_cap_w)
+        self.reasoning = Reasoning(joined.app, space, mind, limits)
         self._mind = mind
         self._lost: set[str] = set()
         self._stay: Stay | None = None
@@ -84,6 +85,7 @@ class RuntimeManager:
                     self._window.beat(event)
                 return self._close_if_ready(event.at_s)
             case Sampled():
+                self.reasoning.spent.sample(event)
                 self._purse.sampled(event, trying=self.phase is Phase.PROFILING)
                 if self._window is not None:
                     self._window.sample(event)
@@ -99,10 +101,11 @@ class RuntimeManager:
             case AppLeft():
                 self.phase, self._window, self._whole, self._wanted = Phase.RELEASED, None, None, None
                 self._purse.pause()
+                self.reasoning.spent.pause()
                 return (Release(why=f"{self.app}: {event.reason}"),)
             case BudgetChanged():
-                self.reasoning.power_cap_w = event.power_cap_w
-                return self._explore(event.at_s, "budget changed") if self.phase is Phase.IDLE else ()
+                self.reasoning.limits = event.limits
+                return self._budget_changed(event.at_s)
             case PhaseChanged() if self.phase is Phase.IDLE:
                 self.reasoning.forget()
                 self._lessons.forget()
@@ -122,6 +125,7 @@ class RuntimeManager:
     def _joined(self, event: AppJoined) -> Answer:
         if self.phase is not Phase.RELEASED:
             return ()
+        self.reasoning.spent.begin(event.at_s)
         if self.reasoning.total_work is None:
             self.reasoning.total_work = event.total_work
         return self._explore(event.at_s, "application is back") if self.decided else self._profile(event.at_s)
@@ -285,6 +289,13 @@ class RuntimeManager:
             return (self.reasoning.fitted(at_s),)
         self._stay = replace(stay, state=judgement.choice.state) if stay is not None and stay.commits else None
         return self._decide(at_s, judgement)
+
+    def _budget_changed(self, at_s: float) -> Answer:
+        """Models stay valid: only the search runs (C22). A trial that is not allowed any more is broken off."""
+        if self.phase is Phase.IDLE:
+            return self._explore(at_s, "budget changed")
+        trial = self._stay if self.phase is Phase.PROFILING else None
+        return self._profile(at_s) if trial is not None and self.reasoning.breaks(at_s, trial.state) else ()
 
     def _commit(self, at_s: float, stay: Stay) -> Answer:
         """Stay where the sampler believes the best state is; news only where the state is another than before."""

@@ -5,16 +5,17 @@ Pure and without a state machine: `manager.py` decides when to think, this file 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ceml.domain.budget import PowerCap
+from ceml.domain.budget import cannot_hold, constraints_of, unjudged
 from ceml.domain.contracts import Score
 from ceml.domain.events import Decided, ModelFitted
 from ceml.domain.memory import Memory, of_others, reachable
 from ceml.domain.search import initial_state
+from ceml.domain.spent import Spent
 from ceml.domain.values import NAN, Choice, FitStatus, Knowledge, Prediction, Situation, Stay
 
 if TYPE_CHECKING:
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
 
     from ceml.domain.contracts import Constraint, Fit, Objective, ResponseModel, Sampler, Scored, Search
     from ceml.domain.knobs import Configuration, KnobSpace
-    from ceml.domain.values import Observation, Remembered
+    from ceml.domain.values import Limits, Observation, Remembered
 
 CONFIRMING = (6.0, 2)  # steps and power samples of the window that says whether what is remembered still holds
+SURELY = 0.95  # a search keeps constraints at this quantile: nothing measures the state before it is in force
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,7 @@ class Mind:
         total_rails: Rails whose sum is the power of the whole board.
         power_sensors: Sensors that these rails come from; losing one means power is not known.
         lag_s: By how much samples trail the truth.
+        unix_offset_s: What makes seconds since 1970 of our own; NaN where time is virtual.
         idle_beats: Beats in a window while idle, at least.
         idle_samples: Power samples in a window while idle, at least.
         idle_window_s: Seconds in a window while idle, at least.
@@ -54,6 +57,7 @@ class Mind:
     total_rails: tuple[str, ...] = ()
     power_sensors: frozenset[str] = frozenset()
     lag_s: float = 0.0
+    unix_offset_s: float = NAN
     idle_beats: int = 5
     idle_samples: int = 10
     idle_window_s: float = 1.0
@@ -76,16 +80,18 @@ class Reasoning:
         space: The states that are left; unreachable ones have gone.
         unreachable: Configurations that the machine refused.
         observations: What was measured in the present phase of the program.
-        power_cap_w: The budget in force.
+        limits: What must hold, beside the objective's own constraints.
+        spent: Time and energy since the application joined, and the last readings.
         total_work: Steps in all, where the application said so.
         work_done: Steps so far.
     """
 
-    def __init__(self, app: str, space: KnobSpace, mind: Mind, *, power_cap_w: float | None) -> None:
+    def __init__(self, app: str, space: KnobSpace, mind: Mind, limits: Limits) -> None:
         self.space = reachable(space, mind.knowledge)
         self.unreachable = set(mind.knowledge.unreachable)
         self.observations: list[Observation] = []
-        self.power_cap_w = power_cap_w
+        self.limits = limits
+        self.spent = Spent(mind.total_rails)
         self.total_work: float | None = None
         self.work_done = 0.0
         self._app = app
@@ -130,9 +136,26 @@ class Reasoning:
 
     @property
     def constraints(self) -> Sequence[Constraint]:
-        """What must hold: the objective's own constraints and the budget in force."""
-        budget = () if self.power_cap_w is None else (PowerCap(self.power_cap_w),)
-        return (*self._mind.objective.constraints, *budget)
+        """What must hold: the objective's own constraints and the limits in force."""
+        return (*self._mind.objective.constraints, *constraints_of(self.limits))
+
+    def situation(self, at_s: float) -> Situation:
+        """Where the run stands."""
+        mind, spent = self._mind, self.spent
+        return Situation(
+            at_s=at_s,
+            unix_s=at_s + mind.unix_offset_s,
+            remaining_work=self.remaining_work,
+            spent_s=spent.seconds(at_s),
+            spent_j=spent.energy_j,
+            rate_at_max_hz=float(self._at_max().rate_hz[0]),
+            power_w=spent.power_w,
+            temperature_c=spent.temperature_c,
+            rail_shares=spent.rail_shares(self.observations),
+        )
+
+    def _at_max(self) -> Prediction:
+        return self.fit.predict(np.array([self._max_state]))
 
     @property
     def fit(self) -> Fit:
@@ -144,8 +167,7 @@ class Reasoning:
         return self._fit
 
     def _score(self, at_s: float) -> Score:
-        now = Situation(at_s=at_s, remaining_work=self.remaining_work)
-        return Score(self.fit, self._mind.objective, self.constraints, now)
+        return Score(self.fit, self._mind.objective, self.constraints, self.situation(at_s))
 
     def next_stay(self, at_s: float, *, frugal: bool = False) -> Stay | None:
         """Fit anew and ask the sampler; None: it hands over to the search.
@@ -162,6 +184,10 @@ class Reasoning:
         left = 0.0 if frugal else self.remaining_work
         return self._mind.sampler.next(self.space, fit, self._score(at_s), self.known, left, self.total_work)
 
+    def breaks(self, at_s: float, state: int) -> bool:
+        """Whether a state is expected to break a constraint now."""
+        return bool(self._score(at_s)(np.array([state])).violation[0] > 0.0) if self.space.present[state] else True
+
     def best(self, at_s: float, why: str) -> Judgement | None:
         """Fit anew and search. Models that are no good choose nothing: then the best *measured* state is it.
 
@@ -170,7 +196,11 @@ class Reasoning:
         fit, score = self._refit(), self._score(at_s)
         if fit.status is FitStatus.GOOD:
             measured = [s for s in (self.space.find(o.configuration) for o in self.known) if s is not None]
-            choice = self._mind.search.best(self.space, score, initial_state(self.space, score, measured))
+            for searched in (replace(score, surely=SURELY), score):  # where nothing is sure, what is expected must do
+                start = initial_state(self.space, searched, measured)
+                choice = self._mind.search.best(self.space, searched, start)
+                if choice.feasible:
+                    break
             return Judgement(choice, score(np.array([choice.state])), score, why)
         best = self._best_measured(score)
         if best is None:
@@ -222,14 +252,12 @@ class Reasoning:
         """The news of a choice; where nothing is feasible it names what cannot hold."""
         choice, scored, score, why = judgement
         if not choice.feasible:
-            worst = max(
-                self.constraints,
-                key=lambda constraint: float(constraint.violation(scored.predicted, score.now)[0]),
-                default=None,
-            )
-            name = worst.name if worst else "the objective"
-            why = f"{why}; nothing is feasible: {name} cannot hold, least violation {choice.violation:.1%}"
-        at_max = self.fit.predict(np.array([self._max_state]))
+            everywhere = self.fit.predict(self.space.states)
+            what = cannot_hold(self.constraints, everywhere, scored.predicted, score.now) or "the objective cannot hold"
+            why = f"{why}; nothing is feasible: {what}, least violation {choice.violation:.1%}"
+        if unknown := unjudged(self.constraints, score.now):
+            why = f"{why}; {unknown}"
+        at_max = self._at_max()
         return Decided(
             at_s=at_s,
             app=self._app,

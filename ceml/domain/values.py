@@ -142,13 +142,55 @@ class Prediction:
 class Situation:
     """Where the run stands, for objectives and constraints that care.
 
+    NaN stands for what is not known.
+
     Attributes:
         at_s: Now, monotonic seconds.
+        unix_s: Now, seconds since 1970; NaN where time is virtual.
         remaining_work: Steps still to do; None where the application announced no total.
+        spent_s: Seconds since the application joined.
+        spent_j: Joules of the whole board while it was here.
+        rate_at_max_hz: Steps per second with every knob at its highest, as expected now.
+        power_w: Power of the whole board, last reading.
+        temperature_c: The hottest zone, last reading.
+        rail_shares: Largest share of the board's power that each rail was seen to draw.
     """
 
     at_s: float = 0.0
+    unix_s: float = NAN
     remaining_work: float | None = None
+    spent_s: float = 0.0
+    spent_j: float = NAN
+    rate_at_max_hz: float = NAN
+    power_w: float = NAN
+    temperature_c: float = NAN
+    rail_shares: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What must hold, as the user set it (C22); None, or no entry: no such limit. `budget.py` makes constraints of it.
+
+    Attributes:
+        power_cap_w: Cap on the power of the whole board.
+        rail_caps_w: Caps on the power of single rails.
+        target_hz: Steps per second that must be reached.
+        max_slowdown: By how much a step may take longer than with every knob at its highest; 0.1 is 10 %.
+        deadline_s: Seconds from the application's start in which its announced work must be done.
+        energy_allowance_j: Joules of the whole board that the announced work may cost.
+        max_temperature_c: Cap on the temperature of the hottest zone.
+    """
+
+    power_cap_w: float | None = None
+    rail_caps_w: Mapping[str, float] = field(default_factory=dict[str, float])
+    target_hz: float | None = None
+    max_slowdown: float | None = None
+    deadline_s: float | None = None
+    energy_allowance_j: float | None = None
+    max_temperature_c: float | None = None
+
+
+NO_LIMITS = Limits()
 
 
 class FitStatus(str, Enum):

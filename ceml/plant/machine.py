@@ -137,6 +137,7 @@ class Machine:
         steps_in: Steps done in each state, parts of steps included.
         start_s: When the first step began; NaN before.
         end_s: When the latest work ended; NaN before.
+        rests: `(from, to)` of the times in between when the program was away, ascending.
     """
 
     def __init__(self, plant: Plant, at_s: float = 0.0, state: int | None = None) -> None:
@@ -145,6 +146,7 @@ class Machine:
         self.steps_in: dict[int, float] = {}
         self.start_s = math.nan
         self.end_s = math.nan
+        self.rests: list[tuple[float, float]] = []
 
     def put(self, state: int, at_s: float) -> float:
         """Ask for a state; returns from when on it is in force. Asking again for what is on its way changes nothing."""
@@ -187,9 +189,13 @@ class Machine:
             self.steps_in[state] = self.steps_in.get(state, 0.0) + share
 
     def timeline(self) -> Iterator[tuple[float, float, int]]:
-        """`(from, to, state)` of every state in force between the first and the latest work."""
+        """`(from, to, state)` of every state in force between the first and the latest work, rests left out."""
         ends = [at_s for at_s, _ in self.transitions[1:]] + [math.inf]
         for (from_s, state), to_s in zip(self.transitions, ends, strict=True):
             begin, end = max(from_s, self.start_s), min(to_s, self.end_s)
+            for rest_s, again_s in self.rests:
+                if begin < min(rest_s, end):
+                    yield begin, min(rest_s, end), state
+                begin = max(begin, again_s)
             if begin < end:
                 yield begin, end, state

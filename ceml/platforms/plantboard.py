@@ -13,7 +13,7 @@ import anyio
 import numpy as np
 
 from ceml.domain.values import Sample
-from ceml.errors import CemlError, SettingsError
+from ceml.errors import CemlError, SettingsError, Unavailable
 from ceml.plant.machine import Machine, landing
 from ceml.saved import Item, Saved, Unrestored
 
@@ -154,11 +154,15 @@ class PlantSensor:
 
     A reading is the truth times 1 + N(0, noise_power), drawn anew for each rail and never below zero, rounded to the
     step of the sensor behind the rail where that is known. Utilisation has no noise.
+
+    Attributes:
+        lost: Whether it does not answer, in a scenario.
     """
 
     def __init__(
         self, board: Board, *, quantum_w: Mapping[str, float], noise: float, period_s: float, seed: int
     ) -> None:
+        self.lost = False
         self._board = board
         self._quantum_w = quantum_w
         self._noise = self._factors(noise, seed)
@@ -180,7 +184,13 @@ class PlantSensor:
         return 0.0
 
     async def read(self) -> Sample:
-        """One reading."""
+        """One reading.
+
+        Raises:
+            Unavailable: It is lost, in a scenario.
+        """
+        if self.lost:
+            raise Unavailable(f"sensor {self.name} is lost, as the scenario says")
         at_s = anyio.current_time()
         rails, busy = self._board.readings(at_s)
         rails_w: dict[str, float] = {}

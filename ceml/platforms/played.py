@@ -13,6 +13,7 @@ from ceml.domain.events import AppJoined, AppLeft, Heartbeat
 from ceml.errors import SettingsError
 from ceml.plant.machine import CLOCK_S, progress
 from ceml.platforms.plantboard import MemoryBoard, PlantActuator, PlantSensor, check_noise
+from ceml.platforms.stage import PlantStage
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
@@ -33,6 +34,7 @@ class ReplayProgram:
         self._noise_time = noise_time
         self._seed = seed
         self._asleep: anyio.CancelScope | None = None
+        self._away_until_s: float | None = None
         board.disturbed = self._disturbed
 
     @property
@@ -42,21 +44,43 @@ class ReplayProgram:
 
     async def run(self, publish: Publish, *, task_status: TaskStatus[None]) -> None:
         """Announce the program, let control act before the first step, run all steps, say goodbye."""
-        app, machine = self._board.plant.workload, self.machine
+        app = self._board.plant.workload
         task_status.started()
-        self._board.running = True
-        publish(AppJoined(at_s=anyio.current_time(), app=app, total_work=float(self._steps)))
-        await anyio.sleep(HEAD_START_S)
-        change_s = machine.next_change_s(anyio.current_time())
-        if change_s < math.inf:  # what control asked for before the first step is in force in the first step
-            await anyio.sleep(change_s - anyio.current_time())
         try:
+            await self._arrive(publish)
             for beat, noise in enumerate(self._noise(), start=1):
+                if self._away_until_s is not None and not await self._away(self._away_until_s, publish):
+                    return
                 await self._step(noise)
                 publish(Heartbeat(at_s=anyio.current_time(), app=app, beat=beat))
         finally:
             self._board.running = False
         publish(AppLeft(at_s=anyio.current_time(), app=app, reason="left"))
+
+    def leave(self, until_s: float) -> None:
+        """After the present step, go away until this moment; infinity: for good."""
+        self._away_until_s = until_s
+
+    async def _arrive(self, publish: Publish) -> None:
+        """Announce the program; what control asks for before its first step is in force in that step."""
+        self._board.running = True
+        app, machine = self._board.plant.workload, self.machine
+        publish(AppJoined(at_s=anyio.current_time(), app=app, total_work=float(self._steps)))
+        await anyio.sleep(HEAD_START_S)
+        change_s = machine.next_change_s(anyio.current_time())
+        if change_s < math.inf:
+            await anyio.sleep(change_s - anyio.current_time())
+
+    async def _away(self, until_s: float, publish: Publish) -> bool:
+        """Say goodbye, and come back then; False: never."""
+        left_s, self._away_until_s, self._board.running = anyio.current_time(), None, False
+        publish(AppLeft(at_s=left_s, app=self._board.plant.workload, reason="the scenario sent it away"))
+        if until_s == math.inf:
+            return False
+        await anyio.sleep_until(until_s)
+        await self._arrive(publish)
+        self.machine.rests.append((left_s, anyio.current_time()))
+        return True
 
     def _noise(self) -> list[float]:
         """Lognormal factors of mean 1: sigma^2 = ln(1 + CV^2), mu = -sigma^2 / 2."""
@@ -102,14 +126,18 @@ def played(
     """
     check_run(steps, noise_time, noise_power, sensor_period_s)
     board = MemoryBoard(plant)
+    program = ReplayProgram(board, steps=steps, noise_time=noise_time, seed=seed)
+    seen = sensors(plant, board, noise_power, sensor_period_s, seed)
     return Platform(
         name="replay",
         machine=plant.machine,
         space=plant.space,
-        sensors=sensors(plant, board, noise_power, sensor_period_s, seed),
+        sensors=seen,
         actuators=(PlantActuator(board),),
         total_rails=("total",) if plant.rail_w else (),
-        beats=ReplayProgram(board, steps=steps, noise_time=noise_time, seed=seed),
+        rails=tuple(plant.rail_w),
+        beats=program,
+        stage=PlantStage(board, seen, program.leave),
         labels=plant.labels,
         board={"workload": plant.workload, "steps": str(steps), "seed": str(seed)},
     )

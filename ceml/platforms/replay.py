@@ -11,6 +11,7 @@ from ceml.plant.table import Table, once, parse_fix, parse_limit
 from ceml.platforms.fileboard import FileBoard
 from ceml.platforms.plantboard import PlantActuator
 from ceml.platforms.played import check_run, played, sensors
+from ceml.platforms.stage import PlantStage
 from ceml.store.paths import PlatformContext, read_lines
 
 
@@ -85,12 +86,15 @@ def replay(
         "steps": steps,
     }
     board = FileBoard(context, plant.space, description, {workload: plant}.get, plant)
+    seen = sensors(plant, board, noise_power, sensor_period_s, seed)
     return Platform(
         name="replay",
         machine=plant.machine,
         space=plant.space,
-        sensors=sensors(plant, board, noise_power, sensor_period_s, seed),
+        sensors=seen,
+        stage=PlantStage(board, seen),
         actuators=(PlantActuator(board),),
         total_rails=("total",) if plant.rail_w else (),
+        rails=tuple(plant.rail_w),
         board=about,
     )

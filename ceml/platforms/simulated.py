@@ -12,6 +12,7 @@ from ceml.plant import board as tx2
 from ceml.platforms.fileboard import FileBoard
 from ceml.platforms.plantboard import PlantActuator
 from ceml.platforms.played import check_run, played, sensors
+from ceml.platforms.stage import PlantStage
 from ceml.store.paths import PlatformContext  # noqa: TC001 - pydantic reads the annotation when the plugin is made
 
 if TYPE_CHECKING:
@@ -71,13 +72,16 @@ def simulated(
     idle = tx2.jetson_tx2("vit", range=range)  # any program: idle is the board's own
     assumed = None if workload is None else tx2.jetson_tx2(workload, range=range)
     machine = FileBoard(context, idle.space, {"kind": BOARD, "range": range}, plant_of, idle, assumed)
+    seen = sensors(idle, machine, noise_power, sensor_period_s, seed)
     return Platform(
         name="simulated",
         machine=idle.machine,
         space=idle.space,
-        sensors=sensors(idle, machine, noise_power, sensor_period_s, seed),
+        sensors=seen,
+        stage=PlantStage(machine, seen),
         actuators=(PlantActuator(machine),),
         total_rails=("total",),
+        rails=tuple(idle.rail_w),
         labels=tx2.LABELS,
         knowledge=tx2.calibration(),
         board=about,

@@ -3,7 +3,7 @@
 A plugin is an entry point in a group `ceml.<kind>` (our own are declared the same way, there is no second route), or
 a function in a file. It names a plain factory with annotated keyword options; a *reference* is written
 
-    NAME[:key=value,...]                   e.g. power_cap:cap_w=8
+    NAME[:key=value,...]                   e.g. min_energy:max_slowdown=0.1
     path/to/file.py:factory[:key=value,...]
 
 Only what is asked for is imported. Options are checked against the factory's annotations, so plugins need no pydantic.

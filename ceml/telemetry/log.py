@@ -14,7 +14,7 @@ import structlog
 
 from ceml.domain import events
 from ceml.domain.knobs import Configuration
-from ceml.domain.values import FitStatus, Observation
+from ceml.domain.values import NO_LIMITS, FitStatus, Limits, Observation
 from ceml.telemetry.record import event_name
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ CHATTY = (events.Heartbeat, events.Sampled, events.WindowClosed)  # debug only: 
 _WARNINGS = (
     events.LinesRefused,
     events.SensorLost,
+    events.BudgetRefused,
     events.ConfigurationRefused,
     events.ControlRefused,
     events.EventsMissed,
@@ -161,6 +162,10 @@ def _flat(name: str, value: Any) -> dict[str, object]:
             return {key: _short(each) for key, each in measured.items()}
         case Configuration():
             return {name: str(value)}
+        case Limits():
+            caps = {f"{rail}_cap_w": _short(watts) for rail, watts in value.rail_caps_w.items()}
+            single = [field.name for field in fields(value) if field.name != "rail_caps_w"]
+            return {**{each: _short(getattr(value, each)) for each in single}, **caps} if value != NO_LIMITS else {}
         case Mapping() if name == "knobs":  # all levels of a board are for records
             return {"knobs": ",".join(cast("Mapping[str, object]", value))}
         case Mapping():

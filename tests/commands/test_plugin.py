@@ -13,7 +13,21 @@ if TYPE_CHECKING:
 def test_every_kind_is_listed_with_one_line_of_help(capsys: pytest.CaptureFixture[str]):
     assert main(["plugins"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for name in ("energy", "edp", "power_cap", "paper", "exhaustive", "local", "difference", "simulated", "replay"):
+    for name in (
+        "energy",
+        "edp",
+        "performance",
+        "ed2p",
+        "perf_per_watt",
+        "min_energy",
+        "carbon",
+        "paper",
+        "exhaustive",
+        "local",
+        "difference",
+        "simulated",
+        "replay",
+    ):
         (*_, line) = [line for line in lines if line.startswith(f"  {name} ")]
         assert len(line.split()) > 4, line
         assert "cannot be loaded" not in line

@@ -10,7 +10,7 @@ import pytest
 from ceml.cli import main
 from ceml.domain import events
 from ceml.domain.knobs import Configuration
-from ceml.domain.values import NAN, Observation
+from ceml.domain.values import NAN, Limits, Observation
 from ceml.telemetry.record import RecordWriter
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def a_run() -> list[events.Event]:
     return [
         events.RunStarted(
             at_s=0.0, schema=1, version="9", platform="simulated", labels=("simulated",), knobs={"cpu_hz": (1e9, 2e9)},
-            found=MAX, objective="energy", model="paper", search="exhaustive", power_cap_w=8.0, total_rails=("total",),
+            found=MAX, objective="energy", model="paper", search="exhaustive", limits=Limits(power_cap_w=8.0),
+            total_rails=("total",),
         ),
         events.AppJoined(at_s=1.0, app="vit"),
         applied(1.0, MAX),
@@ -70,7 +71,7 @@ def test_a_person_reads_what_ran_what_was_tried_decided_and_saved(tmp_path: Path
     assert main(["record", "show", str(recorded(tmp_path / "r", a_run()))]) == 0
     out = capsys.readouterr().out
     for wanted in (
-        "ceml 9 on simulated: objective energy, model paper, search exhaustive, budget 8 W",
+        "ceml 9 on simulated: objective energy, model paper, search exhaustive, power cap 8 W",
         "these numbers are: simulated",
         "program    vit",
         "state 1    cpu_hz=2000MHz: 10 steps/s, 10.00 W, 1 J/step",

@@ -31,8 +31,9 @@ from ceml.domain.response.paper import paper as paper_model
 from ceml.domain.sampling import paper as paper_sampler
 from ceml.domain.sampling import seven_states
 from ceml.domain.search import exhaustive
+from ceml.domain.values import Limits
 from ceml.errors import Refused
-from ceml.plugins.power_cap import power_cap
+from ceml.plugins.performance import performance
 from ceml.saved import Item, Saved, Unrestored
 
 if TYPE_CHECKING:
@@ -91,12 +92,12 @@ def lived(virtually, dials: list[Dial], story: Callable, **options) -> tuple[lis
         bus = Bus()
         eyes = bus.subscribe("eyes", *get_args(Event))
         machine = Machine(dials)
-        mind = Mind(objective=power_cap(), model=paper_model(), sampler=paper_sampler(beats=3), search=exhaustive())
+        mind = Mind(objective=performance(), model=paper_model(), sampler=paper_sampler(beats=3), search=exhaustive())
         controller = Controller(
             bus,
             machine,
             SPACE,
-            lambda joined, cap_w: RuntimeManager(joined, SPACE, mind, power_cap_w=cap_w),
+            lambda joined, limits: RuntimeManager(joined, SPACE, mind, limits),
             saved=await machine.save(),
             **options,
         )
@@ -243,7 +244,7 @@ def test_what_cannot_be_put_back_is_named_and_stops_nothing_else(virtually) -> N
     async def story(bus: Bus) -> None:
         bus.publish(join("a"))
         await beats(bus, "a", 60)
-        bus.publish(BudgetChanged(at_s=anyio.current_time(), power_cap_w=None))
+        bus.publish(BudgetChanged(at_s=anyio.current_time(), limits=Limits()))
         await beats(bus, "a", 5)
         bus.publish(AppLeft(at_s=anyio.current_time(), app="a"))
 

@@ -89,9 +89,7 @@ class Stalling:
 def run(seed: int, share: float, *, beats: int = 700, drift: float = 0.0) -> Stalling:
     seconds, watts = plant(SPACE, seed)
     joined = AppJoined(at_s=0.0, app="a", total_work=float(beats))
-    manager = RuntimeManager(
-        joined, SPACE, mind(sampler=improvement(), model=overlap(), exploration_budget=0.01), power_cap_w=None
-    )
+    manager = RuntimeManager(joined, SPACE, mind(sampler=improvement(), model=overlap(), exploration_budget=0.01))
     w = Stalling(manager, seconds, watts, np.random.default_rng(seed), share, drift)
     w.give(joined)
     w.run(beats)

@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -17,7 +18,7 @@ from ceml.domain.response.paper import paper
 from ceml.domain.search import exhaustive, local
 from ceml.domain.values import Prediction, Situation
 from ceml.plugins.energy import energy
-from ceml.plugins.power_cap import power_cap
+from ceml.plugins.performance import performance
 
 anything = arrays.arrays(np.float64, 7, elements=st.floats(width=64))
 SPACE = KnobSpace([Knob(name="cpu_hz", levels=(1e9, 2e9))])
@@ -54,7 +55,7 @@ def test_the_largest_violation_counts() -> None:
 
 
 def test_unknown_power_matters_only_to_those_who_ask_for_it() -> None:
-    speed = power_cap()
+    speed = performance()
     assert scored([2.0], [np.nan], objective=speed).violation.tolist() == [0]
     assert scored([2.0], [np.nan], PowerCap(8), objective=speed).violation.tolist() == [np.inf]
     assert scored([2.0], [np.nan]).violation.tolist() == [np.inf]
@@ -82,3 +83,14 @@ def test_what_the_house_ships_keeps_the_contracts() -> None:
     assert isinstance(paper(), ResponseModel)
     assert isinstance(exhaustive(), Search)
     assert isinstance(local(), Search)
+
+
+def test_constraints_can_be_judged_on_the_pessimistic_side() -> None:
+    sure = np.zeros((2, 2, 2))
+    sure[1, 1, 1] = 0.1**2
+    predicted = Prediction(rate_hz=np.ones(2), power_w=np.array([7.5, 7.5]), covariance=sure)
+    expected = Score(FIT, energy(), (PowerCap(8),), Situation())
+    assert expected.of(predicted).violation.tolist() == [0.0, 0.0]
+    surely = Score(FIT, energy(), (PowerCap(8),), Situation(), surely=0.95).of(predicted)
+    assert surely.violation.tolist() == [0.0, pytest.approx(7.5 * np.exp(0.1 * 1.6449) / 8 - 1, abs=1e-4)]
+    assert surely.cost.tolist() == expected.of(predicted).cost.tolist()

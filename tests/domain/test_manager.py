@@ -36,9 +36,9 @@ from ceml.domain.response.paper import paper as paper_model
 from ceml.domain.sampling import paper as paper_sampler
 from ceml.domain.sampling import seven_states
 from ceml.domain.search import exhaustive
-from ceml.domain.values import FitStatus, Observation, Stay
+from ceml.domain.values import FitStatus, Limits, Observation, Stay
 from ceml.plugins.energy import energy
-from ceml.plugins.power_cap import power_cap
+from ceml.plugins.performance import performance
 
 CPU = tuple(806.4e6 + 153.6e6 * i for i in range(9))
 GPU = tuple(mhz * 1e6 for mhz in (420.75, 522.75, 624.75, 726.75, 854.25, 930.75, 1032.75, 1122, 1236.75, 1300.5))
@@ -128,7 +128,7 @@ def mind(**changes) -> Mind:
 
 def world(*, cap_w: float | None = None, total: float | None = None, **changes) -> World:
     joined = AppJoined(at_s=0.0, app="a", total_work=total)
-    w = World(RuntimeManager(joined, SPACE, mind(**changes), power_cap_w=cap_w))
+    w = World(RuntimeManager(joined, SPACE, mind(**changes), Limits(power_cap_w=cap_w)))
     w.give(joined)
     return w
 
@@ -169,12 +169,12 @@ def test_observations_hold_exactly_what_was_in_force() -> None:
 
 
 def test_c22_a_budget_change_searches_at_once_and_never_profiles_again() -> None:
-    w = world(objective=power_cap(), cap_w=100.0)
+    w = world(objective=performance(), cap_w=100.0)
     w.run(60)
     assert w.effective == SPACE.configuration(SPACE.max_state)
-    w.give(BudgetChanged(at_s=w.at_s, power_cap_w=5.0))
+    w.give(BudgetChanged(at_s=w.at_s, limits=Limits(power_cap_w=5.0)))
     assert w.effective == cheapest(5.0, lambda c: -rate_hz(c))
-    w.give(BudgetChanged(at_s=w.at_s, power_cap_w=None))
+    w.give(BudgetChanged(at_s=w.at_s, limits=Limits()))
     assert w.effective == SPACE.configuration(SPACE.max_state)
     w.run(20)
     assert len(w.heard(Try)) == 7
@@ -276,7 +276,7 @@ def test_when_every_state_is_refused_it_stops_asking() -> None:
     w.give(joined)
     assert len(w.heard(Try)) == 2
     assert len(w.manager.reasoning.space) == 0
-    w.give(BudgetChanged(at_s=1.0, power_cap_w=3.0))
+    w.give(BudgetChanged(at_s=1.0, limits=Limits(power_cap_w=3.0)))
 
 
 def test_leaving_releases_the_machine_and_coming_back_uses_what_is_known() -> None:
@@ -402,14 +402,38 @@ def test_going_on_in_the_same_state_is_no_news_and_loses_no_interval() -> None:
 
 def test_a_budget_change_in_a_commitment_only_searches_and_the_commitment_goes_on_there() -> None:
     sampler = Script(*(trial(state) for state in seven_states(SPACE)), commitment(SPACE.max_state, 40))
-    w = world(sampler=sampler, objective=power_cap(), cap_w=100.0)
+    w = world(sampler=sampler, objective=performance(), cap_w=100.0)
     w.run(50)
     tries = len(w.heard(Try))
     assert w.effective == SPACE.configuration(SPACE.max_state)
-    w.give(BudgetChanged(at_s=w.at_s, power_cap_w=5.0))
+    w.give(BudgetChanged(at_s=w.at_s, limits=Limits(power_cap_w=5.0)))
     assert w.effective == cheapest(5.0, lambda c: -rate_hz(c))
     asked = len(sampler.asked)
     w.run(20)
     assert len(w.heard(Try)) == tries
     w.run(60)
     assert len(sampler.asked) > asked
+
+
+def test_a_trial_that_a_new_budget_forbids_is_broken_off_and_another_one_is_not() -> None:
+    """Seven states are known, so that the models can tell; then a trial of the hottest state is under way."""
+    sampler = Script(*(trial(state) for state in seven_states(SPACE)), trial(SPACE.max_state), trial(SPACE.min_state))
+    w = world(sampler=sampler, objective=performance())
+    while len(sampler.asked) < 8:
+        w.run(1)
+    w.manager.reasoning.best(w.at_s, "so that there is a model")
+    assert w.effective == SPACE.configuration(SPACE.max_state)
+    w.give(BudgetChanged(at_s=w.at_s, limits=Limits(power_cap_w=100.0)))
+    assert w.effective == SPACE.configuration(SPACE.max_state)
+    w.give(BudgetChanged(at_s=w.at_s, limits=Limits(power_cap_w=5.0)))
+    assert w.effective == SPACE.configuration(SPACE.min_state)
+
+
+def test_what_is_left_of_a_deadline_and_an_allowance_is_known_from_what_was_spent() -> None:
+    w = world(total=100.0)
+    w.run(20)
+    now = w.manager.reasoning.situation(w.at_s)
+    assert now.remaining_work == pytest.approx(100.0 - w.manager.reasoning.work_done)
+    assert now.spent_s == pytest.approx(w.at_s)
+    powers = [said.observation.power_w for said in w.heard(WindowClosed)]
+    assert min(powers) * 0.8 < now.spent_j / now.spent_s < max(powers) * 1.2

@@ -17,7 +17,7 @@ from ceml.domain.search import exhaustive, initial_state, local
 from ceml.domain.values import Choice, FitStatus, Prediction, Situation
 from ceml.errors import SettingsError
 from ceml.plugins.energy import energy
-from ceml.plugins.power_cap import power_cap
+from ceml.plugins.performance import performance
 
 CAP_W = 5.0
 
@@ -191,7 +191,7 @@ def test_a_box_also_reaches_states_that_differ_in_several_knobs() -> None:
 
 def test_from_an_infeasible_start_local_search_climbs_down_to_a_feasible_state() -> None:
     space = KnobSpace([Knob(name="a_n", levels=tuple(range(5)), kind=KnobKind.COUNT)])
-    choice = local().best(space, score_of([1, 2, 3, 4, 5], [3, 4, 6, 8, 10], objective=power_cap()), 4)
+    choice = local().best(space, score_of([1, 2, 3, 4, 5], [3, 4, 6, 8, 10], objective=performance()), 4)
     assert (choice.state, choice.feasible) == (1, True)
 
 

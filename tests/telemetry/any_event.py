@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ceml.domain import events
 from ceml.domain.knobs import Configuration
-from ceml.domain.values import FitStatus, Observation, Parameter
+from ceml.domain.values import FitStatus, Limits, Observation, Parameter
 
 if TYPE_CHECKING:
     from ceml.domain.events import Event
@@ -26,9 +26,16 @@ observations = st.builds(
     steps=reals,
     rate_hz=reals,
 )
+bounds = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+limits = st.builds(
+    Limits,
+    rail_caps_w=st.dictionaries(names, st.floats(allow_nan=False, allow_infinity=False), max_size=3),
+    **{name: bounds for name in Limits.__annotations__ if name != "rail_caps_w"},
+)
 of_type: dict[str, st.SearchStrategy[Any]] = {
     "Observation": observations,
     "Configuration": configurations,
+    "Limits": limits,
     "FitStatus": st.sampled_from(FitStatus),
     "Mapping[str, float]": mapped,
     "Mapping[str, int]": st.dictionaries(names, st.integers(), max_size=3),

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from ceml.domain.events import Decided, RunStarted
 from ceml.domain.knobs import Configuration
-from ceml.domain.values import NAN, Observation
+from ceml.domain.values import NAN, Limits, Observation
 from ceml.telemetry.chapter import Chapter, Measured, max_configuration
 
 MAX, MID, LOW = (Configuration({"cpu_hz": hz, "place": "x"}) for hz in (2e9, 1.5e9, 1e9))
 STARTED = RunStarted(
     at_s=0.0, schema=1, version="", platform="p", labels=(), knobs={"cpu_hz": (1e9, 1.5e9, 2e9), "place": ("x", "y")},
-    found=MID, objective="", model="", search="", power_cap_w=None, total_rails=("total",),
+    found=MID, objective="", model="", search="", limits=Limits(), total_rails=("total",),
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from ceml.domain.events import (
     WindowClosed,
 )
 from ceml.domain.knobs import Configuration
-from ceml.domain.values import Observation
+from ceml.domain.values import Limits, Observation
 from ceml.telemetry.ledger import Ledger
 from ceml.telemetry.progress import Progress, status_line, summary
 
@@ -41,7 +41,7 @@ def started() -> RunStarted:
     knobs = {"cpu_hz": (1e9, 2e9), "gpu_hz": (1.3e9,)}
     return RunStarted(
         at_s=0.0, schema=1, version="", platform="p", labels=(), knobs=knobs, found=MAX, objective="", model="",
-        search="", power_cap_w=None, total_rails=(),
+        search="", limits=Limits(), total_rails=(),
     )  # fmt: skip
 
 

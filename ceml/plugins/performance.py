@@ -1,11 +1,9 @@
-"""Objective `power_cap`: maximum performance under a cap on power (C17, F8)."""
+"""Objective `performance`: the most steps per second that the limits allow (C17, F8)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from ceml.domain.budget import PowerCap
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,11 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Performance:
-    """Most steps per second: cost = -rate, in steps/s.
-
-    Attributes:
-        constraints: The cap, where the objective brings its own; else the budget in force is the cap.
-    """
+    """Most steps per second: cost = -rate, in steps/s."""
 
     constraints: tuple[Constraint, ...] = ()
 
@@ -30,6 +24,6 @@ class Performance:
         return -predicted.rate_hz
 
 
-def power_cap(*, cap_w: float | None = None) -> Performance:
-    """Most steps per second under a power cap: -rate; `cap_w` in watts, else the budget in force is the cap."""
-    return Performance(() if cap_w is None else (PowerCap(cap_w),))
+def performance() -> Performance:
+    """Most steps per second under whatever limits are set (e.g. a power budget): -rate (steps/s)."""
+    return Performance()

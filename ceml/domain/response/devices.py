@@ -58,12 +58,14 @@ class Device:
         habit: What is assumed of it.
         clock: Column of its clock, -1 where its clock does not vary.
         cores: Column of its count of cores, -1 where there is none.
+        most: The largest count of cores, 1 where there is none.
     """
 
     name: str
     habit: Habit
     clock: int
     cores: int
+    most: float = 1.0
 
 
 class Devices:
@@ -101,7 +103,13 @@ class Devices:
         clocks = {knob.device: at for at, knob in enumerate(knobs) if _role(knob) is not None}
         cores = {knob.device: at for at, knob in enumerate(knobs) if knob.kind is KnobKind.COUNT and _is_cores(knob)}
         self.devices = tuple(
-            Device(name, HABITS[_role_of_device(name, knobs, clocks)], clocks.get(name, -1), cores.get(name, -1))
+            Device(
+                name,
+                HABITS[_role_of_device(name, knobs, clocks)],
+                clocks.get(name, -1),
+                cores.get(name, -1),
+                _most(knobs[cores[name]], places[:, chosen[cores[name]]]) if name in cores else 1.0,
+            )
             for name in sorted(set(clocks) | set(cores))
         ) or (Device("board", HABITS["other"], -1, -1),)
         used = set(clocks.values()) | set(cores.values()) | set(self.categories)
@@ -125,6 +133,11 @@ def _column(knob: Knob, places: NDArray[np.intp]) -> Numbers:
     if numbers.min() <= 0:
         return (np.arange(len(numbers)) + 1.0) / len(numbers) - 1.0
     return np.log(numbers / numbers[places.max()]) if len(places) else np.log(numbers)
+
+
+def _most(knob: Knob, places: NDArray[np.intp]) -> float:
+    """The largest present count, at least 1."""
+    return max(float(knob.numbers[places.max()]), 1.0)
 
 
 def _is_cores(knob: Knob) -> bool:

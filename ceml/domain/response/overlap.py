@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from ceml.domain.values import Knowledge, Observation
 
     Numbers = NDArray[np.float64]
-    Posterior = tuple[Numbers, Numbers, Numbers, Numbers]
+    Posterior = tuple[Numbers, Numbers, Numbers, Numbers, Numbers]
 
 CHUNK = 20_000  # states at a time, so that memory stays bounded in huge spaces
+DOUBT = 0.7  # of the standard deviation that the broad priors leave: with it a stated 90 % holds for about 90 %
 
 
 class OverlapFit:
@@ -32,7 +33,8 @@ class OverlapFit:
 
     With J the slopes of the physics, S the prior variance of its parameters, K the residual's covariance, N the noise
     and A = J S J' + K + N over the measured rows: mean = f(theta) + K A^-1 (y - f + J (theta - mu)), and covariance
-    C - C' A^-1 C with C = J S J' + K between any two states.
+    D^2 (C - C' A^-1 C) + (1 - D^2) C' A^-1 N A^-1 C with C = J S J' + K between any two states. D = DOUBT: the priors
+    are deliberately broader than boards differ, which costs the mean nothing; what measuring scatters is left whole.
 
     Attributes:
         status: How it went.
@@ -60,7 +62,7 @@ class OverlapFit:
         Power is NaN where time was measured and power never. Without any measurement the scales are 1 s and 1 W.
         """
         mean, covariance, at = np.empty((2, len(states))), np.empty((len(states), 2, 2)), 0
-        for _, (means, covariances, _, _) in self._chunks(states):
+        for _, (means, covariances, *_) in self._chunks(states):
             stop = at + means.shape[1]
             mean[:, at:stop] = means
             covariance[at:stop] = np.moveaxis(covariances, 2, 0)
@@ -69,10 +71,10 @@ class OverlapFit:
 
     def covariance(self, states: States, reference: States) -> Numbers:
         """Covariance of (ln step time, ln power) between n states and m others (a few), shape (n, m, 2, 2)."""
-        there, (_, _, slopes, whitened) = next(self._chunks(reference))
+        there, (_, _, slopes, whitened, scatter) = next(self._chunks(reference))
         scaled = self.board.physics.variance[:, None] * slopes
         result, at = np.empty((len(states), len(reference), 2, 2)), 0
-        for place, (means, _, slopes_here, whitened_here) in self._chunks(states):
+        for place, (means, _, slopes_here, whitened_here, scatter_here) in self._chunks(states):
             stop = at + means.shape[1]
             kernel, shared = place.alike(there)
             for a in range(2):
@@ -80,6 +82,8 @@ class OverlapFit:
                     block = np.transpose(slopes_here[a]) @ scaled[b] - np.transpose(whitened_here[a]) @ whitened[b]
                     if a == b:
                         block += self._residual(a) ** 2 * kernel + CATEGORY_SD**2 * shared
+                    block *= DOUBT**2
+                    block += (1.0 - DOUBT**2) * (np.transpose(scatter_here[a]) @ scatter[b])
                     result[at:stop, :, a, b] = block
             at = stop
         return result
@@ -125,8 +129,9 @@ class OverlapFit:
             return
         at = np.minimum(np.searchsorted(space.states, states), len(space) - 1)
         if np.array_equal(space.states[at], states):
-            mean, covariance, slopes, whitened = self._everything
-            yield everywhere.part(at), (mean[:, at], covariance[:, :, at], slopes[:, :, at], whitened[:, :, at])
+            mean, covariance, *rows = self._everything
+            slopes, whitened, scatter = (each[:, :, at] for each in rows)
+            yield everywhere.part(at), (mean[:, at], covariance[:, :, at], slopes, whitened, scatter)
         else:  # states that the space has lost meanwhile
             place = self._place(states)
             yield place, self._posterior(place)
@@ -135,7 +140,7 @@ class OverlapFit:
         return self.board.everywhere if states is self.board.space.states else self.board.place(states)
 
     def _posterior(self, place: Place) -> Posterior:
-        """Mean (2, n), covariance (2, 2, n), slopes (2, q, n) and whitened cross-covariance (2, rows, n)."""
+        """Mean (2, n), covariance (2, 2, n), slopes (2, q, n), whitened cross-covariance and scatter (2, rows, n)."""
         mean, slopes = self.board.physics.evaluate(self.theta, place.inputs)
         solved, rows = self._solved, len(self._powered)
         kernel, shared = self._measured.alike(place)
@@ -147,17 +152,19 @@ class OverlapFit:
         mean[0] += solved.pull[:rows] @ parts[0]
         mean[1] += solved.pull[rows:] @ parts[1]
         whitened = np.matmul(solved.whiten, cross)
+        scatter = np.matmul(solved.scatter, whitened)
         scaled = slopes * self.board.physics.variance[:, None]
         covariance = np.empty((2, 2, mean.shape[1]))
         offsets = place.categories.sum(axis=0) * CATEGORY_SD**2
-        for a in range(2):
-            own = np.einsum("qn,qn->n", scaled[a], slopes[a]) - np.einsum("rn,rn->n", whitened[a], whitened[a])
-            covariance[a, a] = np.maximum(own + self._residual(a) ** 2 + offsets, 1e-12)
-        covariance[0, 1] = np.einsum("qn,qn->n", scaled[0], slopes[1]) - np.einsum("rn,rn->n", whitened[0], whitened[1])
-        covariance[1, 0] = covariance[0, 1]
+        for a, b in ((0, 0), (1, 1), (0, 1)):
+            own = np.einsum("qn,qn->n", scaled[a], slopes[b]) - np.einsum("rn,rn->n", whitened[a], whitened[b])
+            if a == b:
+                own = np.maximum(own + self._residual(a) ** 2 + offsets, 1e-12)
+            noisy = np.einsum("rn,rn->n", scatter[a], scatter[b])
+            covariance[a, b] = covariance[b, a] = DOUBT**2 * own + (1.0 - DOUBT**2) * noisy
         if self._blind:
             mean[1] = np.nan
-        return mean, covariance, slopes, whitened
+        return mean, covariance, slopes, whitened, scatter
 
 
 def _sentence(status: FitStatus, evidence: Evidence, stretch: float) -> str:

@@ -19,7 +19,8 @@ SCALE_SD = 5.0  # of ln seconds and ln watts: whatever the board, the scale come
 FIXED = (-2.5, 1.0)  # ln of the part of a step that no clock shortens
 SHARPNESS = (float(np.log(2.5)), 0.5)  # ln p: p = 1 devices take turns, large p: the slowest one decides
 CONSTANT = (-1.3, 0.5)  # ln of the watts that no knob changes, as share of typical watts
-PARALLEL = (-1.0, 1.5)  # logit of the share of a device's work that its cores divide
+WIDTH = (float(np.log(3.5)), 0.7)  # ln of how many cores a program keeps busy: loaders, threads
+SATURATION = 3.0  # how sharply more cores than that stop to help
 CORES_STEP = (0.0, 0.1)  # exponent of the core count in the whole step's time: sharing caches, synchronising
 CORES_POWER = (0.6, 0.6)  # exponent of the core count in the device's idle watts
 EXTRA = (0.0, 0.3)  # exponent of a knob that belongs to no device
@@ -28,14 +29,15 @@ EXTRA = (0.0, 0.3)  # exponent of a knob that belongs to no device
 class Physics:
     """ln step time and ln power of states as functions of a vector of parameters theta, with their derivatives.
 
-    With x_d = clock of device d as share of its highest, n_d = its cores as share of the most, w = sigmoid(parallel):
+    With x_d = clock of device d as share of its highest, n_d = its cores as share of the most N_d, m_d = e^width / N_d:
 
-        L_d  = work_d - slowing_d ln x_d + ln((1 - w_d) + w_d / n_d)          ln of the device's own time
+        L_d  = work_d - slowing_d ln x_d + ln((m_d^-q + n_d^-q) / (m_d^-q + 1)) / q     ln of the device's own time
         ln t = time + ln(e^fixed + (sum_d e^(p L_d))^(1/p)) + sum_d synchronising_d ln n_d + extras
         u_d  = min(1, e^(L_d) / t)                                            share of the step in which d works
         g_d  = x_d^steepness_d (1 - v_d + v_d x_d^3), v = sigmoid(voltage)    clock times voltage squared
         ln P = power + ln(e^constant + sum_d g_d (n_d^cores_power_d e^idle_d + u_d e^busy_d)) + extras
 
+    with q = 3: time falls with the cores until there are more than the program keeps busy (Amdahl's law is q = 1)
     (the p-norm overlap of device times, and watts from voltage, clock and utilisation, with terms that cannot be
     negative since each is an exponential: at low clocks the voltage is at its floor and watts go with the clock;
     of the kind of the paper's C8-C13, without their straight lines). Range of validity: one program whose work per
@@ -69,7 +71,8 @@ class Physics:
         self._voltage = add("voltage", [d.habit.voltage for d in parts], who)
         self._cored = [at for at, device in enumerate(parts) if device.cores >= 0]
         cored = [who[at] for at in self._cored]
-        self._parallel = add("parallel", [PARALLEL] * len(cored), cored)
+        self._width = add("width", [WIDTH] * len(cored), cored)
+        self._most = np.log([parts[at].most for at in self._cored])
         self._sync = add("synchronising", [CORES_STEP] * len(cored), cored)
         self._cores_power = add("cores_power", [CORES_POWER] * len(cored), cored)
         extras = [devices.names[at] for at in devices.extras]
@@ -104,13 +107,13 @@ class Physics:
         values[0] = theta[self.TIME] + step + theta[self._extra_time] @ extras
         if slopes:
             j[0, self._slowing] = -j[0, self._work] * clocks
-            j[0, self._parallel] = j[0, self._work][self._cored] * burden
+            j[0, self._width] = j[0, self._work][self._cored] * burden
             j[0, self._sync] = cores
         values[1] = theta[self.POWER] + theta[self._extra_power] @ extras
         values[1] += self._power(theta, inputs, own - step, j)
         if slopes:
             j[1, self._slowing] = -j[1, self._work] * clocks
-            j[1, self._parallel] = j[1, self._work][self._cored] * burden
+            j[1, self._width] = j[1, self._work][self._cored] * burden
         return values, j
 
     def _time(self, theta: Numbers, inputs: tuple[Numbers, Numbers, Numbers], own: Numbers, j: Numbers) -> Numbers:
@@ -167,15 +170,14 @@ class Physics:
         return np.log(watts)
 
     def _own_times(self, theta: Numbers, clocks: Numbers, cores: Numbers) -> tuple[Numbers, Numbers]:
-        """L_d of all devices (devices, n), and dL by the logit of the share that cores divide (cored, n)."""
+        """L_d of all devices (devices, n), and dL by the width, (cored, n)."""
         own = theta[self._work, None] - theta[self._slowing, None] * clocks
-        share = 1.0 / (1.0 + np.exp(-theta[self._parallel, None]))
         if not self._cored:
             return own, np.zeros_like(cores)
-        fewer = np.exp(-cores) - 1.0
-        stretched = 1.0 + share * fewer
-        own[self._cored] += np.log(stretched)
-        return own, share * (1.0 - share) * fewer / stretched
+        wide = np.exp(SATURATION * (self._most[:, None] - theta[self._width, None]))
+        narrow = np.exp(-SATURATION * cores)
+        own[self._cored] += np.log((wide + narrow) / (wide + 1.0)) / SATURATION
+        return own, wide / (wide + 1.0) - wide / (wide + narrow)
 
     def parameters(self, theta: Numbers) -> tuple[Parameter, ...]:
         """Theta as numbers that a person can read: seconds, watts, exponents, shares."""
@@ -188,8 +190,8 @@ class Physics:
                 shown.append(Parameter(name=f"{name}_w", value=float(np.exp(value + theta[1])), unit="W"))
             elif label == "sharpness":
                 shown.append(Parameter(name=name, value=float(np.exp(value))))
-            elif label == "parallel":
-                shown.append(Parameter(name=name, value=float(1 / (1 + np.exp(-value)))))
+            elif label == "width":
+                shown.append(Parameter(name=name, value=float(np.exp(value)), unit="cores"))
             elif label not in ("time", "power"):
                 shown.append(Parameter(name=name, value=value))
         return tuple(shown)

@@ -85,6 +85,7 @@ class Solved:
         stretch: Factor on the residual.
         gain: Prior variance times slopes, S J', (q, rows); rows are the measured times, then the measured powers.
         whiten: Inverse Cholesky factor of the covariance of the rows, (rows, rows).
+        scatter: Root of the noise times the transpose of `whiten`, (rows, rows): how noise alone moves the answer.
         pull: That covariance^-1 times (measured - mean before measuring), (rows,).
     """
 
@@ -92,6 +93,7 @@ class Solved:
     stretch: float
     gain: Numbers
     whiten: Numbers
+    scatter: Numbers
     pull: Numbers
 
 
@@ -104,6 +106,7 @@ class Problem:
         self._count = len(evidence.states)
         self.target = np.concatenate([evidence.values[0], evidence.values[1, self._powered]])
         self._noise = np.concatenate([evidence.variance[0], evidence.variance[1, self._powered]])
+        self.spread = np.sqrt(self._noise)
         self._kernel, self._shared = self._measured.alike(self._measured)
         self.variance = board.physics.variance
         self.mean = self._scaled(evidence)
@@ -192,4 +195,4 @@ def solve(board: Board, evidence: Evidence, start: Numbers | None) -> Solved:
         np.linalg.inv(np.linalg.cholesky(slopes @ gain + problem.loose(stretch))), dtype=np.float64
     )
     pull = np.transpose(whiten) @ (whiten @ (off + slopes @ (theta - problem.mean)))
-    return Solved(theta, stretch, gain, whiten, pull)
+    return Solved(theta, stretch, gain, whiten, problem.spread[:, None] * np.transpose(whiten), pull)

@@ -1,0 +1,174 @@
+"""What is believed of all states, seen from the best one measured: what samplers weigh trials with.
+
+Everything is on ln |cost|, which near a state is a weighted sum of ln step time and ln power; the weights are finite
+differences of the objective (energy 1 and 1, EDP 2 and 1, performance 1 and 0), so that any objective works.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ceml.domain.values import Prediction
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from ceml.domain.contracts import Score, UncertainFit
+    from ceml.domain.knobs import KnobSpace, States
+    from ceml.domain.values import Observation
+
+    Numbers = NDArray[np.float64]
+
+SAFE_Z = 2.0  # constraints must hold, but for the slack, that many standard deviations towards the unlucky side
+SLACK = 0.02  # excess that no power sensor tells from none; the median must keep the constraint itself
+DEPTHS = np.array([-3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, SAFE_Z])  # quantiles looked at, ascending
+NUDGE = 1e-4  # of ln time and ln power, for derivatives
+DEFAULT_PERIOD_S = 0.1  # between two power samples, until it has been seen
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What is believed of the n states of a space, seen from the best one measured.
+
+    Attributes:
+        states: The present states.
+        predicted: Rate, power and covariance.
+        loss: ln |cost|, (n,); infinite where there is no cost.
+        weights: Derivatives of `loss` by ln step time and ln power, (n, 2).
+        variance: Variance of `loss`, (n,).
+        looks: In how many windows each state was measured, (n,).
+        fair: Which states keep all constraints in the median, (n,).
+        safe: Which do so, but for the slack, in the upper quantile, too, (n,).
+        margin: How many standard deviations towards slower and hotter a state keeps them, coarsely, (n,).
+        best: Position of the best measured one.
+        left: Steps still to do.
+    """
+
+    states: States
+    predicted: Prediction
+    loss: Numbers
+    weights: Numbers
+    variance: Numbers
+    looks: NDArray[np.intp]
+    fair: NDArray[np.bool_]
+    safe: NDArray[np.bool_]
+    margin: Numbers
+    best: int
+    left: float
+
+    @property
+    def waste(self) -> Numbers:
+        """Expected excess of each state's cost over the best one's, as share of it, at least 0, (n,)."""
+        gap = self.loss - self.loss[self.best] + 0.5 * np.minimum(self.variance, 1.0)
+        return np.maximum(np.expm1(np.minimum(gap, 30.0)), 0.0)
+
+    @property
+    def tried(self) -> NDArray[np.bool_]:
+        """Which states were measured, (n,)."""
+        return self.looks > 0
+
+    @property
+    def doubt(self) -> Numbers:
+        """Standard deviation of ln power, (n,)."""
+        covariance = self.predicted.covariance
+        return np.zeros(len(self.states)) if covariance is None else np.sqrt(covariance[:, 1, 1])
+
+    @property
+    def count(self) -> int:
+        """How many states were measured."""
+        return int(np.count_nonzero(self.tried))
+
+
+def look(space: KnobSpace, fit: UncertainFit, score: Score, tried: States, left: float) -> Outlook | None:
+    """Score all states; None where no measured state has a cost. `tried`: the state of every window."""
+    states = space.states
+    predicted = fit.predict(states)
+    covariance = predicted.covariance
+    if covariance is None:
+        return None
+    loss, weights = log_cost(score, predicted)
+    variance = np.einsum("ni,nij,nj->n", weights, covariance, weights)
+    looks = np.bincount(np.searchsorted(states, tried), minlength=len(states))
+    known = looks > 0
+    sane = np.isfinite(loss) & np.isfinite(variance)
+    if not (known & sane).any():
+        return None
+    margin, fair, risk = np.full(len(states), SAFE_Z), sane, np.zeros(len(states))
+    if score.constraints:
+        margin, median, risk = _margins(score, predicted)
+        fair = sane & (median <= 0.0)
+    safe = fair & (margin >= SAFE_Z)
+    good = safe & known
+    if good.any():
+        best = int(np.argmin(np.where(good, loss, np.inf)))
+    else:  # nothing measured is safe: the least risk, wherever it lies; a tie is broken by cost
+        lowest = risk[sane].min()
+        best = int(np.argmin(np.where(sane & (risk <= lowest), loss, np.inf)))
+    return Outlook(states, predicted, loss, weights, variance, looks, fair, safe, margin, best, left)
+
+
+def _margins(score: Score, predicted: Prediction) -> tuple[Numbers, Numbers, Numbers]:
+    """How deep into the unlucky side each state keeps the constraints, and its violation in the middle and there."""
+    margin = np.full(len(predicted.rate_hz), DEPTHS[0] - 1.0)
+    median = risk = margin
+    for depth in DEPTHS.tolist():
+        violation = score.of(predicted.quantile(cumulative(np.array([depth])).item())).violation
+        margin = np.where((violation <= SLACK) & np.isfinite(violation), depth, margin)
+        median = violation if depth == 0.0 else median
+        risk = violation
+    return margin, median, risk
+
+
+def log_cost(score: Score, predicted: Prediction, *, slopes: bool = True) -> tuple[Numbers, Numbers]:
+    """Give ln |cost| of n states, (n,) (negated where costs are below zero), and its derivatives, (n, 2)."""
+
+    def at(slower: float, hotter: float) -> Numbers:
+        moved = Prediction(
+            rate_hz=predicted.rate_hz * math.exp(-slower),
+            power_w=predicted.power_w * math.exp(hotter),
+            rail_w={rail: watts * math.exp(hotter) for rail, watts in predicted.rail_w.items()},
+        )
+        cost = score.of(moved).cost
+        return np.where(np.isfinite(cost), np.sign(cost) * np.log(np.abs(cost)), np.inf)
+
+    with np.errstate(all="ignore"):
+        here = at(0.0, 0.0)
+        if not slopes:
+            return here, np.zeros((len(here), 2))
+        by = np.stack([(at(NUDGE, 0.0) - here) / NUDGE, (at(0.0, NUDGE) - here) / NUDGE], axis=1)
+        return here, np.where(np.isfinite(by), by, 0.0)
+
+
+def caps_power(score: Score) -> bool:
+    """Whether some constraint forbids watts: a state of the same rate that draws enormous power violates it."""
+    same = np.ones(2)
+    hot = Prediction(rate_hz=same, power_w=np.array([1e-6, 1e9]))
+    with np.errstate(all="ignore"):
+        return any(float(np.ptp(constraint.violation(hot, score.now))) > 0.0 for constraint in score.constraints)
+
+
+def cumulative(z: Numbers) -> Numbers:
+    """Normal distribution function, Abramowitz and Stegun 26.2.17: absolute error below 1e-7."""
+    t = 1.0 / (1.0 + 0.2316419 * np.abs(z))
+    tail = np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+    tail *= t * (0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429))))
+    return np.where(z > 0, 1.0 - tail, tail)
+
+
+def period_s(observations: Sequence[Observation]) -> float:
+    """Seconds between two power samples, as seen in the windows; 0 where there is no power."""
+    spans = [seen.counted_s / seen.power_samples for seen in observations if seen.power_samples >= 2]
+    if spans:
+        return float(np.median(spans))
+    return DEFAULT_PERIOD_S if any(seen.power_samples for seen in observations) else 0.0
+
+
+def in_order(space: KnobSpace) -> NDArray[np.intp]:
+    """Positions of the present states in an order that the order of the knobs does not change."""
+    return np.lexsort([space.all_shares[:, at] for at in np.argsort([knob.name for knob in space.knobs])])

@@ -87,6 +87,11 @@ class UncertainFit(Fit, Protocol):
         """Variance of ln step time of one step, and of ln power of one sample, by measuring alone."""
         ...
 
+    @property
+    def experience(self) -> float:
+        """How many measured states what other programs taught of this machine is worth; 0 where none ran here."""
+        ...
+
     def covariance(self, states: States, reference: States) -> NDArray[np.float64]:
         """Covariance of (ln step time, ln power) between n states and m others, shape (n, m, 2, 2)."""
         ...

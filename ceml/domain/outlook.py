@@ -48,6 +48,7 @@ class Outlook:
         margin: How many standard deviations towards slower and hotter a state keeps them, coarsely, (n,).
         best: Position of the best measured one.
         left: Steps still to do.
+        experience: States' worth of what other programs taught of this machine.
     """
 
     states: States
@@ -61,6 +62,7 @@ class Outlook:
     margin: Numbers
     best: int
     left: float
+    experience: float
 
     @property
     def waste(self) -> Numbers:
@@ -80,9 +82,9 @@ class Outlook:
         return np.zeros(len(self.states)) if covariance is None else np.sqrt(covariance[:, 1, 1])
 
     @property
-    def count(self) -> int:
-        """How many states were measured."""
-        return int(np.count_nonzero(self.tried))
+    def count(self) -> float:
+        """How many states were measured, here or, in what they taught of the machine, by other programs."""
+        return float(np.count_nonzero(self.tried)) + self.experience
 
 
 def look(space: KnobSpace, fit: UncertainFit, score: Score, tried: States, left: float) -> Outlook | None:
@@ -110,7 +112,7 @@ def look(space: KnobSpace, fit: UncertainFit, score: Score, tried: States, left:
     else:  # nothing measured is safe: the least risk, wherever it lies; a tie is broken by cost
         lowest = risk[sane].min()
         best = int(np.argmin(np.where(sane & (risk <= lowest), loss, np.inf)))
-    return Outlook(states, predicted, loss, weights, variance, looks, fair, safe, margin, best, left)
+    return Outlook(states, predicted, loss, weights, variance, looks, fair, safe, margin, best, left, fit.experience)
 
 
 def _margins(score: Score, predicted: Prediction) -> tuple[Numbers, Numbers, Numbers]:

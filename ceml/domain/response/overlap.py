@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ceml.domain.knobs import KnobSpace
 from ceml.domain.response.evidence import gather
+from ceml.domain.response.heritage import Belief, inherited
 from ceml.domain.response.solving import CATEGORY_SD, RESIDUAL_SD, Board, solve
 from ceml.domain.values import FitStatus, Parameter, Prediction
 
@@ -16,14 +19,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ceml.domain.contracts import Fit
-    from ceml.domain.knobs import KnobSpace, States
+    from ceml.domain.knobs import States
     from ceml.domain.response.evidence import Evidence
     from ceml.domain.response.solving import Place, Solved
-    from ceml.domain.values import Knowledge, Observation
+    from ceml.domain.values import Knowledge, Observation, Remembered
 
     Numbers = NDArray[np.float64]
     Posterior = tuple[Numbers, Numbers, Numbers, Numbers, Numbers]
 
+MOST_PROGRAMS = 16  # that a board's prior is made of, the latest first
+EXPERIENCE = 3.0  # measured states that knowing the board is worth
 CHUNK = 20_000  # states at a time, so that memory stays bounded in huge spaces
 DOUBT = 0.7  # of the standard deviation that the broad priors leave: with it a stated 90 % holds for about 90 %
 
@@ -56,6 +61,11 @@ class OverlapFit:
         self._blind = len(evidence.states) > 0 and not evidence.has_power
         self._everything: Posterior | None = None
 
+    @property
+    def experience(self) -> float:
+        """What the programs that ran here before are worth."""
+        return EXPERIENCE if self.board.physics.inherits else 0.0
+
     def predict(self, states: States) -> Prediction:
         """Rate and power (the median of each, e^mean) and the covariance of their logarithms.
 
@@ -72,7 +82,7 @@ class OverlapFit:
     def covariance(self, states: States, reference: States) -> Numbers:
         """Covariance of (ln step time, ln power) between n states and m others (a few), shape (n, m, 2, 2)."""
         there, (_, _, slopes, whitened, scatter) = next(self._chunks(reference))
-        scaled = self.board.physics.variance[:, None] * slopes
+        scaled = self.board.physics.spread(slopes)
         result, at = np.empty((len(states), len(reference), 2, 2)), 0
         for place, (means, _, slopes_here, whitened_here, scatter_here) in self._chunks(states):
             stop = at + means.shape[1]
@@ -91,8 +101,7 @@ class OverlapFit:
     def draw(self, states: States, count: int, rng: np.random.Generator) -> Iterator[Prediction]:
         """`count` programs that the parameters allow, one prediction of n states each; the residual is left out."""
         physics, place = self.board.physics, self._place(states)
-        reach = self._solved.gain @ np.transpose(self._solved.whiten)
-        values, vectors = np.linalg.eigh(np.eye(len(self.theta)) * physics.variance - reach @ np.transpose(reach))
+        values, vectors = np.linalg.eigh(self.belief.covariance)
         root = vectors * np.sqrt(np.maximum(values, 0.0))
         for _ in range(count):
             theta = self.theta + root @ rng.standard_normal(len(self.theta))
@@ -108,6 +117,13 @@ class OverlapFit:
             Parameter(name="noise_time", value=float(np.sqrt(self.noise[0]))),
             Parameter(name="noise_power", value=float(np.sqrt(self.noise[1]))),
         )
+
+    @property
+    def belief(self) -> Belief:
+        """What is believed of the parameters of the physics: S - S J' A^-1 J S around theta."""
+        reach = self._solved.gain @ np.transpose(self._solved.whiten)
+        before = self.board.physics.belief
+        return Belief(before.names, self.theta, before.covariance - reach @ np.transpose(reach))
 
     def _residual(self, which: int) -> float:
         """Standard deviation of the residual of ln time (0) or ln power (1)."""
@@ -153,7 +169,7 @@ class OverlapFit:
         mean[1] += solved.pull[rows:] @ parts[1]
         whitened = np.matmul(solved.whiten, cross)
         scatter = np.matmul(solved.scatter, whitened)
-        scaled = slopes * self.board.physics.variance[:, None]
+        scaled = self.board.physics.spread(slopes)
         covariance = np.empty((2, 2, mean.shape[1]))
         offsets = place.categories.sum(axis=0) * CATEGORY_SD**2
         for a, b in ((0, 0), (1, 1), (0, 1)):
@@ -185,6 +201,7 @@ class Overlap:
 
     def __init__(self) -> None:
         self._board: Board | None = None
+        self._programs: tuple[Remembered, ...] = ()
 
     def fit(
         self,
@@ -194,13 +211,15 @@ class Overlap:
         prior: Knowledge | None = None,
         warm: Fit | None = None,
     ) -> OverlapFit:
-        """Fit to what was measured; `prior` (the paper's offline calibration, C9) is not used.
+        """Fit to what was measured; of `prior` the programs are used that ran on this machine (see `heritage`).
 
         Numbers that are not positive and finite are left out beforehand; where the fit still is not finite, the status
         says so and the answer is that of no measurement at all.
         """
-        if self._board is None or self._board.space is not space:
-            self._board = Board(space)
+        programs = prior.programs if prior is not None else ()
+        if self._board is None or self._board.space is not space or self._programs is not programs:
+            self._board, self._programs = Board(space), programs
+            self._inherit(self._board, programs)
         board, evidence = self._board, gather(space, observations)
         start = warm.theta if isinstance(warm, OverlapFit) and warm.board is board else None
         status = FitStatus.GOOD if len(evidence.states) >= 2 else FitStatus.TOO_FEW
@@ -213,6 +232,19 @@ class Overlap:
                 status, evidence = FitStatus.NOT_FINITE, gather(space, ())
                 solved = solve(board, evidence, None)
         return OverlapFit(board, evidence, solved, status)
+
+    @staticmethod
+    def _inherit(board: Board, programs: Sequence[Remembered]) -> None:
+        """Begin from what other programs taught of this machine, one fit each, the latest phase of each."""
+        latest = {program.app: program for program in reversed(programs)}
+        fits: list[tuple[Belief, Belief]] = []
+        for program in list(reversed(latest.values()))[:MOST_PROGRAMS]:
+            fit = Overlap().fit(KnobSpace(program.knobs), program.observations)
+            if fit.status is FitStatus.GOOD:
+                fits.append((fit.board.physics.belief, fit.belief))
+        if fits:
+            with suppress(np.linalg.LinAlgError):
+                board.physics.believe(inherited(board.physics.belief, fits))
 
 
 def overlap() -> Overlap:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ceml.domain.response.heritage import Belief
 from ceml.domain.values import Parameter
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Physics:
     Attributes:
         names: Of the parameters.
         mean: What theta is before any measurement, shape (q,).
-        variance: How sure that is, shape (q,); all parameters are independent beforehand.
+        variance: How sure that is, shape (q,); independent of each other on a board that is not known.
     """
 
     TIME, POWER, FIXED, SHARPNESS, CONSTANT = range(5)  # positions in theta
@@ -81,6 +82,33 @@ class Physics:
         self.names = tuple(names)
         self.mean: Numbers = np.array([mean for mean, _ in priors], dtype=np.float64)
         self.variance: Numbers = np.array([sd * sd for _, sd in priors], dtype=np.float64)
+        self._together: Numbers | None = None  # their covariance, where they hang together
+        self._inverse: Numbers | None = None
+
+    @property
+    def inherits(self) -> bool:
+        """Whether other programs taught something of this board."""
+        return self._together is not None
+
+    @property
+    def belief(self) -> Belief:
+        """What is believed of theta before any measurement."""
+        together = np.eye(len(self.mean)) * self.variance if self._together is None else self._together
+        return Belief(self.names, self.mean, together)
+
+    def believe(self, belief: Belief) -> None:
+        """Begin from another belief, e.g. of this very board; parameters may then hang together."""
+        self.mean, self._together = belief.mean, belief.covariance
+        self.variance = np.array(np.diagonal(belief.covariance))
+        self._inverse = np.asarray(np.linalg.inv(belief.covariance), dtype=np.float64)
+
+    def spread(self, slopes: Numbers) -> Numbers:
+        """Prior covariance times slopes, (..., q, n): S J'."""
+        return slopes * self.variance[:, None] if self._together is None else np.matmul(self._together, slopes)
+
+    def oddity(self, off: Numbers) -> float:
+        """How odd it is that theta is `off` from its mean, (q,): the squared Mahalanobis distance."""
+        return float((off**2 / self.variance).sum() if self._inverse is None else off @ self._inverse @ off)
 
     def inputs(self, columns: Numbers) -> tuple[Numbers, Numbers, Numbers]:
         """Inputs of `evaluate`: ln x (devices, n), ln n of devices with cores (cored, n), extra columns (extras, n)."""

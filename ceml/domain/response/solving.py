@@ -108,7 +108,6 @@ class Problem:
         self._noise = np.concatenate([evidence.variance[0], evidence.variance[1, self._powered]])
         self.spread = np.sqrt(self._noise)
         self._kernel, self._shared = self._measured.alike(self._measured)
-        self.variance = board.physics.variance
         self.mean = self._scaled(evidence)
 
     def _scaled(self, evidence: Evidence) -> Numbers:
@@ -117,9 +116,9 @@ class Problem:
         expected, _ = self._physics.evaluate(mean, self._measured.inputs, slopes=False)
         off = evidence.values - expected
         if self._count:
-            mean[self._physics.TIME] = off[0].mean()
+            mean[self._physics.TIME] += off[0].mean()
         if self._powered.any():
-            mean[self._physics.POWER] = off[1, self._powered].mean()
+            mean[self._physics.POWER] += off[1, self._powered].mean()
         return mean
 
     def loose(self, stretch: float) -> Numbers:
@@ -142,12 +141,12 @@ class Problem:
         tight = np.linalg.inv(cover)
 
         def cost_of(off: Numbers, at: Numbers) -> float:
-            return float(off @ tight @ off + ((at - self.mean) ** 2 / self.variance).sum())
+            return float(off @ tight @ off) + self._physics.oddity(at - self.mean)
 
         off, slopes = self.linear(theta)
         cost = cost_of(off, theta)
         for _ in range(MOST_ITERATIONS):
-            gain = self.variance[:, None] * np.transpose(slopes)
+            gain = self._physics.spread(np.transpose(slopes))
             aim = self.mean + gain @ np.linalg.solve(slopes @ gain + cover, off + slopes @ (theta - self.mean))
             step, size, before = aim - theta, 1.0, cost
             while size > LEAST_STEP:
@@ -159,14 +158,14 @@ class Problem:
             else:
                 return theta
             theta = theta + size * step
-            if before - cost < CLOSE or float(np.max(step**2 / self.variance)) < CLOSE**2:
+            if before - cost < CLOSE or float(np.max(step**2 / self._physics.variance)) < CLOSE**2:
                 break
         return theta
 
     def stretch(self, theta: Numbers) -> float:
         """The factor on the residual with the most evidence, log N(gap; 0, J S J' + K + N) + log prior."""
         off, slopes = self.linear(theta)
-        model = slopes @ (self.variance[:, None] * np.transpose(slopes))
+        model = slopes @ self._physics.spread(np.transpose(slopes))
         gap = off + slopes @ (theta - self.mean)
         evidences: list[float] = []
         for factor in STRETCHES:
@@ -190,7 +189,7 @@ def solve(board: Board, evidence: Evidence, start: Numbers | None) -> Solved:
         if stretch != 1.0:
             theta = problem.climb(theta, stretch)
     off, slopes = problem.linear(theta)
-    gain = problem.variance[:, None] * np.transpose(slopes)
+    gain = board.physics.spread(np.transpose(slopes))
     whiten: Numbers = np.asarray(
         np.linalg.inv(np.linalg.cholesky(slopes @ gain + problem.loose(stretch))), dtype=np.float64
     )

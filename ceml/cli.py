@@ -6,6 +6,7 @@ import argparse
 import errno
 import io
 import os
+import re
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from ceml.errors import CemlError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import NoReturn
 
 VERBS = {
     "serve": ("serve", "run in the foreground: listen for heartbeats, find the best frequencies, keep the budget"),
@@ -56,9 +58,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, without all the flags before it."""
+
+    def error(self, message: str) -> NoReturn:
+        told = re.sub(r"^argument (.+?): invalid (\w+) value: (.*)$", _no_value, message)
+        self.exit(2, f"ceml: {told} (usage: {self.prog} --help)\n")
+
+
+def _no_value(found: re.Match[str]) -> str:
+    kind = {"int": "a whole number", "float": "a number"}.get(found[2], found[2])
+    return f"{found[1]} = {found[3]}: must be {kind}"
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """`--budget -3W` as `--budget=-3W`: argparse takes what begins with a dash for a flag, and no flag is a number."""
+    words: list[str] = []
+    for word in argv:
+        if re.match(r"-\.?\d", word) and words and re.fullmatch(r"--[a-z][a-z-]*", words[-1]):
+            words[-1] = f"{words[-1]}={word}"
+        else:
+            words.append(word)
+    return words
+
+
 def _run(argv: list[str]) -> int:
     """Only the verb asked for is imported, so that help is quick and `restore` needs little."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ceml",
         description="Finds the CPU, GPU and memory frequencies that a machine learning program needs while it runs.",
         epilog=_EPILOG,
@@ -74,7 +100,7 @@ def _run(argv: list[str]) -> int:
             module.add(subparsers)
         else:
             subparsers.add_parser(name)
-    args = parser.parse_args(argv)
+    args = parser.parse_args(_joined(argv))
     if module is None:
         parser.print_help(sys.stderr)
         return 2

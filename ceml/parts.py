@@ -49,6 +49,7 @@ class Parts:
 
     Attributes:
         store: Where to keep what is learnt; None: nowhere.
+        sampler: The sampler in force, by name.
         problems: What should be said of knowledge that was passed over, one sentence each.
     """
 
@@ -60,6 +61,7 @@ class Parts:
     limits: Limits
     scenario: Scenario | None
     store: KnowledgeStore | None
+    sampler: str
     problems: tuple[str, ...]
 
 
@@ -110,6 +112,7 @@ def choose(
         limits=settings.limits,
         scenario=_scenario(settings, platform),
         store=None if settings.dry_run else store,
+        sampler=sampler_name(settings, model, platform),
         problems=known.problems,
     )
 
@@ -133,14 +136,23 @@ def choose_sampler(loaded: Loaded, model: ResponseModel, platform: Platform) -> 
         SettingsError: It needs to know how sure the model is, and the model does not say.
     """
     settings = loaded.settings
-    sure = isinstance(model.fit(platform.space, ()), UncertainFit)
-    reference = settings.sampler or ("improvement" if sure else "paper")
+    sure = _states_uncertainty(model, platform)
+    reference = sampler_name(settings, model, platform)
     if reference.partition(":")[0] == "improvement" and not sure:
         raise SettingsError(
             f"sampler = {reference!r} needs a model that states its uncertainty, and model {settings.model} does not: "
             "use --model overlap, or --sampler paper"
         )
     return cast("Sampler", find("samplers", reference, **_given(loaded, SAMPLER_OPTIONS)))
+
+
+def sampler_name(settings: Settings, model: ResponseModel, platform: Platform) -> str:
+    """The sampler that was asked for, else the one that suits the model."""
+    return settings.sampler or ("improvement" if _states_uncertainty(model, platform) else "paper")
+
+
+def _states_uncertainty(model: ResponseModel, platform: Platform) -> bool:
+    return isinstance(model.fit(platform.space, ()), UncertainFit)
 
 
 def _given(loaded: Loaded, options: dict[str, str]) -> dict[str, object]:

@@ -6,10 +6,9 @@ the house lives; at the end everything is restored inside a shield, and the jour
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import partial
@@ -23,20 +22,21 @@ from ceml.api.budget_file import BudgetFile
 from ceml.apps.pipe import PipeListener
 from ceml.control.bus import Bus
 from ceml.control.controller import Controller
+from ceml.control.ending import PATIENCE_S, Ending
 from ceml.control.household import Household
 from ceml.control.machine import Machine
 from ceml.control.watch import PhaseWatcher, SensorPoller
 from ceml.domain.events import AppJoined, AppLeft, Decided, Event, Heartbeat, RunEnded, RunStarted, Sampled
 from ceml.domain.manager import RuntimeManager
 from ceml.domain.values import NAN
-from ceml.errors import SettingsError
+from ceml.errors import CemlError, SettingsError
 from ceml.parts import check_limits
 from ceml.store import journal
 from ceml.store.lock import locked
 from ceml.telemetry.record import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
     from anyio.abc import TaskStatus
 
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 Eye = Callable[[Event], None]
 
 RESTORE_DEADLINE_S = 10.0
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # HUP: the terminal was closed
 EYES_PATIENCE_S = 0.5  # for beats and samples alone, which nobody reads one by one: each waking has its price
 
 
@@ -63,6 +62,7 @@ class House:
     """A run while it lives and afterwards: what others may look at.
 
     Attributes:
+        ending: What interrupts a run that does not answer; None: nothing does.
         say: Tells a person something that no event is for: knowledge that cannot be read or kept.
     """
 
@@ -72,19 +72,27 @@ class House:
     controller: Controller | None = None
     found: Configuration | None = None
     reason: str = "ended"
+    ending: Ending | None = None
     say: Callable[[str], None] = _say
 
 
 # Living ---------------------------------------------------------------------------------------------------------------
 
 
-async def live(house: House, eyes: Sequence[Eye], *, run: Callable[[House, Household], Any]) -> None:
+async def live(
+    house: House,
+    eyes: Sequence[Eye],
+    *,
+    run: Callable[[House, Household], Any],
+    doors: Callable[[ExitStack], None] = lambda stack: None,
+) -> None:
     """Let a house live until `run` returns or it is cancelled; whatever happens, the knobs are put back.
 
     Args:
         house: What to bring to life.
         eyes: Called with every event, in order; they only look.
-        run: What to do once controller and sensors are up: open doors, wait for the end.
+        run: What to do once controller and sensors are up: listen, wait for the end.
+        doors: Makes what can be refused once we hold the lock, before the run begins and anything is written.
     """
     parts, bus = house.parts, house.bus
     patience_s = EYES_PATIENCE_S * parts.context.speed
@@ -96,7 +104,7 @@ async def live(house: House, eyes: Sequence[Eye], *, run: Callable[[House, House
         watched.start_soon(_look, inbox, looks, name="telemetry")
         try:
             async with AsyncExitStack() as stack:
-                saved = await _prepare(house, stack)
+                saved = await _prepare(house, stack, doors)
                 machine = Machine(parts.platform.actuators)
                 house.found = await machine.locate()
                 bus.publish(_started(house))
@@ -147,14 +155,17 @@ def _keeper(house: House) -> Eye:
     return on
 
 
-async def _prepare(house: House, stack: AsyncExitStack) -> Saved:
-    """Lock, put back what a dead one left, save what is there now."""
+async def _prepare(house: House, stack: AsyncExitStack, doors: Callable[[ExitStack], None]) -> Saved:
+    """Lock, make the doors, put back what a dead one left, save what is there now."""
+    made = stack.enter_context(ExitStack())
     parts = house.parts
     machine = Machine(parts.platform.actuators)
     if parts.context.in_process or parts.settings.dry_run:
+        doors(made)
         return await machine.save()
     paths = parts.context.paths.made()
-    stack.enter_context(locked(paths.lock))
+    made.enter_context(locked(paths.lock))
+    doors(made)
     left = journal.read(paths.journal)
     if left is not None:
         unrestored = await machine.restore(left)
@@ -168,6 +179,8 @@ async def _prepare(house: House, stack: AsyncExitStack) -> Saved:
 
 async def _put_back(house: House, controller: Controller, saved: Saved) -> None:
     """Restore inside a shield, with a deadline; the journal goes only when everything is back."""
+    if house.ending is not None:
+        house.ending.rest()
     if house.parts.settings.dry_run:
         return
     with anyio.CancelScope(shield=True), anyio.move_on_after(RESTORE_DEADLINE_S * house.parts.context.speed):
@@ -232,7 +245,11 @@ def _ended(house: House) -> RunEnded:
 
 
 async def serve(house: House, eyes: Sequence[Eye]) -> None:
-    """In real time: open the pipe, and live until a signal that ends programs."""
+    """In real time: open the pipe, and live until a signal that ends programs.
+
+    Raises:
+        CemlError: It did not answer the signal, and was interrupted.
+    """
     parts = house.parts
     listener = PipeListener(
         parts.settings.pipe or parts.context.paths.beats,
@@ -255,24 +272,26 @@ async def serve(house: House, eyes: Sequence[Eye]) -> None:
         await watcher.run(house.bus.publish, task_status=task_status)
 
     async def until_signal(house: House, home: Household) -> None:
-        with anyio.open_signal_receiver(*ENDING) as signals:
-            await home.start("pipe listener", listen)
-            if parts.settings.budget_file is not None:
-                await home.start("budget file", watch_budget)
-            where = str(parts.settings.pipe or parts.context.paths.beats)
-            if parts.settings.dry_run:
-                note = "nothing is changed: what would be tried is named, what would be chosen only measuring can tell"
-                structlog.get_logger().info("dry_run", note=note)
-            structlog.get_logger().info("ready", platform=parts.platform.name, pipe=where, end_with="Ctrl-C")
-            house.reason = await _first_signal(signals)
+        await home.start("pipe listener", listen)
+        if parts.settings.budget_file is not None:
+            await home.start("budget file", watch_budget)
+        where = str(parts.settings.pipe or parts.context.paths.beats)
+        if parts.settings.dry_run:
+            note = "nothing is changed: what would be tried is named, what would be chosen only measuring can tell"
+            structlog.get_logger().info("dry_run", note=note)
+        structlog.get_logger().info("ready", platform=parts.platform.name, pipe=where, end_with="Ctrl-C")
+        house.reason = await ending.wait()
 
-    await live(house, eyes, run=until_signal)
-
-
-async def _first_signal(signals: AsyncIterator[signal.Signals]) -> str:
-    async for number in signals:
-        return number.name
-    return "ended"
+    with Ending() as ending:
+        house.ending = ending
+        try:
+            await live(house, eyes, run=until_signal, doors=listener.open)
+        finally:
+            if ending.held_up:  # whatever else came of it: this is the reason
+                raise CemlError(
+                    f"{ending.reason} came, and nothing answered for {PATIENCE_S:g} s: a plugin or a disk held the "
+                    f"run up, in {ending.held_up}. It was interrupted there, and the run was ended"
+                ) from None
 
 
 async def replay(house: House, eyes: Sequence[Eye]) -> None:

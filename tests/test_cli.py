@@ -46,6 +46,21 @@ def test_what_is_no_command_exits_2_with_usage(words: list[str], capsys: pytest.
     assert "usage: ceml" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["--budget", "-3W"], ["--budget=-3W"], ["--seed", "-3"], ["--speed", "-.5"]])
+def test_a_value_that_begins_with_a_dash_is_a_value(words: list[str], capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["config", "show", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    name = words[0].partition("=")[0].removeprefix("--")
+    assert line.startswith(f"ceml: {name} = '-")
+    assert "(from flag)" in line
+
+
+def test_no_number_is_one_line(capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["app", "--workload", "vit", "--steps", "1e6"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "ceml: --steps = '1e6': must be a whole number (usage: ceml app --help)"
+
+
 def test_a_wrong_setting_is_a_clean_line_and_exit_2():
     ended = ceml("config", "show", "--budget", "8V", "--seed", "x")
     assert ended.returncode == 2

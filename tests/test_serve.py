@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -402,6 +402,68 @@ def test_an_objective_that_fails_later_ends_with_a_sentence_and_the_knobs_back(t
     assert server.board == found
 
 
+HANGS = """
+import pathlib, time
+class Hangs:
+  constraints = ()
+  calls = 0
+  def cost(self, predicted, now):
+    Hangs.calls += 1
+    if Hangs.calls > 1:  # the first is the check at the start
+      pathlib.Path(__file__ + ".hangs").touch()
+      try:
+        time.sleep(1000)
+      except Exception:
+        pass
+    return predicted.power_w / predicted.rate_hz
+def hangs():
+  return Hangs()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_plugin_that_never_returns_is_interrupted_by_a_signal_and_the_knobs_are_put_back(
+    tmp_path: Path, number: int
+) -> None:
+    plugin = tmp_path / "hangs.py"
+    plugin.write_text(HANGS)
+    with serving(tmp_path, *FAST, "--objective", f"{plugin}:hangs") as server:
+        found = server.board
+        program = app(tmp_path, "--workload", "gpu-bound", "--steps", 1_000_000)
+        wait_until((tmp_path / "hangs.py.hangs").exists, "the plugin to hang")
+        assert server.board != found
+        server.process.send_signal(number)
+        server.process.send_signal(number)  # an impatient hand changes nothing
+        server.process.wait(15)
+        code, _ = server.end()
+        program.kill()
+        program.communicate()
+    log = server.log.read_text()
+    assert code == 2, log
+    (told,) = [line for line in log.splitlines() if line.startswith("ceml: ")]
+    assert f"{signal.Signals(number).name} came" in told
+    assert "hangs.py line 11" in told
+    assert "Traceback" not in log
+    assert server.board == found
+    assert not (tmp_path / "journal.json").exists()
+
+
+@pytest.mark.parametrize("taken", ["pipe", "group", "lock"])
+def test_who_is_refused_at_the_start_has_begun_nothing(tmp_path: Path, taken: str) -> None:
+    run, words = tmp_path / "run", {"group": ["--group", "no-such-group"]}.get(taken, [])
+    run.mkdir()
+    (tmp_path / "file").write_text("precious")
+    words = ["--pipe", tmp_path / "file"] if taken == "pipe" else words
+    with serving(run) if taken == "lock" else nullcontext():
+        done = ceml("serve", "--runtime-dir", run, "--record", tmp_path / "record", *words)
+    assert done.returncode == 2
+    (told,) = done.stderr.splitlines()
+    assert told.startswith("ceml: ")
+    assert (tmp_path / "record").read_text().count('"event"') <= 1  # its head, and no run
+    assert "run_started" not in (tmp_path / "record").read_text()
+    assert taken == "lock" or not (run / "journal.json").exists()
+
+
 def test_noise_on_the_pipe_is_counted_and_disturbs_nobody(tmp_path: Path) -> None:
     with serving(tmp_path, *FAST) as server:
         program = app(tmp_path, "--workload", "gpu-bound", "--steps", 100_000)
@@ -459,6 +521,27 @@ def test_a_client_survives_a_restart_of_the_server(tmp_path: Path) -> None:
         beats.beat()
     beats.close()
     assert heard[0]["work"] > 1  # what was done while nobody listened was carried over
+
+
+def test_a_saving_is_what_was_measured_and_stands_beside_the_truth(tmp_path: Path) -> None:
+    """The server is away for a while: what the client carries over is work, but it saved nothing."""
+    with serving(tmp_path, "--speed", 100) as server:
+        program = app(tmp_path, "--workload", "vit", "--steps", 100_000)
+        wait_until(lambda: bool(server.events("decided")), "a decision")
+        assert server.end()[0] == 0
+    time.sleep(2.0)  # of the program's life in which nobody listens
+    with serving(tmp_path, "--speed", 100, "--fresh") as server:
+        wait_until(lambda: bool(server.events("decided")), "a decision")
+        time.sleep(1.0)
+        code, out = server.end()
+        program.kill()
+        program.communicate()
+    assert code == 0
+    rows = {line.split(maxsplit=1)[0]: line for line in out.splitlines()}
+    assert "done while power was not measured" in rows["ran"]
+    whole = float(rows["saving"].partition("; about ")[2].partition("%")[0])
+    assert whole < 40.0  # 16.7 % are possible; the rest is the model's error
+    assert "(simulated)" in out[out.index("in truth") :]
 
 
 def test_two_seconds_of_life_need_less_than_80_mb(tmp_path: Path) -> None:

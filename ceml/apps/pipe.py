@@ -1,19 +1,18 @@
-"""The named pipe on which applications speak: made, guarded, read, and taken away at the end."""
+"""The named pipe on which applications speak: read, and made anew when somebody takes it away."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
-import grp
 import os
-import stat
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
+import structlog
 
+from ceml.apps.fifo import PIPE_BYTES, Fifo
 from ceml.apps.processes import Processes
 from ceml.apps.roster import Roster
 from ceml.apps.wire import MAX_LINE_BYTES, WireError, parse
@@ -25,115 +24,9 @@ if TYPE_CHECKING:
     from ceml.control.ports import Publish
 
 CHUNK_BYTES = 16384  # at most some 1300 lines a turn: fewer than a subscriber takes in one (control/bus.py)
-PIPE_BYTES = 1 << 20  # what a stalled loop may fall behind; the kernel's limit for those who are not root
 LOOK_S = 0.5  # between two looks at who is still there
+MOST_PIPES = 4  # that are read: ours, and those before it that were taken away
 REPORT_LOOKS = 10  # refused lines are reported every so many looks
-
-
-class Fifo:
-    """A named pipe of ours, open and locked.
-
-    Attributes:
-        path: Where it is.
-        fd: Open for reading and writing: so there is no end of file when the last writer leaves.
-        status: Device and inode.
-    """
-
-    def __init__(self, path: Path, group: str | None) -> None:
-        """Make it, or take over the one that a crash left.
-
-        Raises:
-            SettingsError: The path or the group cannot be used; what is there is left as it is.
-        """
-        self.path = path
-        self._gid = _gid(group)
-        try:
-            self._make_directory()
-            while True:
-                self.fd = self._open()
-                self.status = os.fstat(self.fd)
-                if self._still_there():  # else the listener before us removed it just now
-                    break
-                os.close(self.fd)
-            self._prepare()
-        except OSError as error:
-            raise SettingsError(
-                f"pipe {path}: {error.strerror}. Name a path in a directory that you may write to (--pipe PATH)."
-            ) from error
-
-    def close(self) -> None:
-        """Take it away, if it is still ours, and close it: in this order nobody is left writing to a dead pipe."""
-        with contextlib.suppress(OSError):
-            if self._still_there():
-                self.path.unlink()
-        os.close(self.fd)
-
-    def _make_directory(self) -> None:
-        directory = self.path.parent
-        if not directory.exists():
-            directory.mkdir(0o750, parents=True)
-            os.chown(directory, -1, self._gid)
-            directory.chmod(0o750)  # once more: the umask won
-
-    def _open(self) -> int:
-        with contextlib.suppress(FileExistsError):
-            os.mkfifo(self.path, 0o600)
-        self._check(self.path.lstat())
-        fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY)
-        try:
-            self._check(os.fstat(fd))  # what we opened may be another thing than what we looked at
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            raise SettingsError(
-                f"another ceml serve listens on {self.path}. Stop it, or name another pipe (--pipe PATH)."
-            ) from None
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
-
-    def _check(self, found: os.stat_result) -> None:
-        if not stat.S_ISFIFO(found.st_mode):
-            raise SettingsError(
-                f"pipe {self.path}: there is something else at this path, and it is left as it is. "
-                "Move it away, or name another path (--pipe PATH)."
-            )
-        if found.st_uid != os.geteuid():
-            raise SettingsError(
-                f"pipe {self.path}: it belongs to user {found.st_uid}, we are user {os.geteuid()}. "
-                "Remove it as its owner, or name another path (--pipe PATH)."
-            )
-
-    def _still_there(self) -> bool:
-        with contextlib.suppress(FileNotFoundError):
-            found = self.path.lstat()
-            return (found.st_dev, found.st_ino) == (self.status.st_dev, self.status.st_ino)
-        return False
-
-    def _prepare(self) -> None:
-        try:
-            os.fchown(self.fd, -1, self._gid)
-            os.fchmod(self.fd, 0o620 if self._gid >= 0 else 0o600)
-        except PermissionError as error:
-            self.close()
-            raise SettingsError(
-                f"pipe group {self._gid}: {error.strerror}. Only root and members of a group may give it the pipe."
-            ) from error
-        with contextlib.suppress(OSError):  # as large as the system permits
-            fcntl.fcntl(self.fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-
-
-def _gid(group: str | None) -> int:
-    """Its number; -1 (change nothing) without one."""
-    if group is None:
-        return -1
-    try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError:
-        raise SettingsError(
-            f"pipe group {group!r}: this machine has no such group. Name one of `getent group`, or make it."
-        ) from None
 
 
 class PipeListener:
@@ -144,7 +37,13 @@ class PipeListener:
     """
 
     def __init__(
-        self, path: str | Path, *, group: str | None = None, t_tolerance_s: float = 1.0, silence_s: float = 5.0
+        self,
+        path: str | Path,
+        *,
+        group: str | None = None,
+        t_tolerance_s: float = 1.0,
+        silence_s: float = 5.0,
+        gather_s: float = 0.2,
     ) -> None:
         """Say where to listen; nothing is touched before `run`.
 
@@ -153,12 +52,25 @@ class PipeListener:
             group: Members of this group may write too; None: only our own user.
             t_tolerance_s: A time in a line further than this from its arrival is not believed.
             silence_s: The shortest silence that counts as having left.
+            gather_s: Over so long beats are spread that say no time and come at once: many times longer than the
+                system and we take over a burst, shorter than an idle window.
         """
         self.path = Path(path)
         self.roster: Roster | None = None
+        self._fifos: list[Fifo] = []  # the last one is where programs find us; the others were taken away
         self._group = group
         self._t_tolerance_s = t_tolerance_s
         self._silence_s = silence_s
+        self._gather_s = gather_s
+
+    def open(self, stack: ExitStack) -> None:
+        """Make the pipe before `run` reads it; it goes when the stack is left.
+
+        Raises:
+            SettingsError: Nobody can listen at this path.
+        """
+        self._fifos.append(Fifo(self.path, self._group))
+        stack.callback(self._close)
 
     async def run(self, publish: Publish, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Publish what applications say, until cancelled.
@@ -166,22 +78,119 @@ class PipeListener:
         Raises:
             SettingsError: Nobody can listen at this path.
         """
-        fifo = Fifo(self.path, self._group)
-        try:
-            processes = Processes(self.path, fifo.status)
-            self.roster = Roster(processes, t_tolerance_s=self._t_tolerance_s, silence_s=self._silence_s)
-            reader = _Reader(fifo.fd, self.roster, publish)
+        with ExitStack() as stack:
+            if not self._fifos:
+                self.open(stack)
+            processes = Processes(self.path)
+            self.roster = Roster(
+                processes,
+                t_tolerance_s=self._t_tolerance_s,
+                silence_s=self._silence_s,
+                gather_s=self._gather_s,
+            )
+            ears = _Ears(self.roster, publish)
+            watch = _Watch(self._fifos, self._group, processes, ears)
             try:
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(_look_after, reader, self.roster, publish)
+                    tasks.start_soon(_look_after, ears, self.roster, watch, publish)
                     task_status.started()
-                    await reader.run()
+                    await ears.run()
             finally:
                 with anyio.CancelScope(shield=True):
-                    await reader.read_rest()  # what was written before we left counts
+                    await ears.read_rest()  # what was written before we left counts
+                for event in self.roster.rest(anyio.current_time()):
+                    publish(event)
                 _report(self.roster, publish)
+                self._close()
+
+    def _close(self) -> None:
+        while self._fifos:
+            self._fifos.pop().close()
+
+
+class _Watch:
+    """Sees to it that programs find us: a pipe that was removed is made anew."""
+
+    def __init__(self, fifos: list[Fifo], group: str | None, processes: Processes, ears: _Ears) -> None:
+        self._fifos = fifos
+        self._group = group
+        self._processes = processes
+        self._ears = ears
+        self._told = ""
+        self._hear(fifos[-1])
+
+    def look(self) -> None:
+        """Look at the path: one stat."""
+        last = self._fifos[-1]
+        if last.is_reachable():
+            return
+        try:
+            new = Fifo(last.path, self._group)
+        except SettingsError as error:  # another thing is there now: it is not ours to take away
+            if str(error) != self._told:
+                self._told = str(error)
+                told = f"the pipe was taken away, and new programs cannot be heard: {error}"
+                structlog.get_logger().warning("pipe_lost", path=str(last.path), problem=told)
+            return
+        self._told = ""
+        self._fifos.append(new)
+        self._hear(new)
+        if len(self._fifos) > MOST_PIPES:
+            old = self._fifos.pop(0)
+            self._ears.leave(old.fd)
+            old.close()
+        structlog.get_logger().warning(
+            "pipe_made_anew", path=str(new.path), problem="the pipe was taken away; those who wrote to it are heard on"
+        )
+
+    def _hear(self, fifo: Fifo) -> None:
+        self._processes.watch(fifo.status)
+        self._ears.hear(fifo.fd)
+
+
+class _Ears:
+    """The readers of all pipes that programs may still write to.
+
+    The loop calls them itself; waiting for a descriptor in a task would cost two more turns a beat.
+    """
+
+    def __init__(self, roster: Roster, publish: Publish) -> None:
+        self._roster = roster
+        self._publish = publish
+        self._readers: dict[int, _Reader] = {}
+        self._loop = asyncio.get_running_loop()
+        self._failed: asyncio.Future[None] = self._loop.create_future()
+
+    def hear(self, fd: int) -> None:
+        """Read a chunk whenever there is something, one a turn of the loop: a million beats at once starve nobody."""
+        reader = self._readers[fd] = _Reader(fd, self._roster, self._publish)
+
+        def read() -> None:
+            try:
+                reader.read_chunk()
+            except Exception as error:  # raised in the task, where it ends the house as any bug does
+                if not self._failed.done():
+                    self._failed.set_exception(error)
+
+        self._loop.add_reader(fd, read)
+
+    def leave(self, fd: int) -> None:
+        """Read no more from there."""
+        self._loop.remove_reader(fd)
+        del self._readers[fd]
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        try:
+            await self._failed
         finally:
-            fifo.close()
+            for fd in self._readers:
+                self._loop.remove_reader(fd)
+
+    async def read_rest(self) -> None:
+        """Read as much as full pipes can hold."""
+        for reader in tuple(self._readers.values()):
+            await reader.read_rest()
 
 
 class _Reader:
@@ -193,27 +202,6 @@ class _Reader:
         self._publish = publish
         self._rest = b""  # a line that has begun
         self._skipping = False  # inside a line that is too long already
-
-    async def run(self) -> None:
-        """Read a chunk whenever there is something, one a turn of the loop: a million beats at once starve nobody.
-
-        The loop calls the reader itself; waiting for the descriptor in a task would cost two more turns a beat.
-        """
-        loop = asyncio.get_running_loop()
-        failed: asyncio.Future[None] = loop.create_future()
-
-        def read() -> None:
-            try:
-                self.read_chunk()
-            except Exception as error:  # raised in the task, where it ends the house as any bug does
-                if not failed.done():
-                    failed.set_exception(error)
-
-        loop.add_reader(self._fd, read)
-        try:
-            await failed
-        finally:
-            loop.remove_reader(self._fd)
 
     async def read_rest(self) -> None:
         """Read as much as a full pipe can hold."""
@@ -256,13 +244,14 @@ class _Reader:
             self._publish(event)
 
 
-async def _look_after(reader: _Reader, roster: Roster, publish: Publish) -> None:
-    """Notice who left without a word, and report refused lines at a bounded rate."""
+async def _look_after(ears: _Ears, roster: Roster, watch: _Watch, publish: Publish) -> None:
+    """Notice who left without a word, keep the pipe where it is found, report refused lines at a bounded rate."""
     while True:
         for _ in range(REPORT_LOOKS):
             await anyio.sleep(LOOK_S)
             if roster.look():
-                await reader.read_rest()  # the last words of the dead come before the news of their death
+                await ears.read_rest()  # the last words of the dead come before the news of their death
+            watch.look()
             for event in roster.gone(anyio.current_time()):
                 publish(event)
         _report(roster, publish)

@@ -13,10 +13,14 @@ MOST_FILES = 1024  # open files of one process that are looked at
 class Processes:
     """What /proc says of the programs that write to one pipe."""
 
-    def __init__(self, path: Path, pipe: os.stat_result) -> None:
-        """Remember the pipe by device and inode; its name only spares looking at every open file."""
+    def __init__(self, path: Path, *pipes: os.stat_result) -> None:
+        """Remember pipes by device and inode; their name only spares looking at every open file."""
         self._name = path.name
-        self._pipe = (pipe.st_dev, pipe.st_ino)
+        self._pipes = {(pipe.st_dev, pipe.st_ino) for pipe in pipes}
+
+    def watch(self, pipe: os.stat_result) -> None:
+        """Remember one more: made anew under the same name."""
+        self._pipes.add((pipe.st_dev, pipe.st_ino))
 
     def identify(self, pid: int) -> int | None:
         """The start time of a process that holds our pipe open, in clock ticks since boot.
@@ -42,7 +46,7 @@ class Processes:
         with contextlib.suppress(OSError):  # closed meanwhile
             if self._name in descriptor.readlink().name:
                 found = descriptor.stat()
-                return (found.st_dev, found.st_ino) == self._pipe
+                return (found.st_dev, found.st_ino) in self._pipes
         return False
 
 

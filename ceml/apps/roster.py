@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from math import inf, nextafter
 from typing import TYPE_CHECKING, Protocol
 
+from ceml.apps.gathering import Gathering
+from ceml.apps.strays import PROOF_BEATS, Heard, Strays
 from ceml.apps.wire import Beat, Join, Leave
 from ceml.domain.events import AppJoined, AppLeft, Heartbeat, LinesRefused
 
@@ -60,6 +62,9 @@ class _Session:
     number: int = -1
     last_s: float = -inf
     interval_s: float = 0.0
+    arrived_s: float = -inf  # of the last beat that was not gathered
+    pace_s: float = 0.0  # between the last two of those
+    gathered: Gathering = field(default_factory=Gathering)
     held: list[tuple[str, Beat, bytes]] = field(default_factory=list[tuple[str, Beat, bytes]])
 
     @property
@@ -79,13 +84,18 @@ class Roster:
         refused: What was no good so far: reason -> count. `far_time` and `not_finite` are remarks: their beats count.
     """
 
-    def __init__(self, liveness: Liveness, *, t_tolerance_s: float = 1.0, silence_s: float = 5.0) -> None:
+    def __init__(
+        self, liveness: Liveness, *, t_tolerance_s: float = 1.0, silence_s: float = 5.0, gather_s: float = 0.0
+    ) -> None:
         """Start with nobody.
 
         Args:
             liveness: What is known of processes.
             t_tolerance_s: A `t` further than this from the arrival is not believed.
             silence_s: The shortest silence that counts as having left.
+            gather_s: Beats without a time of their own that come sooner than this after a heartbeat are published
+                with the next one, spread over the time until then: a burst is read within microseconds, and what
+                it tells of was not done in them.
         """
         self.beats = 0
         self.work = 0.0
@@ -93,7 +103,9 @@ class Roster:
         self._liveness = liveness
         self._t_tolerance_s = t_tolerance_s
         self._silence_s = silence_s
+        self._gather_s = gather_s
         self._sessions: dict[tuple[str, str], _Session] = {}
+        self._strays = Strays()
         self._looks = LOOKS
         self._news: dict[str, int] = {}
         self._example = b""
@@ -115,14 +127,32 @@ class Roster:
         if isinstance(said, Beat):
             if session is not None and session.present:
                 return self._beat(session, said, arrival_s, line)
+            held = [*self._strays.take(said.app, said.source), Heard(said, arrival_s, line)]
+            if session is None and len(held) < PROOF_BEATS and self._is_here(said.app):
+                self._refuse_strays(self._strays.hold(held))
+                return ()
             session, events = self._enter(session, said, arrival_s, line)
-            return [*events, *self._beat(session, said, arrival_s, line)] if session is not None else events
+            return [*events, *self._replayed(session, held)] if session is not None else events
         if isinstance(said, Leave):
             if session is not None and session.present:
-                return (self._remove(session, arrival_s, "left"),)
+                return self._remove(session, arrival_s, "left")
             self.refuse("not_joined", line)
             return ()
-        return self._join(session, said, arrival_s, line)
+        held = self._strays.take(said.app, said.source)
+        events = self._join(session, said, arrival_s, line)
+        return [*events, *self._replayed(self._sessions.get((said.app, said.source)), held)] if held else events
+
+    def _is_here(self, app: str) -> bool:
+        return any(other.present and other.app == app for other in self._sessions.values())
+
+    def _replayed(self, session: _Session | None, held: Sequence[Heard]) -> list[Event]:
+        if session is None:
+            return []
+        return [event for said, arrival_s, line in held for event in self._beat(session, said, arrival_s, line)]
+
+    def _refuse_strays(self, held: Sequence[Heard]) -> None:
+        for heard in held:
+            self.refuse("stray", heard.line)
 
     def refuse(self, reason: str, line: bytes) -> None:
         """Count a line that is no good."""
@@ -159,7 +189,7 @@ class Roster:
     def _join(self, session: _Session | None, said: Join, arrival_s: float, line: bytes) -> Sequence[Event]:
         events: list[Event] = []
         if session is not None and session.present and said.pid not in (None, session.pid) and self._died(session):
-            events.append(self._remove(session, arrival_s, "process gone"))
+            events += self._remove(session, arrival_s, "process gone")
             session = None
         if session is not None and not said.source:  # cannot be told from a new start: numbers begin anew
             self._refuse_held(session)
@@ -189,20 +219,32 @@ class Roster:
             work = judged
         if said.dropped:
             self.refuse("not_finite", line)
+        session.number = said.beat
+        self.beats += 1
+        self.work += work
         at_s = self._when(session, said.t, arrival_s, line)
+        if at_s != said.t and session.beats and at_s - session.last_s < self._gather_s:
+            session.gathered.add(said._replace(work=work))
+            return ()
+        session.pace_s = at_s - session.arrived_s if session.arrived_s > 0.0 else 0.0
+        session.arrived_s = at_s
+        before = self._spread(session, at_s)
+        at_s = max(at_s, nextafter(session.last_s, inf))
         if session.beats == 1:  # after silence too: of a program slower than our patience nothing else is known
             session.interval_s = at_s - session.last_s
         elif session.beats and not session.back:
             session.interval_s += INTERVAL_WEIGHT * (at_s - session.last_s - session.interval_s)
         session.back = False
         session.beats += 1
-        session.number = said.beat
         session.last_s = at_s
-        self.beats += 1
-        self.work += work
-        return (
-            Heartbeat(at_s=at_s, app=said.app, source=said.source, beat=said.beat, work=work, metrics=said.metrics),
-        )
+        beat = Heartbeat(at_s=at_s, app=said.app, source=said.source, beat=said.beat, work=work, metrics=said.metrics)
+        return (*before, beat)
+
+    def _spread(self, session: _Session, until_s: float) -> list[Heartbeat]:
+        events = session.gathered.spread(session.last_s, until_s)
+        if events:
+            session.last_s = events[-1].at_s
+        return events
 
     def _hold(self, session: _Session, said: Beat, line: bytes) -> float | None:
         """Judge a number that is not above the last one, or that follows such numbers.
@@ -274,22 +316,33 @@ class Roster:
 
     def gone(self, now_s: float) -> list[Event]:
         """Those who left without a word: their process died (as `look` found), or they were silent for too long."""
+        self._refuse_strays(self._strays.silent_since(now_s - self._silence_s))
         events: list[Event] = []
         for session in list(self._sessions.values()):
-            if session.present and session.dead:
-                events.append(self._remove(session, now_s, "process gone"))
-            elif session.present and now_s - session.seen_s > max(session.patience_s, self._silence_s):
+            if session.dead:
+                continue
+            if session.present and now_s - session.seen_s > max(session.patience_s, self._silence_s):
                 self._refuse_held(session)
                 session.present = False
                 if not session.source:
                     session.number = -1  # it may well be another run that speaks next
-                events.append(self._left(session, now_s, "silent"))
+                events += self._left(session, now_s, "silent")
+            elif now_s - session.seen_s > 2 * max(self._gather_s, session.pace_s):  # no further burst is to come
+                events += self._spread(session, now_s)
+        for session in list(self._sessions.values()):  # after the silent: none of those is to take over
+            if session.present and session.dead:
+                events += self._remove(session, now_s, "process gone")
         return events
+
+    def rest(self, now_s: float) -> list[Event]:
+        """What was gathered and no heartbeat carried yet: nothing will be read any more."""
+        return [event for session in self._sessions.values() for event in self._spread(session, now_s)]
 
     def _bury(self, app: str, newcomer: tuple[str, str], now_s: float) -> list[Event]:
         """Earlier runs of the same program whose process is dead leave before the new one joins."""
         earlier = [s for key, s in self._sessions.items() if key != newcomer and s.app == app and s.present]
-        return [self._remove(session, now_s, "process gone") for session in earlier if self._died(session)]
+        dead = [session for session in earlier if self._died(session)]
+        return [event for session in dead for event in self._remove(session, now_s, "process gone")]
 
     def _died(self, session: _Session) -> bool:
         known = session.pid is not None and session.identity is not None
@@ -302,14 +355,15 @@ class Roster:
         session.tries += 1
         session.identity = self._liveness.identify(session.pid)
 
-    def _remove(self, session: _Session, now_s: float, reason: str) -> AppLeft:
+    def _remove(self, session: _Session, now_s: float, reason: str) -> list[Event]:
         self._refuse_held(session)
         del self._sessions[session.app, session.source]
         return self._left(session, now_s, reason)
 
-    def _left(self, session: _Session, now_s: float, reason: str) -> AppLeft:
+    def _left(self, session: _Session, now_s: float, reason: str) -> list[Event]:
+        gathered = [*self.rest(now_s), *self._spread(session, now_s)]  # of all: another may hold the machine next
         at_s = max(now_s, session.last_s)
-        return AppLeft(at_s=at_s, app=session.app, source=session.source, reason=reason)
+        return [*gathered, AppLeft(at_s=at_s, app=session.app, source=session.source, reason=reason)]
 
     def _forget_one(self) -> bool:
         """Make room: the session that has been away longest is forgotten. False: all are here."""

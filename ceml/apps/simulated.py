@@ -11,7 +11,7 @@ import math
 import signal
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +23,17 @@ from ceml.plant.board import jetson_tx2
 from ceml.plant.machine import progress
 from ceml.plant.table import Table, parse_fix, parse_limit
 from ceml.store import board_file
+from ceml.store.lock import holder_lives
 from ceml.store.paths import RuntimePaths, read_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from ceml.plant.machine import Plant
     from ceml.store.board_file import BoardFile
 
 LOOK_S = 0.005  # wall seconds between two looks at the board's file
+STARTING_S = 2.0  # a board's file this young may be of a server that has not taken its lock yet
 STALL_S = 0.02  # overslept by more than this, the process was stopped: that time was not worked in
 
 
@@ -58,14 +60,15 @@ class PacedBoard:
     Attributes:
         plant: How the program runs on the machine.
         at_s: Board time that the work done so far reaches: the exact end of the last step.
+        began_s: Board time at which it began, on the clock of the server that is here now.
     """
 
     def __init__(self, path: Path, workload: str, wait_s: float) -> None:
         self._path = path
         self._seen = board_file.stamp(path)
-        self._board = _wait_for(path, wait_s)
+        self._board = _in_our_time(_wait_for(path, wait_s))
         self.plant = plant_of(self._board.plant, workload)
-        self.at_s = self._now_s()
+        self.at_s = self.began_s = self._now_s()
 
     def clock(self) -> float:
         """Board time of the last step's end, for the beats: free of how late the operating system woke us."""
@@ -125,10 +128,26 @@ class PacedBoard:
             return
         if found is None or found.plant != self._board.plant:
             return  # another machine was put under a running program: finish on the one it began on
+        found = _in_our_time(found)
         moved = (found.origin_s, found.speed) != (self._board.origin_s, self._board.speed)
         self._board = found
         if moved:  # a new daemon with another time base: go on from its now
+            worked_s = self.at_s - self.began_s
             self.at_s = self._now_s()
+            self.began_s = self.at_s - worked_s
+
+
+def _in_our_time(board: BoardFile) -> BoardFile:
+    """A board that was made on a clock that is ahead of ours is of another boot: its time begins anew, now."""
+    now_s = time.monotonic()
+    return board if board.origin_s <= now_s else replace(board, origin_s=now_s, in_force_s=0.0)
+
+
+def _is_left_alone(paths: RuntimePaths) -> bool:
+    """Whether nobody controls the board: no server lives, and none has just made the board to begin."""
+    seen = board_file.stamp(paths.board)
+    fresh = seen is not None and time.time() - seen[1] / 1e9 < STARTING_S
+    return not fresh and not holder_lives(paths.lock)
 
 
 def run(
@@ -141,6 +160,7 @@ def run(
     seed: int = 0,
     noise_time: float = 0.02,
     wait_s: float = 10.0,
+    say: Callable[[str], None] = lambda told: None,
 ) -> Finished:
     """Run a program on the simulated board until it is done or told to stop by SIGINT or SIGTERM.
 
@@ -153,6 +173,7 @@ def run(
         seed: Of the noise in step times.
         noise_time: Its coefficient of variation; lognormal of mean 1.
         wait_s: Seconds to wait for the board to appear.
+        say: Told what a person should know meanwhile.
 
     Raises:
         SettingsError: The workload or a number is no good for this board.
@@ -167,9 +188,11 @@ def run(
     if pipe is None and runtime_dir is not None:
         pipe = str(paths.beats)
     board = PacedBoard(paths.board, workload, wait_s)
+    if _is_left_alone(paths):
+        say(f"nobody controls the board {paths.board} (start `ceml serve`); running at the clocks it was left at")
     variance = math.log1p(noise_time**2)
     draws = np.random.default_rng((seed, 0)).lognormal(-variance / 2, math.sqrt(variance), steps)
-    app, began_s, done, reason = name or workload, board.at_s, 0, "done"
+    app, done, reason = name or workload, 0, "done"
     try:
         with (
             _told_by_signals() as stop,
@@ -184,7 +207,7 @@ def run(
                 done += 1
     except OSError as error:
         raise SettingsError(f"{paths.load} cannot be written: {error.strerror}; use another --runtime-dir") from None
-    return Finished(app=app, steps=done, seconds=board.at_s - began_s, reason=reason)
+    return Finished(app=app, steps=done, seconds=board.at_s - board.began_s, reason=reason)
 
 
 def plant_of(description: Any, workload: str) -> Plant:

@@ -158,7 +158,7 @@ def _about(house: runtime.House) -> dict[str, object]:
         "objective": settings.objective,
         "model": settings.model,
         "search": settings.search,
-        "sampler": settings.sampler,
+        "sampler": house.parts.sampler,
         "budget_w": settings.budget,
         "steps": int(house.ledger.steps),
         "seed": settings.seed,

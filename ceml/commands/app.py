@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         noise_time=args.noise_time,
         wait_s=args.wait_s,
+        say=lambda told: print(f"ceml: {told}", file=sys.stderr),
     )
     print(f"{ended.app}: {ended.steps} of {args.steps} steps in {ended.seconds:.1f} s of board time ({ended.reason})")
     return 0

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ceml.bench.score import Truth
     from ceml.commands.flags import Verbs
     from ceml.domain.events import Event, RunEnded, RunStarted
-    from ceml.telemetry.chapter import Chapter
+    from ceml.telemetry.chapter import Chapter, Measured
     from ceml.telemetry.ledger import Ledger
 
 
@@ -105,42 +105,23 @@ def _take(seen: Seen, event: Event) -> None:
 
 def as_text(seen: Seen) -> str:
     """The summary for people."""
+    from ceml.commands.truth import truth_lines
+
     lines = [f"record     {seen.path}", *_opening(seen)]
     begun_s = seen.started.at_s if seen.started else 0.0
     for told in seen.told:
         lines += ["", f"program    {told.chapter.app}", *_states(told.chapter)]
         lines += [f"decided    {what}  (after {at_s - begun_s:.1f} s: {why})" for at_s, what, why in told.decisions]
         lines += _outcome(told.chapter, seen.ledger)
-        lines += _truth(seen, told.chapter)
+        lines += truth_lines(_truth(seen, told.chapter))
     lines += ["", *_closing(seen)]
     return "\n".join(lines)
 
 
-def truth_of(seen: Seen, chapter: Chapter) -> Truth | None:
-    """What the chosen state is worth on the noise-free truth; known for programs of the simulated board only."""
-    from ceml.bench import score
-    from ceml.plant.board import PROGRAMS, jetson_tx2
+def _truth(seen: Seen, chapter: Chapter) -> Truth | None:
+    from ceml.commands.truth import recorded_plant, truth_of
 
-    if seen.started is None or chapter.settled is None or chapter.app not in PROGRAMS:
-        return None
-    board = seen.started.board
-    if board.get("board") != "jetson-tx2":
-        return None
-    return score.truth_of(jetson_tx2(chapter.app, range=board.get("range", "paper")), chapter.settled.configuration)
-
-
-def _truth(seen: Seen, chapter: Chapter) -> list[str]:
-    from ceml.domain.knobs import Configuration
-
-    truth = truth_of(seen, chapter)
-    if truth is None:
-        return []
-    return [
-        f"true best  {truth.best_energy_j:.4g} J/step at {Configuration(truth.best)}; the chosen state is "
-        f"{truth.excess:.1%} above it (simulated)",
-        f"in truth   {truth.saving:.1%} less than the {truth.max_state_energy_j:.4g} J/step at max frequencies "
-        "(simulated)",
-    ]
+    return truth_of(recorded_plant(seen.started.board, chapter.app), chapter) if seen.started else None
 
 
 def _opening(seen: Seen) -> list[str]:
@@ -161,8 +142,14 @@ def _opening(seen: Seen) -> list[str]:
 def _states(chapter: Chapter) -> list[str]:
     from ceml.telemetry.progress import measured
 
+    def said(state: Measured) -> str:
+        if state.windows:
+            return ", ".join(measured(state))
+        before = chapter.before_change.get(state.configuration)
+        return f"{', '.join(measured(before))}  (before the program changed)" if before else "not measured"
+
     return [
-        f"state {number:<4} {configuration}: {', '.join(measured(state)) if state.windows else 'not measured'}"
+        f"state {number:<4} {configuration}: {said(state)}"
         for number, (configuration, state) in enumerate(chapter.states.items(), start=1)
     ]
 
@@ -201,13 +188,14 @@ def as_json(seen: Seen) -> dict[str, Any]:
         return {"configuration": dict(state.configuration), "windows": getattr(state, "windows", 0), **values}
 
     def truth(chapter: Chapter) -> dict[str, Any] | None:
-        found = truth_of(seen, chapter)
+        found = _truth(seen, chapter)
         return None if found is None else found._asdict()
 
     apps = [
         {
             "app": told.chapter.app,
             "states": [measured(state) for state in told.chapter.states.values()],
+            "before_change": [measured(state) for state in told.chapter.before_change.values()],
             "decisions": [{"at_s": at_s, "configuration": what, "why": why} for at_s, what, why in told.decisions],
             "before": measured(told.chapter.baseline) if told.chapter.baseline else None,
             "before_is": told.chapter.baseline_name if told.chapter.baseline else None,

@@ -88,7 +88,7 @@ def _for_people(figures: dict[str, Any]) -> str:
     seconds = f"{figures['run_s']:.1f} s"
     rows = [
         ("table", f"{figures['table']}, {figures['workload']}"),
-        ("asked for", f"{figures['objective']} by model {figures['model']}, search {figures['search']}"),
+        ("asked for", _asked(figures)),
         ("states", f"{figures['states']}, tried {figures['states_tried']}"),
         ("chosen", f"{chosen or 'nothing'}  ({figures['why']})"),
         ("energy per step", f"{joules('chosen_energy_j')} there ({most})"),
@@ -110,6 +110,12 @@ _FEASIBLE = {
     False: "broken by more than 2 % by the chosen state",
     None: "nothing was chosen",
 }
+
+
+def _asked(figures: dict[str, Any]) -> str:
+    budget = "no budget" if figures["budget_w"] is None else f"budget {figures['budget_w']:g} W"
+    asked = f"{figures['objective']} by model {figures['model']}, search {figures['search']}"
+    return f"{asked}, sampler {figures['sampler']}, {budget}"
 
 
 def _above(figures: dict[str, Any]) -> str:

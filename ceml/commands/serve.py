@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import argparse
 
     from ceml.commands.flags import Verbs
+    from ceml.parts import Parts
+    from ceml.telemetry.chapter import Chapter
 
 _EPILOG = """\
 examples:
@@ -97,5 +99,14 @@ def run(args: argparse.Namespace) -> int:
         progress.clear()
         if record:
             record.close()
-    print(summary(ledger, parts.platform.labels))
+    print("\n".join([summary(ledger, parts.platform.labels), *_in_truth(parts, ledger.chapter)]))
     return 0
+
+
+def _in_truth(parts: Parts, chapter: Chapter) -> list[str]:
+    """The truth beside what was measured and estimated, where the board is made up and knows the program."""
+    from ceml.commands.truth import served_plant, truth_lines, truth_of
+
+    if parts.settings.platform.partition(":")[0] not in ("simulated", "replay"):
+        return []
+    return truth_lines(truth_of(served_plant(parts.context.paths.board, chapter.app), chapter))

@@ -18,6 +18,8 @@ _TEXT = ("device", "workload")
 _VALUE = re.compile(r"step_s|epoch_s|\w+_smooth_\w+|power_w|power_\w+_w|util_\w+")
 _KNOB_W = re.compile(r"\w*limit_w")  # power_limit_w is a knob, though it looks like a rail
 _NUMERIC = re.compile(r"\w+_(hz|w|cores|threads|count)")  # by its unit this column must hold numbers
+_NOT_SI = re.compile(r"(?P<what>\w+)_(?P<prefix>[kmgun])?(?P<unit>hz|w|s)", re.IGNORECASE)
+_LEAST_HZ = 1e6  # no clock that anybody turns is slower; a smaller number is in MHz or GHz
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 
@@ -84,6 +86,8 @@ def _check_header(header: list[str], name: str) -> tuple[str, ...]:
         raise SettingsError(f"{name}, line 1: no column 'workload'; is this a table of measured states?")
     if "step_s" not in header and "epoch_s" not in header:
         raise SettingsError(f"{name}, line 1: no column 'step_s' (or 'epoch_s'): the time per step is needed")
+    for title in header:
+        _check_unit(title, name)
     values = [at for at, title in enumerate(header) if _is_value(title)]
     knobs = tuple(title for title in header if title not in (*_TEXT, "batch") and not _is_value(title))
     stray = [title for title in knobs if header.index(title) > values[0] and not _NUMERIC.fullmatch(title)]
@@ -95,6 +99,19 @@ def _check_header(header: list[str], name: str) -> tuple[str, ...]:
     if not knobs:
         raise SettingsError(f"{name}, line 1: no knob column (e.g. cpu_hz, gpu_hz, mem_hz, power_limit_w, cpu_cores)")
     return knobs
+
+
+def _check_unit(title: str, name: str) -> None:
+    found = _NOT_SI.fullmatch(title)
+    if found is None or _is_value(title) or (not found["prefix"] and found["unit"] in ("hz", "w")):
+        return
+    unit = {"hz": "Hz", "w": "W", "s": "s"}[found["unit"].lower()]
+    right = f"{found['what']}_{found['unit'].lower()}"
+    told = "tables know no time but step_s and epoch_s" if unit == "s" and not found["prefix"] else f"write {right}"
+    raise SettingsError(
+        f"{name}, line 1: column {title!r} is in a unit that tables do not use: {told}, in {unit} "
+        "(knobs end in _hz, _w, or are counts: _cores, _threads, _count)"
+    )
 
 
 def _text_knobs(
@@ -131,7 +148,9 @@ def _row(name: str, line: int, header: list[str], cells: list[str], texts: froze
         elif _is_value(title):
             values[title] = _number(where, cell, zero_is_fine=title.startswith("util_"))
         else:
-            knobs[title] = _number(where, cell)
+            level = knobs[title] = _number(where, cell)
+            if title.endswith("_hz") and level < _LEAST_HZ:
+                raise SettingsError(f"{where}: {cell.strip()[:40]} Hz is no clock: write it in Hz, 800 MHz as 800e6")
     return Row(line, row.get("device", "").strip(), row["workload"].strip(), batch, knobs, values)
 
 

@@ -155,7 +155,8 @@ class Table:
             slack = 1e-6  # so that a limit typed in GHz takes in the level that it names
             kept = [row for row in rows if low * (1 - slack) <= float(row.knobs[name]) <= high * (1 + slack)]
             if not kept:
-                text = f"--limit {name}={low:g}..{high:g}: no state left; levels are {_levels_text(name, rows)}"
+                asked = "..".join(level_text(name, end) if end >= 1e6 else f"{end:g}" for end in (low, high))
+                text = f"--limit {name}={asked}: no state left; levels are {_levels_text(name, rows)}"
                 raise SettingsError(text)
             rows = kept
         return rows
@@ -188,7 +189,7 @@ def parse_fix(text: str) -> tuple[str, Level]:
     name, equals, value = (part.strip() for part in text.partition("="))
     if not (name and equals and value):
         raise SettingsError(f"--fix {text}: write it as knob=value, e.g. mem_hz=1.866GHz")
-    number = _quantity(value)
+    number = _quantity(f"--fix {text}", name, value)
     return name, value if number is None else number
 
 
@@ -213,7 +214,7 @@ def parse_limit(text: str) -> tuple[str, tuple[float, float]]:
         SettingsError: No such form, or the lower end above the upper.
     """
     name, _, ends = (part.strip() for part in text.partition("="))
-    low, _, high = (_quantity(end) for end in ends.partition(".."))
+    low, _, high = (_quantity(f"--limit {text}", name, end) for end in ends.partition(".."))
     if not name or low is None or high is None:
         raise SettingsError(f"--limit {text}: write it as knob=LOW..HIGH, e.g. cpu_hz=800MHz..2.1GHz")
     if low > high:
@@ -221,10 +222,13 @@ def parse_limit(text: str) -> tuple[str, tuple[float, float]]:
     return name, (low, high)
 
 
-def _quantity(text: str) -> float | None:
+def _quantity(asked: str, name: str, text: str) -> float | None:
     match = _QUANTITY.fullmatch(text)
     if match is None or (match["prefix"] and not match["unit"]):
         return None
+    wanted = "Hz" if name.endswith("_hz") else "W" if name.endswith("_w") else "no unit"
+    if match["unit"] not in ("", wanted):
+        raise SettingsError(f"{asked}: {text} is in {match['unit']}, and {name} takes {wanted}")
     number = float(match["number"]) * _PREFIX[match["prefix"]]
     return number if math.isfinite(number) else None
 

@@ -242,6 +242,9 @@ def _call(found: _Found, positional: tuple[object, ...], options: dict[str, obje
     except (ValueError, TypeError) as error:
         place = _where(error, found.file) if found.file else str(error)
         raise SettingsError(f"{found.what}: {place}") from error
+    except SystemExit as error:  # must not end us without a word
+        where = found.file or getattr(found.factory, "__module__", "its module")
+        raise SettingsError(f"{found.what}: {_where(error, where)}") from error
     except Exception as error:
         if found.file is None:
             raise  # a bug, ours or of an installed plugin: its traceback is what its author needs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -77,7 +78,10 @@ def checked(what: str, ask: Any, predicted: Prediction, now: Situation) -> NDArr
         SettingsError: It raised, or answered with something else.
     """
     try:
-        answer = np.asarray(ask(predicted, now))
+        answer = np.asarray(ask(_read_only(predicted), now))
+    except ValueError as error:
+        hint = "; what it is given is read-only: compute in a copy" if "read-only" in str(error) else ""
+        raise SettingsError(f"{what} raised ValueError: {error}{hint}") from error
     except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is said in words
         raise SettingsError(f"{what} raised {type(error).__name__}: {error}") from error
     expected = predicted.rate_hz.shape
@@ -86,3 +90,21 @@ def checked(what: str, ask: Any, predicted: Prediction, now: Situation) -> NDArr
     if answer.dtype.kind not in "fiub":
         raise SettingsError(f"{what} must give real numbers; it gave {answer.dtype}")
     return answer.astype(np.float64, copy=False)
+
+
+def _read_only(predicted: Prediction) -> Prediction:
+    """The same numbers, safe from a plugin that changes its input in place."""
+    covariance = predicted.covariance
+    return replace(
+        predicted,
+        rate_hz=_view(predicted.rate_hz),
+        power_w=_view(predicted.power_w),
+        rail_w={rail: _view(power_w) for rail, power_w in predicted.rail_w.items()},
+        covariance=None if covariance is None else _view(covariance),
+    )
+
+
+def _view(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    seen: NDArray[np.float64] = numbers[...]
+    seen.setflags(write=False)
+    return seen

@@ -36,3 +36,14 @@ def locked(path: Path) -> Generator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def holder_lives(path: Path) -> bool:
+    """Whether the process that wrote its number into the lock still runs; asks without ever holding the lock."""
+    try:
+        os.kill(int(path.read_text(encoding="ascii")), 0)
+    except PermissionError:  # it runs, as somebody else
+        return True
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True

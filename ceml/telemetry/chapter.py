@@ -84,7 +84,10 @@ class Chapter:
         latest: The latest window.
         decided: The latest decision.
         phase: `waiting`, `profiling` or `idle`.
-        energy_j: Joules of the board while it held the machine.
+        energy_j: Joules of the board while it held the machine and beat.
+        before_change: What was measured before the program changed; it compares no more with `states`.
+        others: Other programs that were here while windows were measured: power is of all of them.
+        steps: Steps of which the energy was measured.
     """
 
     def __init__(self, app: str, at_s: float, started: RunStarted | None) -> None:
@@ -92,16 +95,27 @@ class Chapter:
         self.states: dict[Configuration, Measured] = {}
         self.baseline: Measured | Estimated | None = None
         self.settled: Measured | None = None
+        self.before_change: dict[Configuration, Measured] = {}
+        self.others: dict[str, None] = {}
         self.latest: Observation | None = None
         self.decided: Decided | None = None
         self.phase = "waiting"
         self.energy_j = 0.0
-        self.since_s = at_s  # energy counts from here
+        self.steps = 0.0
+        self.open(at_s)
         self._started = started
         self._profiled_s = 0.0
         self._profiling_since_s: float | None = None
         self._priced_j = 0.0  # what the steps up to the last change of the program would have cost in the baseline
-        self._steps = 0.0  # steps since then
+        self._steps_before = 0.0  # steps up to then
+
+    def open(self, at_s: float) -> None:
+        """It has the machine, for the first time or again: energy counts from here."""
+        self.since_s, self._opened_j = at_s, self.energy_j
+
+    def begin(self, at_s: float) -> None:
+        """Its first beat since then: nobody knows how long the steps before it took, so their energy does not count."""
+        self.since_s, self.energy_j = at_s, self._opened_j
 
     @property
     def before_j(self) -> float:
@@ -120,8 +134,8 @@ class Chapter:
 
     @property
     def saving_so_far(self) -> float:
-        """The same over all steps, profiling included; NaN where unknown."""
-        at_baseline_j = self._priced_j + self._steps * self.before_j
+        """The same over all steps of which the energy was measured, profiling included; NaN where unknown."""
+        at_baseline_j = self._priced_j + (self.steps - self._steps_before) * self.before_j
         return 1.0 - self.energy_j / at_baseline_j if self.energy_j > 0 and at_baseline_j > 0 else NAN
 
     @property
@@ -135,8 +149,8 @@ class Chapter:
         return self._profiled_s + (max(now_s - since_s, 0.0) if since_s is not None else 0.0)
 
     def worked(self, steps: float) -> None:
-        """Steps were done."""
-        self._steps += steps
+        """Steps were done while power was measured."""
+        self.steps += steps
 
     def window(self, seen: Observation, phase: str) -> None:
         """A window was measured."""
@@ -159,8 +173,9 @@ class Chapter:
 
     def changed(self) -> None:
         """It is another program now: what was measured before compares no more."""
-        self._priced_j += self._steps * self.before_j if self.baseline else 0.0
-        self._steps = 0.0
+        self._priced_j += (self.steps - self._steps_before) * self.before_j if self.baseline else 0.0
+        self._steps_before = self.steps
+        self.before_change |= {configuration: state for configuration, state in self.states.items() if state.windows}
         self.states = {configuration: Measured(configuration) for configuration in self.states}
         self.decided = self.settled = self.baseline = None
 

@@ -5,6 +5,8 @@ readings, the rectangle of readings that are means of the past `covers_s`; what 
 a trapezoid. Nothing is counted from a lost sensor's last reading on until it answers again.
 
 One application holds the machine at a time; each new one opens a `Chapter`: its own states, baseline and saving.
+All steps count as work. Only those done while power was measured are held against energy: a program carries over
+what it did while nobody listened, and a sensor may have been lost in the middle of a step.
 """
 
 from __future__ import annotations
@@ -47,6 +49,15 @@ class _Rail:
     def __init__(self) -> None:
         self.at_s = NAN
         self.power_w = NAN
+        self._covered_s = 0.0
+
+    def lost(self) -> None:
+        """The sensor answers no more: what comes after the last sample is not measured."""
+        self.at_s = self.power_w = NAN
+
+    def measured_s(self, until_s: float) -> float:
+        """Seconds in which it was measured; while it lives, those up to the next sample will be, too."""
+        return self._covered_s + (until_s - self.at_s if isfinite(self.at_s) else 0.0)
 
     def add(self, at_s: float, power_w: float, covers_s: float, since_s: float) -> tuple[float, float]:
         """Take one sample.
@@ -66,6 +77,7 @@ class _Rail:
             joules += (power_w + self.power_w) / 2 * bridged_s
         took_s = covered_s + bridged_s
         self.at_s, self.power_w = at_s, power_w
+        self._covered_s += took_s
         share = min(max(at_s - since_s, 0.0) / took_s, 1.0) if took_s > 0 else 0.0
         return joules, joules * share
 
@@ -76,6 +88,8 @@ class Ledger:
     Attributes:
         total_rails: Rails whose sum is the power of the board; empty: energy is not known.
         steps: Steps of all applications while they held the machine.
+        unmeasured_steps: Those of them that were done while no power was measured.
+        chapters: How many applications held the machine so far.
         energy_j: Energy of the board since the first sample.
         measured: Whether any power was measured at all.
         configuration: What is in force now; None before that was said.
@@ -87,7 +101,8 @@ class Ledger:
 
     def __init__(self, total_rails: Sequence[str]) -> None:
         self.total_rails = tuple(total_rails)
-        self.steps = 0.0
+        self.steps = self.unmeasured_steps = 0.0
+        self.chapters = 0
         self.energy_j = 0.0
         self.measured = False
         self.configuration: Configuration | None = None
@@ -102,6 +117,7 @@ class Ledger:
         self._queue: list[Key] = []  # applications that are here; the first one holds the machine
         self._key: Key | None = None  # whose chapter it is
         self._profiled_s = 0.0  # in earlier chapters
+        self._beat_s = self._measured_s = NAN  # of the holder's last beat; NaN: the next one starts the clock
 
     @property
     def seconds(self) -> float:
@@ -133,12 +149,12 @@ class Ledger:
         match event:
             case Heartbeat():
                 if self._holds(event):
-                    self.steps += event.work
-                    self.chapter.worked(event.work)
+                    self._worked(event)
             case Sampled():
                 self._sampled(event)
             case WindowClosed():
                 self.chapter.window(event.observation, event.phase)
+                self.chapter.others.update(dict.fromkeys(app for app, _ in self._queue[1:]))
             case Decided():
                 self.chapter.decide(event)
             case PhaseChanged() if self._holds(event):
@@ -162,7 +178,7 @@ class Ledger:
                 self.configuration, self.why = event.effective, event.why
             case SensorLost():
                 for rail in self._rails_of.get(event.sensor, ()):
-                    self._rails[rail] = _Rail()
+                    self._rails[rail].lost()
             case LinesRefused():
                 self.refused_lines += sum(n for reason, n in event.counts.items() if reason not in REMARKS)
             case _:
@@ -170,6 +186,19 @@ class Ledger:
 
     def _holds(self, event: Heartbeat | PhaseChanged) -> bool:
         return bool(self._queue) and self._queue[0] == (event.app, event.source)
+
+    def _worked(self, event: Heartbeat) -> None:
+        """Steps were done; the first beat of a chapter only starts the clock, as in a window."""
+        measured_s = min((rail.measured_s(event.at_s) for rail in self._rails.values()), default=0.0)
+        share = 0.0
+        if event.at_s > self._beat_s:
+            share = min(max((measured_s - self._measured_s) / (event.at_s - self._beat_s), 0.0), 1.0)
+        else:
+            self.chapter.begin(event.at_s)
+        self._beat_s, self._measured_s = event.at_s, measured_s
+        self.steps += event.work
+        self.unmeasured_steps += event.work * (1.0 - share)
+        self.chapter.worked(event.work * share)
 
     def _sampled(self, event: Sampled) -> None:
         since_s = self.chapter.since_s if self._queue else float("inf")
@@ -192,9 +221,11 @@ class Ledger:
             return
         self.chapter.end_profiling(event.at_s)
         self.chapter.phase = "waiting"
+        self._beat_s = NAN
         if self._queue and self._queue[0] != self._key:
             self._key = self._queue[0]
+            self.chapters += 1
             self._profiled_s += self.chapter.profiling_s(event.at_s)
             self.chapter = Chapter(self._key[0], event.at_s, self._started)
         elif self._queue:  # it fell silent and is back: its chapter goes on
-            self.chapter.since_s = event.at_s
+            self.chapter.open(event.at_s)

@@ -106,6 +106,8 @@ def status_line(ledger: Ledger, columns: int) -> str:
 def summary(ledger: Ledger, labels: Sequence[str]) -> str:
     """What came of the run, in a few lines; whatever was not measured says so."""
     rows = [("ran", _ran(ledger)), *chapter_rows(ledger.chapter, ledger.profiling_s)]
+    if ledger.chapters > 1:
+        rows.append(("programs", f"{ledger.chapters}; what was saved is said of the last one, {ledger.chapter.app}"))
     if ledger.refused_lines:
         rows.append(("refused", f"{ledger.refused_lines} lines on the pipe"))
     if labels:
@@ -124,13 +126,26 @@ def chapter_rows(chapter: Chapter, profiling_s: float) -> list[tuple[str, str]]:
         unmeasured = f"{chapter.settled.configuration}  (chosen, not measured)"
         rows.append(("after", _measured_in(chapter.settled) if chapter.settled.windows else unmeasured))
     if isfinite(chapter.saving):
-        whole = f"; {chapter.saving_so_far:.1%} over the whole run" if isfinite(chapter.saving_so_far) else ""
-        both = ", both measured" if isinstance(chapter.baseline, Measured) else ""
-        against = f"against {chapter.baseline_name}{both}"
-        rows.append(("saving", f"{chapter.saving:.1%} of the energy per step {against}{whole}"))
+        rows.append(("saving", _saving(chapter)))
+    if chapter.others:
+        names = " and ".join(chapter.others)
+        rows.append(("beware", f"another program, {names}, ran meanwhile: power is of all of them"))
     if chapter.decided is not None and not chapter.decided.feasible:
         rows.append(("beware", chapter.decided.why))
     return rows
+
+
+def _saving(chapter: Chapter) -> str:
+    estimated = not isinstance(chapter.baseline, Measured)
+
+    def share(saving: float) -> str:
+        return f"about {saving:.0%}" if estimated else f"{saving:.1%}"
+
+    against = f"against {chapter.baseline_name}{' (an estimate)' if estimated else ', both measured'}"
+    told = f"{share(chapter.saving)} of the energy per step {against}"
+    if not isfinite(chapter.saving_so_far):
+        return told
+    return f"{told}; {share(chapter.saving_so_far)} over all its {chapter.steps:.0f} measured steps, profiling included"
 
 
 def measured(seen: Observation | Measured | Estimated) -> list[str]:
@@ -147,6 +162,8 @@ def _measured_in(seen: Measured | Estimated) -> str:
 
 def _ran(ledger: Ledger) -> str:
     ran = f"{ledger.seconds:.1f} s, {ledger.steps:.0f} steps"
+    if ledger.measured and ledger.unmeasured_steps > max(0.01 * ledger.steps, ledger.chapters):  # not just first beats
+        ran += f" ({ledger.unmeasured_steps:.0f} of them done while power was not measured)"
     return f"{ran}, {ledger.energy_j:.0f} J" if ledger.measured else f"{ran}, power not measured"
 
 

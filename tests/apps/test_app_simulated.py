@@ -213,3 +213,14 @@ def test_an_unknown_workload_is_answered_with_the_known_ones(tmp_path):
     board_file.write(tmp_path / "board.json", board())
     with pytest.raises(SettingsError, match=r"workload='bert'.*resnet50"):
         run(tmp_path, "bert", 1)
+
+
+def test_a_new_server_with_an_earlier_board_time_takes_no_time_away(tmp_path):
+    path = tmp_path / "board.json"
+    paced_board = paced(path, origin_s=1.0, speed=50.0)  # has run for long: its time is far ahead
+    assert paced_board.step(1.0, Stop())
+    board_file.write(path, board(origin_s=time.monotonic(), speed=50.0))
+    paced_board._look()
+    assert paced_board.at_s < paced_board.began_s + 2 * TOP_S
+    assert paced_board.step(1.0, Stop())
+    assert paced_board.at_s - paced_board.began_s == pytest.approx(2 * TOP_S)

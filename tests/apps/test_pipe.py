@@ -19,6 +19,7 @@ import anyio.lowlevel
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from ceml.apps import pipe
 from ceml.apps.client import attach
@@ -193,6 +194,46 @@ def test_a_second_listener_is_refused_and_the_first_goes_on(path: Path):
     listening(path, body)
 
 
+def test_a_pipe_that_was_taken_away_is_made_anew_and_those_who_hold_the_old_one_are_heard_on(path: Path):
+    async def body(ear: Ear) -> None:
+        with attach("old", pipe=str(path)) as old:
+            old.beat()
+            for again in range(1, 7):  # more often than pipes are kept
+                path.unlink()
+                if again == 1:
+                    path.parent.rmdir()
+                await ear.until(path.exists)
+                with attach(f"new{again}", pipe=str(path)) as new:
+                    new.beat()
+                    old.beat()
+                await ear.until(lambda: ear.work(f"new{again}") == 1)  # noqa: B023
+                await anyio.sleep(0.02)  # the old one writes again a while after its pipe was closed
+            await anyio.sleep(1.1)
+            old.beat()
+        await ear.until(lambda: ear.work("old") == 8)
+
+    with capture_logs() as logs:
+        listening(path, body, silence_s=60.0)
+    assert [line["event"] for line in logs] == ["pipe_made_anew"] * 6
+    assert not path.exists()
+
+
+def test_another_thing_in_its_place_is_said_once_and_left_until_somebody_takes_it_away(path: Path):
+    async def body(ear: Ear) -> None:
+        path.unlink()
+        path.write_text("precious")
+        await anyio.sleep(3 * pipe.LOOK_S)
+        assert path.read_text() == "precious"
+        path.unlink()
+        await ear.until(path.is_fifo)
+
+    with capture_logs() as logs:
+        listening(path, body)
+    assert [line["event"] for line in logs] == ["pipe_lost", "pipe_made_anew"]
+    assert str(path) in logs[0]["problem"]
+    assert "something else" in logs[0]["problem"]
+
+
 def test_a_pipe_left_by_a_crash_is_taken_over(path: Path):
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pathlib import Path; from ceml.apps.pipe import Fifo; "
@@ -322,7 +363,7 @@ def test_a_flood_does_not_keep_others_from_their_turn_and_is_counted_in_full(pat
     async def body(ear: Ear) -> None:
         async def turn() -> None:
             while True:
-                turns.append(len(ear.events))
+                turns.append(ear.listener.roster.beats)  # read so far; they are published in fewer turns
                 await anyio.lowlevel.checkpoint()
 
         flood = b"".join(b"app=flood beat=%d\n" % number for number in range(50000))

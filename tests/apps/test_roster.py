@@ -367,3 +367,87 @@ def test_refusals_are_told_once_with_the_latest_as_example_cut_short():
     assert len(told.example) == 120
     assert roster.drain(3.0) is None
     assert roster.refused == {"bad_app": 2}
+
+
+# Bursts -------------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 2000), st.floats(0.02, 2.0), st.integers(2, 10), st.floats(0.0, 1e-6))
+def test_what_comes_in_bursts_counts_in_full_and_never_looks_faster_than_it_is(size, period_s, bursts, beat_s):
+    roster, events = Roster(Town(), gather_s=0.2, silence_s=60.0), []
+    for number in range(size * bursts):
+        arrival_s = 10.0 + number // size * period_s + number % size * beat_s
+        events += roster.hear(beat(number), arrival_s, b"line")
+    published = heartbeats(events)
+    for place in range(len(published) - 20):
+        window = published[place : place + 21]  # the first one starts the clock
+        took_s = window[-1].at_s - window[0].at_s
+        assert sum(each.work for each in window[1:]) / took_s <= 1.15 * size / period_s
+    published += heartbeats(roster.rest(10.0 + bursts * period_s))
+    assert sum(each.work for each in published) == roster.work == size * bursts
+    times = [each.at_s for each in published]
+    assert times == sorted(set(times))
+
+
+def test_what_was_gathered_is_told_before_the_goodbye():
+    roster = Roster(Town(), gather_s=0.2)
+    events = hear(roster, beat(1), beat(2), beat(3), Leave("a", SRC), step_s=0.01)
+    assert kinds(events) == [AppJoined, *[Heartbeat] * 3, AppLeft]
+    assert [each.at_s for each in heartbeats(events)] == [10.0, 10.01, 10.02]
+
+
+def test_beats_with_a_time_of_their_own_are_never_gathered():
+    roster = Roster(Town(), gather_s=0.2)
+    assert len(heartbeats(hear(roster, beat(1, t=9.98), beat(2, t=9.99), beat(3, t=10.0), step_s=0.0))) == 3
+
+
+# Strays -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_stray_line_in_the_name_of_a_program_that_is_here_never_joins():
+    roster = Roster(Town())
+    hear(roster, Join("a", SRC, None, None), beat(1), beat(2), at_s=10.0)
+    assert hear(roster, beat(5, source=""), beat(7, source=""), at_s=11.0) == []
+    assert roster.gone(17.0) != []
+    assert roster.refused == {"stray": 2}
+    assert roster.work == 2
+
+
+def test_a_second_run_without_a_join_is_heard_from_its_third_beat_on_and_all_its_work_counts():
+    roster = Roster(Town())
+    hear(roster, Join("a", SRC, None, None), beat(1))
+    events = hear(roster, *(beat(number, source="") for number in range(1, 5)), at_s=11.0)
+    assert kinds(events) == [AppJoined, *[Heartbeat] * 4]
+    assert [event.at_s for event in heartbeats(events)] == [11.0, 11.1, 11.2, 11.3]
+
+
+def test_a_stray_that_joins_after_all_is_heard_in_full():
+    roster = Roster(Town())
+    hear(roster, Join("a", SRC, None, None), beat(1))
+    events = hear(roster, beat(1, source="ffffffff"), Join("a", "ffffffff", 9.0, None), at_s=11.0)
+    assert kinds(events) == [AppJoined, Heartbeat]
+
+
+def test_who_is_silent_leaves_before_the_dead_so_that_he_does_not_take_over():
+    town = Town()
+    town.living = {5: 77}
+    roster = Roster(town, silence_s=1.0)
+    hear(roster, Join("a", SRC, None, 5), beat(1))
+    hear(roster, *(beat(number, app="b") for number in range(5)), at_s=10.0)
+    town.living = {}
+    assert roster.look()
+    assert [event.reason for event in roster.gone(12.0)] == ["silent", "process gone"]
+
+
+def test_what_was_gathered_of_a_program_that_pauses_is_told_soon():
+    roster = Roster(Town(), gather_s=0.2)
+    hear(roster, *(beat(number) for number in range(1, 6)), step_s=0.0)
+    assert roster.gone(10.3) == []
+    assert sum(event.work for event in heartbeats(roster.gone(10.5))) == 4
+
+
+def test_what_the_others_did_before_one_leaves_is_told_before_the_news():
+    roster = Roster(Town(), gather_s=0.2)
+    hear(roster, beat(1), *(beat(number, app="b") for number in range(5)), step_s=0.0)
+    events = hear(roster, Leave("a", SRC))
+    assert kinds(events) == [*[Heartbeat] * 4, AppLeft]

@@ -108,6 +108,26 @@ def test_several_programs_are_told_one_after_the_other(tmp_path: Path, capsys: p
     assert shown["apps"][0]["saving"] == pytest.approx(0.25)
 
 
+def test_what_was_measured_before_the_program_changed_is_still_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = a_run()
+    run[-3:-3] = [events.PhaseChanged(at_s=9.5, app="vit", signal="rate", before=8.0, after=2.0)]
+    path = str(recorded(tmp_path / "r", run))
+    assert main(["record", "show", path]) == 0
+    out = capsys.readouterr().out
+    assert "state 1    cpu_hz=2000MHz: 10 steps/s, 10.00 W, 1 J/step  (before the program changed)" in out
+    assert "not measured" not in out
+    assert main(["record", "show", "--json", path]) == 0
+    (app,) = json.loads(capsys.readouterr().out)["apps"]
+    assert [state["energy_j"] for state in app["before_change"]] == pytest.approx([1.0, 0.75])
+
+
+def test_another_program_that_ran_meanwhile_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = a_run()
+    run.insert(3, events.AppJoined(at_s=1.5, app="lstm"))
+    assert main(["record", "show", str(recorded(tmp_path / "r", run))]) == 0
+    assert "beware     another program, lstm, ran meanwhile: power is of all of them" in capsys.readouterr().out
+
+
 def test_a_run_that_was_killed_ended_without_goodbye_and_its_last_line_may_be_cut(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -113,7 +113,7 @@ def test_rails_and_utilisations_come_along_and_ddr_is_the_memory():
 
 
 def test_knob_kinds_and_settle_times_follow_from_the_names():
-    table = Table.parse(("workload,cpu_hz,gpu_hz,mem_hz,cpu_cores,mode,step_s", "x,1,1,1,4,eco,1"), "t.csv")
+    table = Table.parse(("workload,cpu_hz,gpu_hz,mem_hz,cpu_cores,mode,step_s", "x,1e9,1e9,1e9,4,eco,1"), "t.csv")
     knobs = {knob.name: (knob.kind, knob.settle_s) for knob in table.grid("x").space.knobs}
     assert knobs == {
         "cpu_hz": (KnobKind.FREQUENCY, 0.001),
@@ -128,7 +128,7 @@ def test_knob_kinds_and_settle_times_follow_from_the_names():
 
 def test_levels_that_span_too_much_are_refused_before_memory_is():
     knobs = [f"k{at}_hz" for at in range(24)]
-    rows = [",".join(["x", *(str(at + 1 + row) for at in range(24)), "1"]) for row in range(2)]
+    rows = [",".join(["x", *(str((at + 1 + row) * 1e9) for at in range(24)), "1"]) for row in range(2)]
     table = Table.parse((",".join(["workload", *knobs, "step_s"]), *rows), "t.csv")
     with pytest.raises(SettingsError, match="narrow them with --fix or --limit"):
         table.grid("x")
@@ -202,6 +202,14 @@ def test_the_papers_range_on_the_tx2_tables_has_450_states():
 
 def test_smoothed_columns_are_played_only_where_time_and_power_have_them():
     assert TABLE.smoothed
-    assert not Table.parse(("workload,cpu_hz,step_s,power_w,step_smooth_s", "w,1,1,1,1"), "t").smoothed
-    assert Table.parse(("workload,cpu_hz,step_s,step_smooth_s", "w,1,1,1"), "t").smoothed
-    assert Table.parse(("workload,cpu_hz,epoch_s,epoch_smooth_s", "w,1,1,1"), "t").smoothed
+    assert not Table.parse(("workload,cpu_hz,step_s,power_w,step_smooth_s", "w,1e9,1,1,1"), "t").smoothed
+    assert Table.parse(("workload,cpu_hz,step_s,step_smooth_s", "w,1e9,1,1"), "t").smoothed
+    assert Table.parse(("workload,cpu_hz,epoch_s,epoch_smooth_s", "w,1e9,1,1"), "t").smoothed
+
+
+@pytest.mark.parametrize("text", ["gpu_hz=300W..600W", "power_limit_w=1GHz..2GHz", "cpu_cores=1W..2W"])
+def test_a_limit_in_the_unit_of_another_quantity_is_refused(text: str):
+    with pytest.raises(SettingsError, match=f"--limit {text}: .* takes "):
+        parse_limit(text)
+    with pytest.raises(SettingsError, match=r"--fix .* takes "):
+        parse_fix(text.partition("..")[0])

@@ -209,3 +209,10 @@ def test_any_reference_gives_a_plugin_or_a_message(reference: str):
         find("objectives", reference)
     except CemlError:
         return
+
+
+def test_a_factory_that_wants_to_end_the_program_ends_in_a_sentence(tmp_path: Path):
+    path = tmp_path / "bad.py"
+    path.write_text("import sys\ndef f():\n    sys.exit(3)\n")
+    with pytest.raises(SettingsError, match=r"bad.py line 3: SystemExit: 3"):
+        find("objectives", f"{path}:f")

@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from ceml.errors import SettingsError
-from ceml.store.lock import locked
+from ceml.store.lock import holder_lives, locked
 
 HOLD = """
 import pathlib, sys, time
@@ -51,3 +51,13 @@ def test_a_killed_holder_leaves_no_stale_lock(tmp_path) -> None:
     holder.stdout.close()
     with locked(path):
         assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_a_holder_lives_as_long_as_its_process(tmp_path) -> None:
+    path = tmp_path / "lock"
+    assert not holder_lives(path)
+    with locked(path):
+        assert holder_lives(path)
+    for nobody in ("", "x", "4194999", "99999999999999999999"):
+        path.write_text(nobody)
+        assert not holder_lives(path)

@@ -18,8 +18,10 @@ from ceml.domain.events import (
     LinesRefused,
     Sampled,
     SensorLost,
+    WindowClosed,
 )
 from ceml.domain.knobs import Configuration
+from ceml.domain.values import Observation
 from ceml.telemetry.ledger import Ledger
 
 MAX, LOW = Configuration({"cpu_hz": 2e9}), Configuration({"cpu_hz": 1e9})
@@ -182,3 +184,68 @@ def test_the_end_says_what_was_added_up():
     end = ledger.ended("SIGTERM")
     assert (end.at_s, end.reason, end.seconds, end.energy_j) == (4.0, "SIGTERM", 3.0, 6.0)
     assert ledger.refused_lines == 3
+
+
+def beat(at_s: float, work: float = 1.0) -> Heartbeat:
+    return Heartbeat(at_s=at_s, app="a", work=work)
+
+
+def test_steps_that_a_client_carried_over_are_work_but_saved_nothing():
+    ledger = Ledger(("total",))
+    ledger.on(sampled(0.0, total=10.0))
+    ledger.on(joined("a", 0.5))
+    ledger.on(beat(1.0, work=900.0))  # done while nobody listened
+    ledger.on(beat(2.0))
+    ledger.on(sampled(2.0, total=10.0))
+    assert (ledger.steps, ledger.unmeasured_steps) == (901.0, 900.0)
+    assert (ledger.chapter.steps, ledger.chapter.energy_j) == pytest.approx((1.0, 10.0))
+
+
+def test_of_a_program_that_was_silent_and_is_back_the_first_beat_only_starts_the_clock():
+    ledger = Ledger(("total",))
+    ledger.on(sampled(0.0, total=10.0))
+    ledger.on(joined("a", 0.0))
+    for at_s in (0.0, 1.0, 2.0):
+        ledger.on(beat(at_s))
+        ledger.on(sampled(at_s + 0.001, total=10.0))
+    ledger.on(AppLeft(at_s=2.0, app="a", reason="silent"))
+    ledger.on(sampled(50.0, total=10.0))
+    ledger.on(joined("a", 50.0))
+    ledger.on(beat(50.0, work=48.0))
+    ledger.on(beat(51.0))
+    ledger.on(sampled(51.0, total=10.0))
+    assert ledger.steps == 52.0
+    assert ledger.chapter.steps == pytest.approx(3.0)
+    assert ledger.chapter.energy_j == pytest.approx(30.0, rel=1e-3)
+
+
+@given(st.floats(0.05, 3.0), st.floats(0.05, 0.5), st.floats(1.0, 20.0))
+def test_energy_per_measured_step_is_the_truth_whatever_gap_the_sensor_had(
+    step_s: float, period_s: float, gap_s: float
+):
+    """At constant power each step costs the same; a lost sensor must not make it look cheaper or dearer."""
+    ledger = Ledger(("total",))
+    moments = [(0.0, joined("a", 0.0))]
+    lost_s, back_s = 30.0, 30.0 + gap_s
+    moments += [(at_s, beat(at_s)) for at_s in (number * step_s for number in range(1, int(80 / step_s)))]
+    times = [number * period_s for number in range(int(80 / period_s))]
+    moments += [(at_s, sampled(at_s, total=8.0)) for at_s in times if not lost_s < at_s < back_s]
+    moments.append((lost_s, SensorLost(at_s=lost_s, sensor="s", reason="gone")))
+    for _, event in sorted(moments, key=lambda moment: moment[0]):
+        ledger.on(event)
+    chapter = ledger.chapter
+    assert chapter.energy_j / chapter.steps == pytest.approx(8.0 * step_s, rel=0.15)
+    assert ledger.unmeasured_steps * step_s == pytest.approx(gap_s, abs=2 * step_s + 2 * period_s)
+
+
+def test_a_window_during_which_another_program_was_here_is_said_to_be_of_both():
+    seen = Observation(configuration=MAX, start_s=1.0, end_s=2.0, beats=2, steps=2.0, rate_hz=2.0, power_w=5.0)
+    closed = WindowClosed(at_s=2.0, app="a", observation=seen, phase="profiling")
+    ledger = Ledger(("total",))
+    ledger.on(joined("a"))
+    ledger.on(closed)
+    assert not ledger.chapter.others
+    ledger.on(joined("lstm", 2.5))
+    ledger.on(closed)
+    ledger.on(AppLeft(at_s=3.0, app="lstm"))
+    assert tuple(ledger.chapter.others) == ("lstm",)

@@ -162,5 +162,19 @@ def test_the_summary_says_before_after_and_saving_with_labels():
     assert rows["note"].endswith("these numbers are: simulated")
 
 
+def test_a_saving_against_what_a_model_expects_is_told_as_an_estimate():
+    ledger = Ledger(())
+    chose = Decided(
+        at_s=4.0, app="a", configuration=LOW, rate_hz=8.0, power_w=6.0, cost=0.75, feasible=True, violation=0.0,
+        evaluated=2, why="", rate_at_max_hz=10.0, power_at_max_w=10.0,
+    )  # fmt: skip
+    settled = window(6.0, LOW, rate_hz=8.0, power_w=6.0, phase="idle")
+    for event in (started(), AppJoined(at_s=0.0, app="a"), chose, applied(4.0, LOW, ""), settled):
+        ledger.on(event)
+    assert "about 25% of the energy per step against max frequencies, as the model expects them (an estimate)" in (
+        summary(ledger, ())
+    )
+
+
 def test_a_run_in_which_nothing_happened_says_so():
     assert summary(Ledger(()), ()) == "ran        0.0 s, 0 steps, power not measured"

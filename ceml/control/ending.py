@@ -1,0 +1,82 @@
+"""Signals that end programs: they wake the loop, and what keeps the loop from answering is interrupted.
+
+The loop is one thread. A plugin that never returns would make the run deaf for ever; a handler of Python's own still
+runs, between two instructions of whatever holds the loop up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # HUP: the terminal was closed
+PATIENCE_S = 4.0  # a loop that lives answers within milliseconds; service managers kill after 10 s and more
+
+
+class HeldUp(BaseException):
+    """Raised inside of what holds the loop up; no Exception, so that a plugin's own `except Exception` lets it pass."""
+
+
+class Ending:
+    """The signals that end programs, while this context lasts; afterwards they do what they did before.
+
+    Attributes:
+        reason: Name of the first signal; empty: none came.
+        held_up: Where the loop was held up and interrupted; empty: it answered.
+    """
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self.held_up = ""
+        self._came = anyio.Event()
+        self._answered = False
+        self._loop = asyncio.get_running_loop()
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Ending:
+        self._before = {number: signal.signal(number, self._told) for number in ENDING}
+        self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._look)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.rest()
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    async def wait(self) -> str:
+        """Wait for the first signal; returns its name."""
+        await self._came.wait()
+        return self.reason
+
+    def rest(self) -> None:
+        """Interrupt nothing any more: knobs that are being put back may take their time."""
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+    def _told(self, number: int, _frame: FrameType | None) -> None:
+        if self.reason:  # it is on its way
+            return
+        self.reason = signal.Signals(number).name
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE_S, PATIENCE_S)  # again and again: it may be held up twice
+        self._loop.call_soon_threadsafe(self._came.set)
+        self._ask()
+
+    def _ask(self) -> None:
+        self._answered = False
+        self._loop.call_soon_threadsafe(self._answer)
+
+    def _answer(self) -> None:
+        self._answered = True
+
+    def _look(self, _number: int, frame: FrameType | None) -> None:
+        if self._answered:
+            self._ask()
+            return
+        where = f"{frame.f_code.co_filename} line {frame.f_lineno}" if frame else "an unknown place"
+        self.held_up = self.held_up or where
+        raise HeldUp(where)

@@ -31,6 +31,7 @@ from ceml.domain.manager import RuntimeManager
 from ceml.domain.values import NAN
 from ceml.errors import CemlError, SettingsError
 from ceml.parts import check_limits
+from ceml.platforms.restoring import put_back
 from ceml.store import journal
 from ceml.store.lock import locked
 from ceml.telemetry.record import SCHEMA_VERSION
@@ -168,10 +169,15 @@ async def _prepare(house: House, stack: AsyncExitStack, doors: Callable[[ExitSta
     doors(made)
     left = journal.read(paths.journal)
     if left is not None:
-        unrestored = await machine.restore(left)
+        unrestored = put_back(left.items)  # the dead one may have run another platform
         structlog.get_logger().warning(
             "put_back_after_crash", knobs=len(left.items), failed=[str(item) for item in unrestored]
         )
+        if unrestored:
+            said = [f"{item.target} could not be put back: {item.reason}" for item in unrestored]
+            raise SettingsError(
+                "\n".join([*said, f"mend this and run ceml restore; a reboot does it too, then delete {paths.journal}"])
+            )
     saved = await machine.save()
     journal.write(paths.journal, saved)
     return saved

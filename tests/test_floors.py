@@ -43,7 +43,9 @@ def test_the_daemon_never_imports_heavy_science() -> None:
     code = (
         "import sys, ceml.runtime, ceml.commands.serve, ceml.telemetry.progress\n"
         "import ceml.platforms.simulated, ceml.platforms.replay\n"
-        "print(sorted({'scipy', 'sklearn', 'pandas', 'pydantic_settings'} & set(sys.modules)))"
+        "import ceml.platforms.jetson, ceml.platforms.linux, ceml.platforms.bandwidth, ceml.platforms.nvml\n"
+        "heavy = {'scipy', 'sklearn', 'pandas', 'pydantic_settings', 'pynvml', 'ceml.testing'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ceml.errors import SettingsError
-from ceml.store import board_file, journal
+from ceml.platforms.restoring import put_back
+from ceml.store import journal
 from ceml.store.lock import locked
 from ceml.store.paths import RuntimePaths
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
 
     from ceml.commands.flags import Verbs
-    from ceml.saved import Item, Unrestored
 
-PUT_BACK: dict[str, Callable[[Sequence[Item]], tuple[Unrestored, ...]]] = {board_file.KIND: board_file.put_back}
 WAIT_S = 10.0  # a killed writer may still be inside a slow driver call; the lock is free when it is really gone
 
 
@@ -58,12 +56,7 @@ def _put_back(paths: RuntimePaths) -> int:
     if saved is None:
         print("ceml: nothing to put back: the machine was booted since")
         return 0
-    failed = [
-        f"{item.target}: {item.kind} is nothing this ceml knows" for item in saved.items if item.kind not in PUT_BACK
-    ]
-    for kind, put_back in PUT_BACK.items():
-        items = [item for item in saved.items if item.kind == kind]
-        failed += [f"{item.target}: {item.reason}" for item in put_back(items)]
+    failed = [f"{item.target}: {item.reason}" for item in put_back(saved.items)]
     for line in failed:
         print(f"ceml: could not put back {line}", file=sys.stderr)
     if failed:

@@ -1,0 +1,168 @@
+"""`ceml doctor`: what this machine offers, what is missing and how to mend it. It reads and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform as host
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ceml.errors import CemlError, Unavailable
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+
+    from ceml.commands.flags import Verbs
+    from ceml.domain.knobs import Level
+    from ceml.platforms.levers import Lever
+
+Report = dict[str, Any]
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb to the command line."""
+    verb = verbs.add_parser(
+        "doctor",
+        help="what this machine offers to ceml, what is missing and how to mend it",
+        description="Look at this machine and say what ceml can turn and measure on it, what is missing, which command "
+        "mends that, and which other programs turn the same knobs. Nothing is changed. Run it as the user that will "
+        "run ceml serve. Exit status: 0 = there is something to turn, 1 = there is not.",
+        allow_abbrev=False,
+    )
+    verb.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    verb.add_argument("--board", metavar="ID|FILE.toml", help="take it for this Jetson board, or for your own profile")
+    verb.add_argument("--root", default="/", metavar="DIR", help="where /sys and /proc are (default: /)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the report."""
+    report = examine(args.root, args.board)
+    print(json.dumps(report, indent=1) if args.json else "\n".join(_lines(report)))
+    return 0 if report["knobs"] else 1
+
+
+def examine(root: str, board: str | None) -> Report:
+    """Look at the machine at `root`.
+
+    Raises:
+        SettingsError: The board that was named is not known, or its profile is no good.
+    """
+    from ceml.platforms.rivals import rivals
+
+    user = "root" if os.geteuid() == 0 else f"user {os.geteuid()}"
+    report: Report = {
+        "machine": {"kernel": host.release(), "python": sys.version.split()[0], "user": user},
+        "platform": None,
+        "knobs": [],
+        "rails": {},
+        "total_power": [],
+        "devices_measured": [],
+        "temperatures": [],
+        "uncertain": [],
+        "missing": [],
+        "rivals": [{"name": r.name, "seen": r.seen, "does": r.does, "remedy": r.remedy} for r in rivals(root)],
+    }
+    try:
+        _jetson(report, root, board)
+    except Unavailable as error:
+        if board is not None:
+            raise
+        report["missing"].append(str(error))
+        _linux(report, root)
+    if not report["knobs"]:
+        _processors(report)
+    return report
+
+
+def _jetson(report: Report, root: str, board: str | None) -> None:
+    from ceml.platforms import jetson
+
+    found = jetson.look(root, board, {})
+    report["platform"] = "jetson"
+    guessed = " (guessed from its chip)" if found.guessed else ""
+    report["machine"] |= {"board": f"{found.profile.id}{guessed}", "model": found.model}
+    report["knobs"] = [_knob(lever) for lever in found.levers]
+    report["rails"] = found.rails
+    report["total_power"] = list(found.total)
+    report["devices_measured"] = ["cpu", *found.shares]
+    report["temperatures"] = list(found.zones)
+    report["uncertain"] = list(found.profile.uncertain)
+    report["missing"] += found.problems
+
+
+def _linux(report: Report, root: str) -> None:
+    from ceml.platforms import linux
+
+    found = linux.look(root)
+    report["knobs"] = [_knob(lever) for lever in found.levers]
+    report["platform"] = "linux" if found.levers else None
+    report["rails"] = {counter.path: counter.rail for counter in found.counters} | dict.fromkeys(found.meters, "meter")
+    report["total_power"] = sorted({counter.rail for counter in found.counters})
+    report["devices_measured"] = ["cpu"]
+    report["temperatures"] = list(found.zones)
+    report["missing"] += found.problems
+
+
+def _knob(lever: Lever) -> Report:
+    """One knob: its levels, where it stands, and which of its files this user may not write."""
+    from ceml.platforms import sysfs
+
+    try:
+        now: Level = lever.look()
+    except CemlError as error:
+        now = str(error)
+    files = [item.target for item in lever.items()]
+    return {
+        "name": lever.knob.name,
+        "levels": list(lever.knob.levels),
+        "now": now,
+        "files": files,
+        "denied": [path for path in files if not sysfs.writable(path)],
+    }
+
+
+def _processors(report: Report) -> None:
+    count = len(os.sched_getaffinity(0))
+    if count > 1:
+        report["missing"].append(
+            f"without clocks the {count} processors are left: ceml serve --platform bandwidth:pid=PID tunes how many "
+            "of them a program uses; power is then estimated, not measured"
+        )
+
+
+def _lines(report: Report) -> Iterator[str]:
+    machine = report["machine"]
+    yield "machine   " + ", ".join(f"{name} {value}" for name, value in machine.items())
+    for knob in report["knobs"]:
+        levels: Sequence[Level] = knob["levels"]
+        yield f"knob      {knob['name']:8} {len(levels)} levels, {_level(knob['name'], levels)}; now {_now(knob)}"
+        if knob["denied"]:
+            yield f"          may not be written by this user: {', '.join(knob['denied'])}: use sudo ceml serve"
+    for label, rail in report["rails"].items():
+        counted = " (counts for the total)" if rail in report["total_power"] else ""
+        yield f"power     {rail:8} {label}{counted}"
+    yield f"load      {', '.join(report['devices_measured']) or 'none'}"
+    if report["temperatures"]:
+        yield f"heat      {', '.join(report['temperatures'])}"
+    for heading, key in (("missing", "missing"), ("uncertain", "uncertain")):
+        for sentence in report[key]:
+            yield f"{heading:9} {sentence}".replace("\n", "\n          ")
+    for rival in report["rivals"]:
+        yield f"rival     {rival['name']}: {rival['seen']}; {rival['does']}. Remedy: {rival['remedy']}"
+    if report["platform"]:
+        yield f"next      sudo ceml serve --platform {report['platform']}"
+
+
+def _level(name: str, levels: Sequence[Level]) -> str:
+    from ceml.domain.knobs import level_text
+
+    return f"{level_text(name, levels[0])} to {level_text(name, levels[-1])}"
+
+
+def _now(knob: Report) -> str:
+    from ceml.domain.knobs import level_text
+
+    now = knob["now"]
+    return level_text(knob["name"], now) if isinstance(now, float) else f"left to {now}" if now != "free" else "free"

@@ -1,0 +1,233 @@
+"""CPU clocks by cpufreq: one knob for all policies with the same list of frequencies.
+
+Where the kernel offers the governor `userspace`, it is used with `scaling_setspeed`, and the limits that somebody set
+(nvpmodel, cooling) are never touched. Elsewhere minimum and maximum are set to the same value, in an order that
+kernel 4.9 takes too. kHz in the files, Hz here. Kernel documentation: admin-guide/pm/cpufreq.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ceml.errors import CemlError, Temporary, Unavailable
+from ceml.platforms import sysfs
+from ceml.platforms.levers import nearest, settled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ceml.domain.knobs import Knob, Level
+    from ceml.saved import Item
+
+POLICIES = "/sys/devices/system/cpu/cpufreq/policy[0-9]*"
+WAIT_S = 0.04  # drivers declare at most 0.3 ms for a transition; the rest is for a busy board
+
+# These give no list, take limits as hints, and let an idle processor run slower: their clock proves nothing.
+HINTED = ("intel_pstate", "intel_cpufreq", "amd-pstate", "amd_pstate", "amd-pstate-epp")
+STEP_HZ = 1e8  # of a list made up for them: what their limits are rounded to
+MOST_LEVELS = 16
+ALIKE = 0.9  # processors whose highest clocks are this near to each other turn together
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Processors that share a clock.
+
+    Attributes:
+        path: Its directory.
+        cpus: Its processors, online or not.
+        levels_hz: What it can run at, ascending, within the limits found; empty where the kernel gives no list.
+        limits_hz: Minimum and maximum as found.
+        hardware_hz: Lowest and highest of the hardware.
+        governors: What may be written to `scaling_governor`.
+        governor: What was found there.
+        driver: Name of the driver.
+    """
+
+    path: str
+    cpus: tuple[int, ...]
+    levels_hz: tuple[float, ...]
+    limits_hz: tuple[float, float]
+    hardware_hz: tuple[float, float]
+    governors: tuple[str, ...]
+    governor: str
+    driver: str
+
+    def file(self, name: str) -> str:
+        """Path of one of its files."""
+        return f"{self.path}/{name}"
+
+
+def policies(root: str) -> tuple[list[Policy], list[str]]:
+    """The policies of the tree at `root` that answer, and why others do not (their processors are offline)."""
+    found: list[Policy] = []
+    silent: list[str] = []
+    for path in sysfs.find(root, POLICIES):
+        try:
+            found.append(_policy(path))
+        except CemlError as error:
+            silent.append(f"{error} (processors offline?)")
+    return found, silent
+
+
+def _policy(path: str) -> Policy:
+    low, high = (sysfs.number(f"{path}/scaling_{end}_freq") * 1e3 for end in ("min", "max"))
+    hardware = tuple(_optional_hz(f"{path}/cpuinfo_{end}_freq") for end in ("min", "max"))
+    try:
+        listed = sysfs.numbers(f"{path}/scaling_available_frequencies")
+    except Unavailable:
+        listed = ()
+    governors = sysfs.text(f"{path}/scaling_available_governors")
+    return Policy(
+        path=path,
+        cpus=sysfs.numbers(f"{path}/related_cpus"),
+        levels_hz=tuple(sorted({khz * 1e3 for khz in listed if low <= khz * 1e3 <= high})),
+        limits_hz=(low, high),
+        hardware_hz=(hardware[0] or low, hardware[1] or high),
+        governors=tuple(governors.split()),
+        governor=sysfs.text(f"{path}/scaling_governor"),
+        driver=_optional_text(f"{path}/scaling_driver"),
+    )
+
+
+def _optional_hz(path: str) -> float:
+    try:
+        return sysfs.number(path) * 1e3
+    except CemlError:
+        return 0.0
+
+
+def _optional_text(path: str) -> str:
+    try:
+        return sysfs.text(path)
+    except CemlError:
+        return ""
+
+
+def grid_hz(low_hz: float, high_hz: float) -> tuple[float, ...]:
+    """Levels for a driver that gives no list: whole steps of 100 MHz, at most 16, both ends among them."""
+    first, last = -(-low_hz // STEP_HZ), high_hz // STEP_HZ
+    steps = max(int(last - first), 0)
+    count = min(steps, MOST_LEVELS - 2)
+    inner = {round(first + step * steps / max(count, 1)) * STEP_HZ for step in range(count + 1)}
+    return tuple(sorted({low_hz, high_hz} | {hz for hz in inner if low_hz < hz < high_hz}))
+
+
+def alike(policies: Sequence[Policy]) -> list[list[Policy]]:
+    """Policies in groups of nearly the same highest clock: performance cores and efficient ones apart."""
+    groups: list[list[Policy]] = []
+    for policy in sorted(policies, key=lambda policy: -policy.hardware_hz[1]):
+        if groups and policy.hardware_hz[1] >= ALIKE * groups[-1][0].hardware_hz[1]:
+            groups[-1].append(policy)
+        else:
+            groups.append([policy])
+    return groups
+
+
+class CpuLever:
+    """The clock of all processors of some policies, held at one frequency."""
+
+    def __init__(self, knob: Knob, policies: Sequence[Policy]) -> None:
+        """Take policies with the same levels; nothing is written."""
+        self._knob = knob
+        self._policies = tuple(policies)
+        self._by_speed = all("userspace" in policy.governors for policy in policies)
+
+    @property
+    def knob(self) -> Knob:
+        """What it turns."""
+        return self._knob
+
+    def look(self) -> Level:
+        """The clock where all policies are held at one frequency; the lowest, where they differ; else the governor."""
+        found: list[float] = []
+        for policy in self._policies:
+            try:
+                governor = self._governed(policy)
+                if governor:
+                    return governor
+                found.append(self._clock_hz(policy))
+            except Temporary:  # its processors are offline now
+                continue
+        if not found:
+            raise Temporary(f"no processor of {self._knob.name} answers: are they offline?")
+        return min(found)
+
+    def _governed(self, policy: Policy) -> str:
+        """The governor that moves the clock; empty where it is held."""
+        governor = sysfs.text(policy.file("scaling_governor"))
+        if self._by_speed:
+            return "" if governor == "userspace" else governor
+        low, high = (sysfs.number(policy.file(f"scaling_{end}_freq")) for end in ("min", "max"))
+        return "" if low == high else governor
+
+    def put(self, level: float) -> float:
+        """Hold all policies at one frequency; returns the lowest that is then measured.
+
+        Raises:
+            Refused: A policy would not take it.
+            Temporary: No policy has a processor online.
+        """
+        taken: list[Policy] = []
+        problem = Temporary(f"no processor of {self._knob.name} answers: are they offline?")
+        for policy in self._policies:
+            try:
+                self._write(policy, round(_within(level, policy.limits_hz) / 1e3))
+            except Temporary as error:  # its processors are offline now
+                problem = error
+            else:
+                taken.append(policy)
+        if not taken:
+            raise problem
+        return settled(lambda: self._reached(taken, level), level, WAIT_S)
+
+    def _reached(self, policies: Sequence[Policy], wanted: float) -> float:
+        """The wanted frequency once every policy is there; before that the lowest of those that are not."""
+        return min((hz for policy in policies if (hz := self._seen_hz(policy, wanted)) != wanted), default=wanted)
+
+    def _seen_hz(self, policy: Policy, wanted: float) -> float:
+        """The clock of one policy; the wanted one where it runs as near to that as its own limits let it."""
+        near = _within(wanted, policy.limits_hz)
+        found = self._clock_hz(policy, near)
+        return wanted if found == near else found
+
+    def _write(self, policy: Policy, khz: int) -> None:
+        name = self._knob.name
+        if self._by_speed:
+            if sysfs.text(policy.file("scaling_governor")) != "userspace":
+                sysfs.order(policy.file("scaling_governor"), "userspace", knob=name)
+            sysfs.order(policy.file("scaling_setspeed"), khz, knob=name)
+            return
+        raising = khz >= sysfs.number(policy.file("scaling_max_freq"))
+        for end in ("max", "min") if raising else ("min", "max"):
+            sysfs.order(policy.file(f"scaling_{end}_freq"), khz, knob=name)
+
+    def _clock_hz(self, policy: Policy, wanted: float | None = None) -> float:
+        """The clock itself where root may see it; `scaling_cur_freq` says only what the driver was asked for."""
+        if policy.driver in HINTED:
+            held = "scaling_setspeed" if self._by_speed else "scaling_max_freq"
+            return nearest(self._knob.levels, sysfs.number(policy.file(held)) * 1e3, wanted)
+        try:
+            measured = sysfs.number(policy.file("cpuinfo_cur_freq")) * 1e3
+        except CemlError:
+            measured = 0.0
+        if measured <= 0.0:  # an idle or offline core of a TX2 reads 0
+            measured = sysfs.number(policy.file("scaling_cur_freq")) * 1e3
+        return nearest(self._knob.levels, measured, wanted)
+
+    def items(self) -> tuple[Item, ...]:
+        """Governor and speed, or maximum and minimum, of every policy that answers."""
+        names = ("scaling_governor",) if self._by_speed else ("scaling_max_freq", "scaling_min_freq")
+        paths = [policy.file(name) for policy in self._policies for name in names]
+        if self._by_speed:
+            paths += [
+                policy.file("scaling_setspeed")
+                for policy in self._policies
+                if _optional_text(policy.file("scaling_governor")) == "userspace"
+            ]
+        return sysfs.kept(paths)
+
+
+def _within(hz: float, limits_hz: tuple[float, float]) -> float:
+    return min(max(hz, limits_hz[0]), limits_hz[1])

@@ -1,0 +1,151 @@
+"""Levers: one knob each, over files; and the actuator that turns several of them in one thread.
+
+Every lever writes, reads back, and believes only what it read.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from ceml.domain.knobs import Configuration
+from ceml.errors import CemlError, Refused, Temporary, Unavailable
+from ceml.platforms.restoring import put_back
+from ceml.platforms.worker import Worker
+from ceml.saved import Saved, Unrestored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ceml.domain.knobs import Knob, Level
+    from ceml.saved import Item
+
+NEAR = 0.012  # relative: a clock that is measured over microseconds jitters by a percent
+STEP_S = 0.001  # between two readings while a clock is on its way
+
+
+class Lever(Protocol):
+    """One knob over files. Its methods block, so they run in a worker's thread."""
+
+    @property
+    def knob(self) -> Knob:
+        """What it turns."""
+        ...
+
+    def look(self) -> Level:
+        """What is true now: a level; another number, off the list; or the name of who governs it.
+
+        Raises:
+            CemlError: It cannot be read now.
+        """
+        ...
+
+    def put(self, level: float) -> float:
+        """Write a level and read back what is then true, after a bounded wait.
+
+        Raises:
+            Refused: The kernel would not take it.
+            Temporary: Not this time.
+        """
+        ...
+
+    def items(self) -> tuple[Item, ...]:
+        """Everything that `put` may touch, as it is now, in an order in which it can be put back."""
+        ...
+
+
+class LeverActuator:
+    """Turns the knobs of several levers; each is put back on its own."""
+
+    def __init__(self, name: str, levers: Sequence[Lever]) -> None:
+        """Take the levers; they are turned in this order and put back in the reverse of it."""
+        self._name = name
+        self._levers = tuple(levers)
+        self._worker = Worker(name)
+        self._own: frozenset[tuple[str, str]] = frozenset()
+
+    @property
+    def knobs(self) -> tuple[Knob, ...]:
+        """One for each lever."""
+        return tuple(lever.knob for lever in self._levers)
+
+    async def locate(self) -> Configuration:
+        """What is true now. A knob that cannot be read now stands nowhere (`?`), so the next `apply` turns it."""
+        return await self._worker.run(self._look, wait=True)
+
+    async def apply(self, wanted: Configuration) -> Configuration:
+        """Turn the knobs that do not stand where they should; what `wanted` does not name stays as it is.
+
+        Raises:
+            Refused: An unknown knob or level, or the kernel would not take one.
+            Temporary: Not this time.
+        """
+        self._check(wanted)
+        return await self._worker.run(lambda: self._turn(wanted))
+
+    async def save(self) -> Saved:
+        """Everything that the levers may touch."""
+        saved = Saved(await self._worker.run(self._items, wait=True))
+        self._own = frozenset((item.kind, item.target) for item in saved.items)
+        return saved
+
+    async def restore(self, saved: Saved) -> tuple[Unrestored, ...]:
+        """Put back what is ours, each value on its own; first waits for a write that is still under way."""
+        own = self._own or frozenset(
+            (item.kind, item.target) for item in await self._worker.run(self._items, wait=True)
+        )
+        items = [item for item in saved.items if (item.kind, item.target) in own]
+        return await self._worker.run(lambda: put_back(items), wait=True)
+
+    # In the thread ------------------------------------------------------------------------------------------------
+
+    def _look(self) -> Configuration:
+        return Configuration({lever.knob.name: _where(lever) for lever in self._levers})
+
+    def _turn(self, wanted: Configuration) -> Configuration:
+        now = dict(self._look())
+        for lever in self._levers:
+            name = lever.knob.name
+            if name in wanted and now[name] != wanted[name]:
+                try:
+                    now[name] = lever.put(float(wanted[name]))
+                except Unavailable as error:
+                    raise Temporary(str(error)) from None
+        return Configuration(now)
+
+    def _items(self) -> tuple[Item, ...]:
+        return tuple(item for lever in reversed(self._levers) for item in lever.items())
+
+    def _check(self, wanted: Configuration) -> None:
+        levels = {lever.knob.name: lever.knob.levels for lever in self._levers}
+        for name, level in wanted.items():
+            if name not in levels:
+                raise Refused(f"{self._name} has no knob {name}; it has {', '.join(levels)}", knob=name)
+            if level not in levels[name]:
+                ladder = ", ".join(f"{known:g}" if isinstance(known, float) else str(known) for known in levels[name])
+                raise Refused(f"{name} = {level} is no level of {self._name}; levels are {ladder}", knob=name)
+
+
+def _where(lever: Lever) -> Level:
+    try:
+        return lever.look()
+    except CemlError:
+        return "?"
+
+
+def nearest(levels: Sequence[Level], measured: float, wanted: float | None = None) -> float:
+    """The level that a measured value stands for: the wanted one where it is near, else the nearest, else itself."""
+    if wanted is not None and abs(wanted - measured) <= NEAR * wanted:
+        return wanted
+    best = min((float(level) for level in levels), key=lambda level: abs(level - measured), default=measured)
+    return best if abs(best - measured) <= NEAR * abs(best) else measured
+
+
+def settled(read: Callable[[], float], wanted: float, wait_s: float) -> float:
+    """Read until it is the wanted value, at most for `wait_s`; returns what was read last."""
+    deadline_s = time.monotonic() + wait_s  # noqa: TID251 - in a worker's thread, where real time passes
+    while True:
+        found = read()
+        if found == wanted or time.monotonic() >= deadline_s:  # noqa: TID251 - as above
+            return found
+        time.sleep(STEP_S)  # noqa: TID251 - as above

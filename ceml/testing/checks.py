@@ -1,0 +1,154 @@
+"""Does a part keep its promises? For our own parts and for yours: `await check_actuator(mine)`, in a test.
+
+A check runs the real thing: an actuator's knobs are turned through their levels and put back.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from math import isfinite
+from typing import TYPE_CHECKING
+
+import anyio
+
+from ceml.domain.knobs import Configuration
+from ceml.errors import CemlError, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ceml.control.ports import Actuator, Sensor
+    from ceml.domain.knobs import Knob, Level
+    from ceml.domain.values import Sample
+
+READS = 5
+READ_S = 2.0  # the longest that one reading may take; a lost device must say so, not hang
+
+
+class BrokenPromise(CemlError):
+    """A part does not do what its contract says; the text names the promise and what came instead."""
+
+
+def promise(held: bool, text: str) -> None:
+    """Raise where a promise does not hold.
+
+    Raises:
+        BrokenPromise: It does not.
+    """
+    if not held:
+        raise BrokenPromise(text)
+
+
+async def check_actuator(
+    actuator: Actuator,
+    *,
+    levels_per_knob: int = 3,
+    disturb: Callable[[], Awaitable[object]] | None = None,
+) -> None:
+    """Turn every knob and put it back; whatever happens, prior values are restored.
+
+    Args:
+        actuator: What to check; nothing of it was saved or applied yet.
+        levels_per_knob: How many levels of each knob are tried: the ends and some between.
+        disturb: Changes a knob behind the actuator's back; then `locate` must say so.
+
+    Raises:
+        BrokenPromise: It does not save, read back, refuse or restore as it must.
+    """
+    knobs = {knob.name: knob for knob in actuator.knobs}
+    promise(bool(knobs), "an actuator has at least one knob")
+    promise(len(knobs) == len(actuator.knobs), "the names of its knobs are different")
+    saved = await actuator.save()
+    kept = json.loads(json.dumps(saved.items))
+    promise(kept == [list(item) for item in saved.items], f"what it saves goes through a journal unchanged: {kept}")
+    promise(await actuator.save() == saved, "saving twice gives the same: saving changes nothing")
+    found = await actuator.locate()
+    promise(set(found) == set(knobs), f"locate names its knobs and no others: {sorted(found)}")
+    try:
+        await _turn(actuator, list(knobs.values()), levels_per_knob)
+        await _refuses(actuator, list(knobs.values()))
+        if disturb is not None:
+            before = await actuator.locate()
+            await disturb()
+            promise(await actuator.locate() != before, "locate tells what is true, not what was asked for last")
+    finally:
+        left = await actuator.restore(saved)
+    promise(left == (), f"everything is put back: {left}")
+    promise(await actuator.save() == saved, f"after restoring all values are as before: {await actuator.save()}")
+    promise(await actuator.restore(saved) == (), "restoring twice is as good as once")
+    promise(await actuator.save() == saved, "restoring twice changes nothing")
+
+
+async def _turn(actuator: Actuator, knobs: list[Knob], count: int) -> None:
+    for knob in knobs:
+        for level in spread(knob.levels, count):
+            effective = await actuator.apply(Configuration({knob.name: level}))
+            promise(
+                set(effective) == {other.name for other in knobs}, f"apply answers for every knob: {sorted(effective)}"
+            )
+            located = await actuator.locate()
+            promise(located == effective, f"{knob.name} = {level}: apply says {effective}, locate {located}")
+            again = await actuator.apply(Configuration({knob.name: level}))
+            promise(again == effective, f"{knob.name} = {level} twice: first {effective}, then {again}")
+
+
+def spread(levels: tuple[Level, ...], count: int) -> list[Level]:
+    """At most `count` levels, evenly, both ends among them, from high to low and up again."""
+    last = len(levels) - 1
+    places = sorted({round(step * last / max(count - 1, 1)) for step in range(count)})
+    return [levels[at] for at in (*reversed(places), *places[1:])]
+
+
+async def _refuses(actuator: Actuator, knobs: list[Knob]) -> None:
+    wrong: list[tuple[str, Level]] = [("no_such_knob", 1.0)]
+    wrong += [(knob.name, -1.0 if knob.ordered else "no such level") for knob in knobs]
+    for name, level in wrong:
+        before = await actuator.locate()
+        try:
+            await actuator.apply(Configuration({name: level}))
+        except Refused as error:
+            promise(error.knob == name, f"Refused names the knob {name}, not {error.knob}")
+        else:
+            raise BrokenPromise(f"{name} = {level} is refused (errors.Refused)")
+        promise(await actuator.locate() == before, f"{name} = {level}, refused, leaves everything as it was")
+
+
+async def check_sensor(sensor: Sensor) -> list[Sample]:
+    """Read it some times at its own period.
+
+    Args:
+        sensor: What to check.
+
+    Returns:
+        What it said.
+
+    Raises:
+        BrokenPromise: It blocks the loop, hangs, or says what cannot be.
+    """
+    promise(bool(sensor.name), "a sensor has a name")
+    promise(0 < sensor.period_s < float("inf"), f"its period is a number of seconds above 0, not {sensor.period_s}")
+    promise(0 <= sensor.lag_s < float("inf"), f"its lag is a number of seconds, not {sensor.lag_s}")
+    samples: list[Sample] = []
+    for _ in range(READS):
+        with anyio.move_on_after(READ_S) as patience:
+            samples.append(await sensor.read())
+        promise(not patience.cancelled_caught, f"a reading takes less than {READ_S:g} s")
+        _sane(samples[-1])
+        await anyio.sleep(sensor.period_s)
+    promise(all(before.at_s < after.at_s for before, after in pairwise(samples)), "readings are stamped in their order")
+    promise(
+        any(s.rails_w or s.utilisation or s.temperatures_c for s in samples), f"in {READS} readings it says something"
+    )
+    return samples
+
+
+def _sane(sample: Sample) -> None:
+    now_s = anyio.current_time()
+    promise(now_s - 60 < sample.at_s <= now_s, f"at_s = {sample.at_s} is on the clock of the loop, which is {now_s}")
+    promise(0 <= sample.covers_s < float("inf"), f"covers_s = {sample.covers_s} is a number of seconds")
+    for what, readings in (("W", sample.rails_w), ("busy", sample.utilisation), ("C", sample.temperatures_c)):
+        for name, value in readings.items():
+            promise(isfinite(value), f"{name} = {value} {what} is a number")
+    for device, share in sample.utilisation.items():
+        promise(0 <= share <= 1, f"utilisation of {device} = {share} is a share from 0 to 1")

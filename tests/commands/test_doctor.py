@@ -1,0 +1,100 @@
+"""`ceml doctor` on fakes and on this machine: what is there, what is missing, who else turns; and nothing written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ceml.commands.doctor import examine
+from ceml.errors import SettingsError
+from ceml.platforms import profiles
+from ceml.testing.directory import Directory
+from ceml.testing.host import FakeHost
+from ceml.testing.jetson import FakeJetson
+from ceml.testing.kernel import FakeKernel
+from tests.test_serve import ceml
+
+
+@pytest.mark.parametrize("board", sorted(profiles.shipped()))
+def test_every_board_is_told_whole_and_nothing_is_written(tmp_path: Path, board: str) -> None:
+    kernel = FakeJetson(board)
+    with Directory(kernel, tmp_path) as root:
+        done = ceml("doctor", "--json", "--root", root)
+        report = json.loads(done.stdout)
+        text = ceml("doctor", "--root", root).stdout
+    assert (done.returncode, report["machine"]["board"], report["platform"]) == (0, board, "jetson")
+    assert [knob["name"] for knob in report["knobs"]] == ["cpu_hz", "gpu_hz", "mem_hz"]
+    assert report["missing"] == []
+    assert report["uncertain"]
+    assert "sudo ceml serve --platform jetson" in text
+    assert kernel.written == []
+
+
+def test_what_is_missing_comes_with_its_remedy(tmp_path: Path) -> None:
+    kernel = FakeJetson("jetson-tx2")
+    kernel.remove("/sys/kernel/debug")
+    kernel.remove("/sys/bus")
+    with Directory(kernel, tmp_path) as root:
+        missing = " ".join(examine(str(root), None)["missing"])
+    for words in ("mount -t debugfs", "load the driver of the INA3221"):
+        assert words in missing
+
+
+def test_rivals_are_named_with_how_they_were_seen(tmp_path: Path) -> None:
+    kernel = FakeJetson("jetson-tx2")
+    kernel.constant("/etc/nvpmodel.conf", "< POWER_MODEL ID=0 NAME=MAXN >")
+    for pid, (comm, cmdline) in {
+        11: ("power-profiles-", "/usr/libexec/power-profiles-daemon\0"),
+        12: ("thermald", "/usr/sbin/thermald\0--systemd\0"),
+        13: ("python3", "python3\0/usr/local/bin/auto-cpufreq\0--daemon\0"),
+        14: ("bash", "-bash\0"),
+    }.items():
+        kernel.constant(f"/proc/{pid}/comm", comm)
+        kernel.constant(f"/proc/{pid}/cmdline", cmdline)
+    for number, (name, level) in enumerate((("pwm-fan", "7"), ("cpufreq-cpu0", "0"), ("gpu-balanced", "2"))):
+        kernel.constant(f"/sys/class/thermal/cooling_device{number}/type", name)
+        kernel.constant(f"/sys/class/thermal/cooling_device{number}/cur_state", level)
+    kernel.gpu.limits.low = kernel.gpu.limits.high
+    with Directory(kernel, tmp_path) as root:
+        named = {rival["name"]: rival for rival in examine(str(root), None)["rivals"]}
+    assert set(named) == {
+        "power-profiles-daemon",
+        "thermald",
+        "auto-cpufreq",
+        "nvpmodel",
+        "cooling",
+        "jetson_clocks, or somebody who does the same",
+    }
+    assert named["cooling"]["seen"] == "at work now: gpu-balanced at 2"
+    assert all(rival["remedy"] for rival in named.values())
+
+
+def test_a_linux_machine_is_told_as_one(tmp_path: Path) -> None:
+    host = FakeHost("intel_pstate")
+    host.add_rapl()
+    with Directory(host, tmp_path) as root:
+        report = examine(str(root), None)
+    assert (report["platform"], report["total_power"]) == ("linux", ["cpu", "mem"])
+
+
+def test_a_machine_that_offers_nothing_is_told_so_and_fails(tmp_path: Path) -> None:
+    done = ceml("doctor", "--root", tmp_path)
+    assert done.returncode == 1
+    assert "no CPU clock can be set" in done.stdout
+
+
+def test_a_board_named_wrongly_is_the_persons_to_mend(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="did you mean"):
+        examine(str(tmp_path), "jetson-tx22")
+    assert ceml("doctor", "--board", "nope").returncode == 2
+    with Directory(FakeKernel(), tmp_path) as root:
+        assert examine(str(root), "jetson-nano")["knobs"] == []
+
+
+def test_on_this_machine_it_runs_through() -> None:
+    done = ceml("doctor")
+    assert done.returncode in (0, 1), done.stderr
+    assert done.stderr == ""
+    assert "machine" in done.stdout

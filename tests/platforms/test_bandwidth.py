@@ -1,0 +1,196 @@
+"""Processors and processor time of a real program on this machine. Not covered: whether estimated watts are right."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import anyio
+import pytest
+
+from ceml.domain.knobs import Configuration
+from ceml.errors import Refused, SettingsError, Unavailable
+from ceml.platforms import affinity
+from ceml.platforms.bandwidth import QuotaLever, bandwidth, find_quota, look
+from ceml.platforms.levers import LeverActuator
+from ceml.saved import Item
+from ceml.store.paths import PlatformContext
+from ceml.testing.checks import check_actuator, check_sensor
+from tests.test_serve import CLEAN, Server, ceml, wait_until
+
+CPUS = sorted(os.sched_getaffinity(0))
+several = pytest.mark.skipif(len(CPUS) < 2, reason="one processor: there is no affinity to turn")
+
+SLEEPER = """
+import subprocess, sys, threading, time
+threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(child.pid, flush=True)
+child.wait()
+"""
+
+# A training loop, if a small one: a linear model fitted by gradient descent, one step a beat.
+TRAINER = """
+import sys
+import numpy as np
+from ceml.apps.client import attach
+rng = np.random.default_rng(0)
+inputs = rng.normal(size=(256, 64)); targets = inputs @ rng.normal(size=64); weights = np.zeros(64)
+with attach("trainer", pipe=sys.argv[1]) as beats:
+    while True:
+        for _ in range(40):
+            weights -= 0.01 * inputs.T @ (inputs @ weights - targets) / 256
+        beats.beat()
+"""
+
+
+@contextmanager
+def running(code: str, *words: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True, env=CLEAN)
+    try:
+        yield process
+    finally:
+        for child in affinity.family(process.pid):
+            if child != process.pid:
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+        process.kill()
+        process.wait()
+        process.communicate()
+
+
+def platform(folder: Path, pid: int, **options):
+    return bandwidth(PlatformContext(runtime_dir=folder), pid=pid, sensor_period_s=0.05, **options)
+
+
+def masks(pid: int) -> set[tuple[int, ...]]:
+    return {tuple(sorted(os.sched_getaffinity(thread))) for thread in affinity.family(pid)}
+
+
+@several
+def test_a_real_program_and_its_children_keep_their_promises(tmp_path: Path) -> None:
+    with running(SLEEPER) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert len(affinity.family(process.pid)) == 3
+
+        async def main() -> None:
+            made = platform(tmp_path, process.pid)
+            assert made.labels == ("power estimated from processor load",)
+            (actuator,) = made.actuators
+
+            async def disturb() -> None:
+                os.sched_setaffinity(process.pid, CPUS[-1:])
+
+            await check_actuator(actuator, disturb=disturb)
+            saved = await actuator.save()
+            await actuator.apply(Configuration({"cpu_cores": 1.0}))
+            assert masks(process.pid) == {(CPUS[0],)}
+            assert await actuator.restore(saved) == ()
+            assert masks(process.pid) == {tuple(CPUS)}
+            (sensor,) = made.sensors
+            samples = await check_sensor(sensor)
+            watts = [sample.rails_w["estimated"] for sample in samples if sample.rails_w]
+            assert all(10.0 <= w <= 10.0 + 5.0 * (os.cpu_count() or 1) for w in watts)
+
+        anyio.run(main)
+
+
+@several
+def test_threads_born_while_turned_are_put_back_and_a_dead_program_needs_nothing(tmp_path: Path) -> None:
+    with running(SLEEPER) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        born = affinity.started(process.pid)
+        known = Item(affinity.KIND, f"{process.pid}:{born}", json.dumps({str(process.pid): CPUS}))
+        for thread in affinity.family(process.pid):
+            os.sched_setaffinity(thread, CPUS[:1])
+        for _ in range(2):
+            assert affinity.put_back([known, Item("other", "x", "1")]) == ()
+            assert masks(process.pid) == {tuple(CPUS)}
+    assert affinity.put_back([known]) == ()
+    (left,) = affinity.put_back([Item(affinity.KIND, "nonsense", "{}")])
+    assert "journal" in left.reason
+
+
+def test_what_cannot_be_turned_is_said(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="no such process"):
+        platform(tmp_path, 2**22 + 1)
+    with pytest.raises(Unavailable, match="ceml itself"):
+        platform(tmp_path, os.getpid())
+    with running("import time; time.sleep(600)") as process:
+        with pytest.raises(SettingsError, match="idle_w"):
+            platform(tmp_path, process.pid, idle_w=-1.0)
+        assert "of its own" in str(find_quota(process.pid))  # a child of ours, in our cgroup
+
+
+@contextmanager
+def cgroup() -> Iterator[Path]:
+    """A cgroup of one's own; skipped where there is none to be had."""
+    for base in (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")):
+        folder = base / f"ceml-test-{os.getpid()}"
+        try:
+            folder.mkdir()
+        except OSError:
+            continue
+        try:
+            if (folder / "cpu.cfs_quota_us").exists() or (folder / "cpu.max").exists():
+                yield folder
+                return
+        finally:
+            deadline = time.monotonic() + 5
+            while (folder / "cgroup.procs").read_text().strip() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            folder.rmdir()
+    pytest.skip("NO CGROUP CAN BE MADE HERE: the quota is not tested")
+
+
+def test_a_real_cgroup_keeps_its_promises_and_really_slows_the_program_down(tmp_path: Path) -> None:
+    with cgroup() as folder, running("while True: pass") as process:
+        (folder / "cgroup.procs").write_text(str(process.pid))
+        levers = [lever for lever in look(process.pid) if isinstance(lever, QuotaLever)]
+        actuator = LeverActuator("quota", levers)
+
+        async def main() -> None:
+            await check_actuator(actuator, levels_per_knob=4)
+            saved = await actuator.save()
+            effective = await actuator.apply(Configuration({"cpu_share": 0.25}))
+            assert effective["cpu_share"] == 0.25
+            quota = (
+                (folder / ("cpu.max" if (folder / "cpu.max").exists() else "cpu.cfs_quota_us")).read_text().split()[0]
+            )
+            assert 0 < int(quota) < 100_000 * len(CPUS)
+            with pytest.raises(Refused):
+                await actuator.apply(Configuration({"cpu_share": 0.3}))
+            assert await actuator.restore(saved) == ()
+
+        anyio.run(main)
+        process.kill()
+
+
+@several
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_a_real_training_process_is_tuned_and_left_as_it_was_found(tmp_path: Path, end: signal.Signals) -> None:
+    with running(TRAINER, str(tmp_path / "beats")) as process:
+        server = Server(tmp_path, "--platform", f"bandwidth:pid={process.pid}", "--beats-per-state", 3).up()
+        wait_until(lambda: bool(server.events("configuration_applied")), "the first state")
+        if end is signal.SIGTERM:
+            wait_until(lambda: bool(server.events("decided")), "a decision", seconds=60)
+        else:
+            wait_until(lambda: masks(process.pid) != {tuple(CPUS)}, "fewer processors", seconds=60)
+        started = server.events("run_started")[0]
+        code, out = server.end(end)
+        if end is signal.SIGTERM:
+            assert (code, "estimated" in out) == (0, True)
+        else:
+            done = ceml("restore", "--runtime-dir", tmp_path)
+            assert done.returncode == 0, done.stderr
+        assert started["labels"] == ["power estimated from processor load"]
+        assert masks(process.pid) == {tuple(CPUS)}

@@ -1,0 +1,141 @@
+"""Whole runs on fake Jetsons: server, program, kill -9 and restore are processes; the fake is a file system.
+
+Not covered here: what is decided (test_house.py), the drivers one by one (test_jetson.py).
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ceml.testing.fuse import available, mounted
+from ceml.testing.jetson import FakeJetson
+from tests.platforms.test_jetson import settings_of
+from tests.test_serve import CLEAN, Server, ceml, wait_until
+
+WHY_NOT = available()
+pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=f"NO FUSE FACE HERE, NO RUN ON A FAKE JETSON: {WHY_NOT}")
+QUICK = ("--model", "paper", "--sensor-period-s", 0.05, "--beats-per-state", 5, "--power-samples-per-state", 2)
+
+
+@contextmanager
+def board(folder: Path, name: str, **options) -> Iterator[tuple[FakeJetson, Path]]:
+    """A fake as somebody left it: not at its defaults, so that only the prior values are right."""
+    kernel = FakeJetson(name, **options)
+    top = kernel.gpu.clock.table[-2]
+    kernel.write(f"/sys/class/devfreq/{kernel.gpu.name}/max_freq", f"{top}".encode())
+    kernel.write("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor", b"performance")
+    with mounted(kernel, folder / "board") as root:
+        yield kernel, root
+
+
+def serve(folder: Path, root: Path, *words: object) -> Server:
+    return Server(folder, "--platform", f"jetson:root={root}", *QUICK, *words)
+
+
+def program(folder: Path, root: Path) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "ceml.testing.program", str(root / "fake/step_s"), str(folder / "beats")]
+    return subprocess.Popen(words, env=CLEAN, text=True)
+
+
+@pytest.mark.parametrize("name", ["jetson-tx2", "jetson-agx-xavier", "jetson-agx-orin"])
+def test_a_jetson_is_tuned_and_left_as_it_was_found(tmp_path: Path, name: str) -> None:
+    with board(tmp_path, name, latency_s=0.004) as (kernel, root):
+        before = settings_of(kernel)
+        server = serve(tmp_path, root).up()
+        runs = program(tmp_path, root)
+        try:
+            wait_until(lambda: bool(server.events("decided")), "a decision", seconds=60)
+            chosen = server.events("decided")[0]["configuration"]
+            wait_until(lambda: any(e["effective"] == chosen for e in server.events("configuration_applied")), "its use")
+            code, out = server.end(signal.SIGTERM)
+        finally:
+            runs.kill()
+            runs.wait()
+        assert code == 0, server.log.read_text()
+        assert "J/step" in out
+        assert settings_of(kernel) == before
+        assert not (tmp_path / "journal.json").exists()
+
+
+def test_a_board_that_lost_its_debugfs_is_served_without_its_memory_knob(tmp_path: Path) -> None:
+    with board(tmp_path, "jetson-tx2") as (kernel, root):
+        kernel.remove("/sys/kernel/debug")
+        kernel.constant("/etc/nvpmodel.conf", "")
+        server = serve(tmp_path, root).up()
+        assert set(server.events("run_started")[0]["knobs"]) == {"cpu_hz", "gpu_hz"}
+        assert server.said("sudo nvpmodel -m 0")  # a rival is named at start
+        assert server.end()[0] == 0
+
+
+def test_a_knob_that_cannot_be_put_back_keeps_the_journal_until_it_can(tmp_path: Path) -> None:
+    with board(tmp_path, "jetson-tx2") as (kernel, root):
+        before = settings_of(kernel)
+        server, runs = serve(tmp_path, root).up(), program(tmp_path, root)
+        wait_until(lambda: kernel.memory.held, "the first lock")
+        runs.kill()
+        runs.wait()
+        server.end(signal.SIGKILL)
+        online, kernel.policies[1].online[:] = list(kernel.policies[1].online), []
+        done = ceml("restore", "--runtime-dir", tmp_path)
+        assert (done.returncode, "policy1" in done.stderr) == (1, True)
+        again = serve(tmp_path, root)
+        assert again.process.wait(30) == 2
+        assert again.said("ceml restore")
+        again.end()
+        kernel.policies[1].online += online
+        done = ceml("restore", "--runtime-dir", tmp_path)
+        assert (done.returncode, settings_of(kernel)) == (0, before), done.stderr
+        assert not (tmp_path / "journal.json").exists()
+
+
+def killed_at_random(folder: Path, name: str, seed: int, kills: int) -> int:
+    """kill -9 at random moments; after `ceml restore` every file reads as before. Returns how often knobs were held."""
+    rng, held = random.Random(seed), 0
+    with board(folder, name) as (kernel, root):
+        before = settings_of(kernel)
+        for _ in range(kills):
+            server, runs = serve(folder, root), program(folder, root)
+            time.sleep(rng.uniform(0.3, 2.2))
+            server.end(signal.SIGKILL)
+            runs.kill()
+            runs.wait()
+            held += settings_of(kernel) != before
+            done = ceml("restore", "--runtime-dir", folder)
+            assert done.returncode == 0, done.stderr
+            assert settings_of(kernel) == before
+            assert not (folder / "journal.json").exists()
+    return held
+
+
+def test_25_seeded_kills_on_three_boards_leave_every_file_as_it_was(tmp_path: Path) -> None:
+    lots = {"jetson-tx2": 9, "jetson-agx-xavier": 8, "jetson-agx-orin": 8}
+    held = 0
+    for seed, (name, kills) in enumerate(lots.items()):
+        folder = tmp_path / name
+        folder.mkdir()
+        held += killed_at_random(folder, name, seed, kills)
+    assert held >= 3, "kills came too early to say anything"
+
+
+@pytest.mark.fuzz
+def test_1000_seeded_kills_on_three_boards_leave_every_file_as_it_was(tmp_path: Path) -> None:
+    lots = [("jetson-tx2", 250), ("jetson-tx2", 250), ("jetson-agx-xavier", 250), ("jetson-agx-orin", 250)]
+    folders = [tmp_path / str(lane) for lane in range(len(lots))]
+    for folder in folders:
+        folder.mkdir()
+    with ThreadPoolExecutor(len(lots)) as pool:
+        lanes = [
+            pool.submit(killed_at_random, folder, name, 100 + lane, kills)
+            for lane, (folder, (name, kills)) in enumerate(zip(folders, lots, strict=True))
+        ]
+    assert sum(lane.result() for lane in lanes) >= 300

@@ -1,0 +1,120 @@
+"""Linux machines on fakes: lists and made-up lists, counters that wrap. Not covered: what a real driver does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ceml.domain.knobs import Configuration
+from ceml.errors import SettingsError, Unavailable
+from ceml.platforms import cpufreq
+from ceml.platforms.linux import linux, look
+from ceml.platforms.rapl import spent_uj
+from ceml.store.paths import PlatformContext
+from ceml.testing.checks import check_actuator, check_sensor
+from ceml.testing.directory import Directory
+from ceml.testing.fuse import available, mounted
+from ceml.testing.host import FakeHost
+
+with_fuse = pytest.mark.skipif(available() is not None, reason=f"NO FUSE FACE HERE: {available()}")
+
+
+def platform(root: Path, **options):
+    return linux(PlatformContext(runtime_dir=root / "run"), root=str(root), sensor_period_s=0.02, **options)
+
+
+@with_fuse
+@pytest.mark.parametrize("driver", ["acpi-cpufreq", "intel_pstate", "amd-pstate-epp"])
+def test_every_driver_keeps_its_promises(tmp_path: Path, driver: str) -> None:
+    host = FakeHost(driver)
+    host.add_rapl()
+    before = {path: text for path, text in host.texts() if "scaling_" in path}
+
+    async def main(root: Path) -> None:
+        made = platform(root)
+        await check_actuator(made.actuators[0], levels_per_knob=6)
+        assert {path: text for path, text in host.texts() if "scaling_" in path} == before
+        for sensor in made.sensors:
+            await check_sensor(sensor)
+
+    with mounted(host, tmp_path) as root:
+        anyio.run(main, root)
+
+
+@with_fuse
+def test_fast_and_slow_processors_turn_apart_and_favoured_ones_together(tmp_path: Path) -> None:
+    host = FakeHost("intel_pstate", tops_khz=(5_200_000, 5_000_000, 3_800_000))
+
+    async def main(root: Path) -> None:
+        made = platform(root)
+        assert [knob.name for knob in made.space.knobs] == ["cpu0_hz", "cpu2_hz"]
+        assert [knob.levels[-1] for knob in made.space.knobs] == [5.2e9, 3.8e9]
+        (actuator,) = made.actuators
+        for level in made.space.knobs[0].levels:
+            effective = await actuator.apply(Configuration({"cpu0_hz": level}))
+            assert effective["cpu0_hz"] == level  # the one that only reaches 5.0 GHz holds nobody up
+
+    with mounted(host, tmp_path) as root:
+        anyio.run(main, root)
+
+
+@pytest.mark.parametrize(
+    ("zones", "total", "labels"),
+    [
+        (("package-0", "core", "dram"), ("cpu", "mem"), ("power of the processor packages only",)),
+        (("package-0", "core"), ("cpu",), ("power of the processor packages only",)),
+        (("package-0", "dram", "psys"), ("total",), ()),
+        ((), (), ()),
+    ],
+)
+def test_counters_inside_of_others_are_not_added(tmp_path: Path, zones, total, labels) -> None:
+    host = FakeHost()
+    host.add_rapl(zones)
+    host.watts["psys"] = 50.0
+    with Directory(host, tmp_path) as root:
+        made = platform(root)
+    assert (made.total_rails, made.labels) == (total, labels)
+
+
+@with_fuse
+def test_power_is_right_while_the_counters_wrap(tmp_path: Path) -> None:
+    host = FakeHost()
+    host.add_rapl(range_uj=3_000_000)  # at 30 W every tenth of a second
+
+    async def main(root: Path) -> None:
+        (sensor,) = [sensor for sensor in platform(root).sensors if sensor.name == "energy counters"]
+        samples = (await check_sensor(sensor))[1:]
+        span_s = sum(sample.covers_s for sample in samples)
+        for rail, watts in (("cpu", 30.0), ("mem", 4.0)):
+            joules = sum(sample.rails_w[rail] * sample.covers_s for sample in samples)
+            assert joules / span_s == pytest.approx(watts, rel=0.25)  # our clock is not read at the counter's moment
+
+    with mounted(host, tmp_path) as root:
+        anyio.run(main, root)
+
+
+@given(before=st.integers(0, 10**12), spent=st.integers(0, 10**12 - 1))
+def test_a_counter_that_wraps_once_tells_what_was_spent(before: int, spent: int) -> None:
+    range_uj = 10**12
+    assert spent_uj(before % range_uj, (before + spent) % range_uj, range_uj) == spent
+
+
+@given(low=st.integers(1, 40), high=st.integers(1, 60), odd=st.integers(0, 99_999_999))
+def test_a_made_up_list_ascends_between_its_ends_and_is_short(low: int, high: int, odd: int) -> None:
+    low_hz, high_hz = low * 1e8, (low + high) * 1e8 + odd
+    grid = cpufreq.grid_hz(low_hz, high_hz)
+    assert (grid[0], grid[-1]) == (low_hz, high_hz)
+    assert len(grid) <= cpufreq.MOST_LEVELS + 1
+    assert list(grid) == sorted(set(grid))
+
+
+def test_a_machine_without_clocks_is_told_what_else_there_is(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="--platform bandwidth"):
+        platform(tmp_path)
+    assert "power is not measured" in " ".join(look(str(tmp_path)).problems)
+    with Directory(FakeHost(), tmp_path) as root, pytest.raises(SettingsError, match="there are: none"):
+        platform(root, meter="wall")

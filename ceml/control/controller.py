@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 Key = tuple[str, str]  # application, source
 
+PATIENCE = (0.5, 2.0, 8.0)  # deadlines to wait before a failed apply is tried again; a busy machine recovers in these
 KEPT_AWAY = 16  # managers of applications that fell silent, kept for their return
 
 
@@ -186,8 +187,20 @@ class Controller:
         self._bus.publish(ConfigurationWithheld(at_s=anyio.current_time(), requested=wanted, effective=stays, why=why))
 
     async def _apply(self, wanted: Configuration, why: str) -> None:
+        """Apply; what may pass is tried again, unless something else is wanted meanwhile."""
+        for patience in (*PATIENCE, None):
+            refused = await self._try(wanted, why)
+            if refused is None:
+                return
+            if patience is None or not refused.passing or self._next is not None:
+                self._bus.publish(refused)
+                return
+            with anyio.move_on_after(patience * self._deadline_s):
+                await self._woken.wait()
+
+    async def _try(self, wanted: Configuration, why: str) -> ConfigurationRefused | None:
         start_s = anyio.current_time()
-        knob, reason = "", f"no answer within {self._deadline_s:g} s"
+        knob, reason, passing = "", f"no answer within {self._deadline_s:g} s", True
         try:
             with anyio.move_on_after(self._deadline_s):
                 before = await self._machine.locate()
@@ -203,12 +216,14 @@ class Controller:
                         why=why,
                     )
                 )
-                return
+                return None
         except Refused as error:
-            knob, reason = error.knob, str(error)
+            knob, reason, passing = error.knob, str(error), False
         except Temporary as error:
             reason = str(error)
-        self._bus.publish(ConfigurationRefused(at_s=anyio.current_time(), requested=wanted, knob=knob, reason=reason))
+        return ConfigurationRefused(
+            at_s=anyio.current_time(), requested=wanted, knob=knob, reason=reason, passing=passing
+        )
 
     async def release(self, why: str) -> tuple[Unrestored, ...]:
         """Put every knob back to its prior value; says and returns what could not be. A dry run wrote nothing."""

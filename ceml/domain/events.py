@@ -191,12 +191,16 @@ class ConfigurationApplied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigurationRefused:
-    """The machine would not take a configuration; the state leaves the space."""
+    """The machine would not take a configuration; the state leaves the space.
+
+    `passing`: it could not be asked, several times over; in another run it may well be reached.
+    """
 
     at_s: float
     requested: Configuration
     knob: str
     reason: str
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

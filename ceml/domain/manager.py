@@ -93,7 +93,7 @@ class RuntimeManager:
             case ConfigurationApplied():
                 return self._applied(event)
             case ConfigurationRefused() if event.requested == self._wanted:
-                return self._unreachable(event.at_s, event.requested)
+                return self._unreachable(event)
             case ConfigurationWithheld() if event.requested == self._wanted:
                 return self._withheld(event)
             case AppJoined():
@@ -158,9 +158,9 @@ class RuntimeManager:
         self._whole = None
         return ()
 
-    def _unreachable(self, at_s: float, requested: Configuration) -> Answer:
-        self.reasoning.drop(requested)
-        return self._next_after_refusal(at_s)
+    def _unreachable(self, event: ConfigurationRefused) -> Answer:
+        self.reasoning.drop(event.requested, for_good=not event.passing)
+        return self._next_after_refusal(event.at_s)
 
     def _next_after_refusal(self, at_s: float) -> Answer:
         again = self._explore if self.phase is Phase.IDLE else None

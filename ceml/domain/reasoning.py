@@ -101,9 +101,10 @@ class Reasoning:
         self._fit: Fit | None = None
         self._max_state = space.max_state  # of the whole space, also when it proves unreachable later
 
-    def drop(self, configuration: Configuration) -> None:
-        """A state proved unreachable."""
-        self.unreachable.add(configuration)
+    def drop(self, configuration: Configuration, *, for_good: bool = True) -> None:
+        """A state proved unreachable; `for_good`: other runs should know."""
+        if for_good:
+            self.unreachable.add(configuration)
         state = self.space.find(configuration)
         if state is not None:
             self.space = self.space.without([state])

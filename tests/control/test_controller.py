@@ -32,7 +32,7 @@ from ceml.domain.sampling import paper as paper_sampler
 from ceml.domain.sampling import seven_states
 from ceml.domain.search import exhaustive
 from ceml.domain.values import Limits
-from ceml.errors import Refused
+from ceml.errors import Refused, Temporary
 from ceml.plugins.performance import performance
 from ceml.saved import Item, Saved, Unrestored
 
@@ -52,12 +52,18 @@ class Dial:
     """One knob that remembers; can be slow, stubborn, or impossible to put back."""
 
     def __init__(
-        self, knob: Knob, *, delay_s: float = 0.0, refuses: tuple[float, ...] = (), stuck: bool = False
+        self,
+        knob: Knob,
+        *,
+        delay_s: float = 0.0,
+        refuses: tuple[float, ...] = (),
+        stuck: bool = False,
+        busy: int = 0,
     ) -> None:
         self.knobs = (knob,)
         self.level = knob.levels[-1]
         self.writes: list[float | str] = []
-        self._delay_s, self._refuses, self._stuck = delay_s, refuses, stuck
+        self._delay_s, self._refuses, self._stuck, self._busy = delay_s, refuses, stuck, busy
 
     async def locate(self) -> Configuration:
         return Configuration({self.knobs[0].name: self.level})
@@ -65,6 +71,9 @@ class Dial:
     async def apply(self, wanted: Configuration) -> Configuration:
         await anyio.sleep(self._delay_s)
         level = wanted[self.knobs[0].name]
+        if self._busy and level != self.level:
+            self._busy -= 1
+            raise Temporary("busy")
         if level in self._refuses:
             raise Refused(f"{level} is not for me", knob=self.knobs[0].name)
         self.level = level
@@ -223,6 +232,34 @@ def test_a_refusal_is_an_event_and_the_run_goes_on(virtually) -> None:
     assert {event.knob for event in of(heard, ConfigurationRefused)} == {"gpu_hz"}
     assert 0.3e9 not in dials[1].writes
     assert len(controller.managers["a", ""].reasoning.space) < len(SPACE)
+
+
+def test_a_failure_that_passes_costs_no_state(virtually) -> None:
+    dials = [Dial(KNOBS[0], busy=3), Dial(KNOBS[1])]
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("a"))
+        await beats(bus, "a", 60)
+
+    heard, controller = lived(virtually, dials, story)
+    assert of(heard, ConfigurationRefused) == []
+    assert {event.requested for event in of(heard, ConfigurationApplied)} >= PLAN
+    assert len(controller.managers["a", ""].reasoning.space) == len(SPACE)
+
+
+def test_a_failure_that_lasts_costs_the_state_in_this_run_alone(virtually) -> None:
+    dials = [Dial(KNOBS[0], busy=10_000), Dial(KNOBS[1])]
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("a"))
+        await beats(bus, "a", 60)
+
+    heard, controller = lived(virtually, dials, story)
+    refused = of(heard, ConfigurationRefused)
+    assert refused
+    assert all(event.passing and event.reason == "busy" for event in refused)
+    assert len(controller.managers["a", ""].reasoning.space) < len(SPACE)
+    assert controller.managers["a", ""].reasoning.unreachable == set()
 
 
 def test_an_apply_that_never_answers_does_not_block_the_mind(virtually) -> None:

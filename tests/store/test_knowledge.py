@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ceml.domain.knobs import Configuration, Knob, KnobKind, KnobSpace
 from ceml.domain.values import NAN, Observation, Remembered
 from ceml.errors import SettingsError
-from ceml.store.knowledge import MOST_BYTES, KnowledgeStore, exported, imported, machine_name, read_program
+from ceml.store.knowledge import KnowledgeStore, exported, imported, machine_name, read_program
+from ceml.store.knowledge_file import MOST_BYTES
 
 KNOBS = (
     Knob(name="gpu_hz", levels=(5e8, 1e9)),

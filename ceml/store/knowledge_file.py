@@ -1,0 +1,174 @@
+"""What a program's file says: the format of knowledge on disk, checked by pydantic, and what it stands for."""
+
+from __future__ import annotations
+
+import json
+from math import prod
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from ceml.domain.knobs import Configuration, Knob, KnobKind
+from ceml.domain.values import NAN, Observation, Remembered
+from ceml.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VERSION = 1
+MOST_BYTES = 4_000_000
+MOST_STATES = 200_000  # of the space that a file speaks of: a model will lay it out in memory
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Knob(_Part):
+    name: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    kind: KnobKind
+    levels: Annotated[tuple[float | str, ...], Field(min_length=1, max_length=4096)]
+
+    def knob(self) -> Knob:
+        return Knob(name=self.name, kind=self.kind, levels=self.levels)
+
+
+class _Measured(_Part):
+    configuration: dict[str, float | str]
+    beats: Annotated[int, Field(ge=1)]
+    steps: Positive
+    rate_hz: Positive
+    power_w: Positive | None = None
+    power_samples: Annotated[int, Field(ge=0)] = 0
+    step_cv: Share | None = None
+    power_cv: Share | None = None
+    rail_w: dict[str, float] = {}
+    utilisation: dict[str, float] = {}
+
+    def observation(self) -> Observation:
+        return Observation(
+            configuration=Configuration(self.configuration),
+            start_s=0.0,
+            end_s=self.steps / self.rate_hz,
+            beats=self.beats,
+            steps=self.steps,
+            rate_hz=self.rate_hz,
+            power_w=_nan(self.power_w),
+            rail_w=self.rail_w,
+            utilisation=self.utilisation,
+            power_samples=self.power_samples,
+            step_cv=_nan(self.step_cv),
+            power_cv=_nan(self.power_cv),
+        )
+
+
+class _Phase(_Part):
+    knobs: Annotated[tuple[_Knob, ...], Field(min_length=1, max_length=64)]
+    measured: Annotated[tuple[_Measured, ...], Field(min_length=1, max_length=1024)]
+
+    @model_validator(mode="after")
+    def _agree(self) -> _Phase:
+        levels = {knob.name: knob.knob().levels for knob in self.knobs}
+        if len(levels) < len(self.knobs) or prod(map(len, levels.values())) > MOST_STATES:
+            raise ValueError(f"knobs must differ by name and span at most {MOST_STATES} states")
+        for at, seen in enumerate(self.measured):
+            if seen.configuration.keys() != levels.keys() or any(
+                level not in levels[name] for name, level in seen.configuration.items()
+            ):
+                raise ValueError(f"measured[{at}]: configuration {seen.configuration} is not made of these knobs")
+        return self
+
+
+class ProgramFile(_Part):
+    """One program on one machine, its latest phase first."""
+
+    format: Literal["ceml-program"] = "ceml-program"
+    version: Literal[1] = VERSION
+    machine: Name
+    app: Name
+    phases: Annotated[tuple[_Phase, ...], Field(max_length=16)]
+
+
+class MachineFile(_Part):
+    """What is known of a machine whatever runs on it."""
+
+    format: Literal["ceml-machine"] = "ceml-machine"
+    version: Literal[1] = VERSION
+    machine: Name
+    unreachable: tuple[dict[str, float | str], ...] = ()
+
+
+class ExportFile(_Part):
+    """Programs of any machines, to be carried elsewhere."""
+
+    format: Literal["ceml-knowledge"] = "ceml-knowledge"
+    version: Literal[1] = VERSION
+    programs: Annotated[tuple[ProgramFile, ...], Field(max_length=4096)]
+
+
+_File = TypeVar("_File", ProgramFile, MachineFile, ExportFile)
+
+
+def as_text(content: BaseModel) -> str:
+    """A file's content as it is written."""
+    return json.dumps(content.model_dump(mode="json", exclude_none=True), indent=1) + "\n"
+
+
+def parsed(path: Path, kind: type[_File], machine: str | None) -> _File:
+    """A file as what it should be."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES / 1e6:g} MB")
+        content = kind.model_validate_json(text)
+    except OSError as error:
+        raise SettingsError(f"knowledge {path} cannot be read: {error.strerror or error}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise SettingsError(
+            f"knowledge {path} is not understood: {where + ': ' if where else ''}{first['msg']}; delete it, or "
+            "make it anew with `ceml knowledge export`"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"knowledge {path} is not understood: {error}; delete it") from None
+    if machine is not None and isinstance(content, ProgramFile | MachineFile) and content.machine != machine:
+        raise SettingsError(
+            f"knowledge {path} is of machine {content.machine}, this one is {machine}: move it to a directory of that "
+            "name, or delete it"
+        )
+    return content
+
+
+def phase_of(phase: Remembered) -> _Phase:
+    """A phase as its file says it; what was not measured is left out."""
+    return _Phase(
+        knobs=tuple(_Knob(name=knob.name, kind=knob.kind, levels=knob.levels) for knob in phase.knobs),
+        measured=tuple(
+            _Measured(
+                configuration=dict(seen.configuration),
+                beats=seen.beats,
+                steps=seen.steps,
+                rate_hz=seen.rate_hz,
+                power_w=_none(seen.power_w),
+                power_samples=seen.power_samples,
+                step_cv=_none(seen.step_cv),
+                power_cv=_none(seen.power_cv),
+                rail_w={rail: watts for rail, watts in seen.rail_w.items() if watts == watts},
+                utilisation={device: share for device, share in seen.utilisation.items() if share == share},
+            )
+            for seen in phase.observations
+        ),
+    )
+
+
+def _none(value: float) -> float | None:
+    return value if value == value else None
+
+
+def _nan(value: float | None) -> float:
+    return NAN if value is None else value

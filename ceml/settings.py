@@ -217,7 +217,10 @@ class Settings(BaseModel):
         "for itself) where it states its uncertainty, else paper (the seven profiling states).",
     )
     detector: Text = _field(
-        "difference", MEASURE, "How a change of the program is noticed. As in the paper: windows are compared."
+        "cusum",
+        MEASURE,
+        "How a change of the program is noticed: cumulative sums, of windows and against the model. They find what "
+        "`difference`, the paper's way, misses in noise, and models that are wrong.",
     )
     beats_per_state: Whole | None = _field(
         None, MEASURE, "Heartbeats to count in each state on trial, at least. Unset, the sampler decides.", ge=1

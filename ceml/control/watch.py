@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from math import inf, nan, sqrt
 from typing import TYPE_CHECKING
 
 import anyio
 
-from ceml.domain.events import AppLeft, PhaseChanged, Sampled, SensorLost, SensorRecovered, WindowClosed
+from ceml.domain.events import AppJoined, AppLeft, PhaseChanged, Sampled, SensorLost, SensorRecovered, WindowClosed
+from ceml.domain.phase import MODEL_SMALL, Signs, cause_of
 from ceml.errors import Temporary, Unavailable
 
 if TYPE_CHECKING:
@@ -19,9 +21,10 @@ if TYPE_CHECKING:
     from ceml.control.ports import Sensor
     from ceml.domain.contracts import ChangeDetector
     from ceml.domain.knobs import Configuration
-    from ceml.domain.values import Sample
+    from ceml.domain.values import Observation, Sample
 
 FAILURES_ALLOWED = 3  # reads in a row; one bad transfer on a bus is nothing to talk about
+PATIENCE_S = 60.0  # of the phase watcher for temperatures alone: each closed window makes it look anyway
 LONGEST_PATIENCE_S = 30.0  # between two tries of a lost sensor
 
 
@@ -106,54 +109,111 @@ class SensorPoller:
         )
 
 
+@dataclass
+class _Watched:
+    """One application while it is idle in one configuration."""
+
+    configuration: Configuration
+    detectors: dict[str, ChangeDetector]
+    before: Signs | None = None
+    near: dict[str, bool] = field(default_factory=dict[str, bool])  # was a prediction of this signal ever right?
+
+    def moved(self, configuration: Configuration) -> None:
+        """Another configuration is in force; what the detectors know of the noise they keep."""
+        self.configuration, self.before, self.near = configuration, None, {}
+        for detector in self.detectors.values():
+            detector.reset()
+
+
 class PhaseWatcher:
-    """Compares idle windows of an application and announces when its rate or power changed for good (C21)."""
+    """Compares idle windows of an application and announces when its rate or power changed for good (C21).
+
+    Two detectors, one for each signal; what they fired at, sensors and neighbours give a likely cause to. A model is
+    said to be wrong once in a configuration: if learning from that did not help, saying it again will not either.
+    """
 
     def __init__(self, bus: Bus, make_detector: Callable[[], ChangeDetector]) -> None:
         self._bus = bus
         self._make_detector = make_detector
-        self._inbox = bus.subscribe("phase watcher", WindowClosed, AppLeft)
-        self._watched: dict[tuple[str, str], tuple[Configuration, dict[str, ChangeDetector], dict[str, float]]] = {}
+        self._inbox = bus.subscribe(
+            "phase watcher", WindowClosed, AppJoined, AppLeft, Sampled, gathered=(Sampled,), patience_s=PATIENCE_S
+        )
+        self._watched: dict[tuple[str, str], _Watched] = {}
+        self._blamed: set[tuple[tuple[str, str], Configuration]] = set()
+        self._present: set[tuple[str, str]] = set()
+        self._hottest_c = nan
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Watch until cancelled."""
         task_status.started()
         async for event in self._inbox:
-            if isinstance(event, WindowClosed) and event.phase == "idle":
-                self._window(event)
-            elif isinstance(event, AppLeft):
-                self._watched.pop((event.app, event.source), None)
+            match event:
+                case WindowClosed() if event.phase == "idle":
+                    self._window(event)
+                case Sampled() if event.temperatures_c:
+                    self._hottest_c = max(event.temperatures_c.values())
+                case AppJoined():
+                    self._present.add((event.app, event.source))
+                case AppLeft():
+                    key = (event.app, event.source)
+                    self._present.discard(key)
+                    self._watched.pop(key, None)
+                    self._blamed = {blame for blame in self._blamed if blame[0] != key}
+                case _:
+                    pass
 
     def _window(self, event: WindowClosed) -> None:
-        key, observation = (event.app, event.source), event.observation
-        if key not in self._watched or self._watched[key][0] != observation.configuration:
-            detectors = {"rate": self._make_detector(), "power": self._make_detector()}
-            self._watched[key] = (observation.configuration, detectors, {})
-        _, detectors, before = self._watched[key]
-        readings = {
-            "rate": (
-                observation.rate_hz,
-                event.predicted_rate_hz,
-                observation.rate_hz * observation.step_cv / sqrt(max(observation.beats, 1)),
-            ),
-            "power": (
-                observation.power_w,
-                event.predicted_power_w,
-                observation.power_w * observation.power_cv / sqrt(max(observation.power_samples, 1)),
-            ),
-        }
-        for signal, (measured, predicted, std) in readings.items():
-            if detectors[signal].update(measured, predicted=predicted, std=std):
-                del self._watched[key]
-                self._bus.publish(
-                    PhaseChanged(
-                        at_s=event.at_s,
-                        app=event.app,
-                        source=event.source,
-                        signal=signal,
-                        before=before.get(signal, nan),
-                        after=measured,
-                    )
-                )
+        key, seen = (event.app, event.source), event.observation
+        watched = self._watched.get(key)
+        if watched is None:
+            detectors = {signal: self._make_detector() for signal in ("rate", "power")}
+            watched = self._watched[key] = _Watched(seen.configuration, detectors)
+        elif watched.configuration != seen.configuration:
+            watched.moved(seen.configuration)
+        now = self._signs(key, seen)
+        for signal, measured, predicted, error in (
+            ("rate", seen.rate_hz, event.predicted_rate_hz, seen.step_cv / sqrt(max(seen.beats, 1))),
+            ("power", seen.power_w, event.predicted_power_w, seen.power_cv / sqrt(max(seen.power_samples, 1))),
+        ):
+            near = abs(measured / predicted - 1.0) <= MODEL_SMALL if predicted > 0.0 else True
+            watched.near[signal] = near or watched.near.get(signal, False)
+            blamed = (key, seen.configuration) in self._blamed
+            expected = nan if blamed else predicted
+            if watched.detectors[signal].update(measured, predicted=expected, std=measured * error):
+                self._changed(event, watched, signal, now)
                 return
-            before.setdefault(signal, measured)
+        watched.before = watched.before or now
+
+    def _signs(self, key: tuple[str, str], seen: Observation) -> Signs:
+        return Signs(
+            rate_hz=seen.rate_hz,
+            power_w=seen.power_w,
+            busiest=max(seen.utilisation.values(), default=nan),
+            hottest_c=self._hottest_c,
+            others=len(self._present - {key}),
+        )
+
+    def _changed(self, event: WindowClosed, watched: _Watched, signal: str, now: Signs) -> None:
+        key, before = (event.app, event.source), watched.before or Signs()
+        wrong = not watched.near[signal] and (key, watched.configuration) not in self._blamed
+        cause, why = cause_of(before, now, model_was_right=not wrong)
+        if cause == "model":
+            self._blamed.add((key, watched.configuration))
+            watched.moved(watched.configuration)
+        else:
+            self._blamed = {blame for blame in self._blamed if blame[0] != key}
+            del self._watched[key]
+        expected = {"rate": event.predicted_rate_hz, "power": event.predicted_power_w}[signal]
+        said = {"rate": (before.rate_hz, now.rate_hz), "power": (before.power_w, now.power_w)}[signal]
+        self._bus.publish(
+            PhaseChanged(
+                at_s=event.at_s,
+                app=event.app,
+                source=event.source,
+                signal=signal,
+                before=expected if cause == "model" else said[0],
+                after=said[1],
+                cause=cause,
+                why=why,
+            )
+        )

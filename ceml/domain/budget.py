@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ceml.domain.guard import BOARD, STEP_TIME, Bound
 from ceml.domain.values import NAN
 from ceml.errors import SettingsError
 
@@ -201,6 +202,28 @@ def constraints_of(limits: Limits) -> tuple[Constraint, ...]:
     )
     rails = tuple(RailCap(rail, cap_w) for rail, cap_w in limits.rail_caps_w.items())
     return (*(kind(bound) for kind, bound in single if bound is not None), *rails)
+
+
+def bounds_of(constraints: Sequence[Constraint]) -> tuple[Bound, ...]:
+    """What the guard watches: caps on power, and targets as bounds on the time of a step.
+
+    A constraint that something is wrapped around (to look at a plugin's answers) shows it as `inside`. Of several of
+    one signal the tightest counts.
+    """
+    tightest: dict[str, Bound] = {}
+    for constraint in constraints:
+        match getattr(constraint, "inside", constraint):
+            case PowerCap() as cap:
+                bound = Bound(name=cap.name, signal=BOARD, most=cap.cap_w)
+            case RailCap() as cap:
+                bound = Bound(name=cap.name, signal=cap.rail, most=cap.cap_w)
+            case Target() as target:
+                bound = Bound(name=target.name, signal=STEP_TIME, most=1.0 / target.target_hz)
+            case _:
+                continue
+        if bound.signal not in tightest or bound.most < tightest[bound.signal].most:
+            tightest[bound.signal] = bound
+    return tuple(tightest.values())
 
 
 def unjudged(constraints: Sequence[Constraint], now: Situation) -> str:

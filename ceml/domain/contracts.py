@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from ceml.domain.values import Prediction
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
         Knowledge,
         Observation,
         Parameter,
-        Prediction,
         Situation,
         Stay,
     )
@@ -165,6 +166,14 @@ class Score:
         if np.count_nonzero(sane) < sane.size:
             cost, violation = np.where(sane, cost, np.inf), np.where(sane, violation, np.inf)
         return Scored(cost, violation, predicted)
+
+    @property
+    def power_caps(self) -> tuple[Constraint, ...]:
+        """The constraints that forbid watts: a state of the same rate that draws enormous power violates them."""
+        same = np.ones(2)
+        hot = Prediction(rate_hz=same, power_w=np.array([1e-6, 1e9]))
+        with np.errstate(all="ignore"):
+            return tuple(each for each in self.constraints if float(np.ptp(each.violation(hot, self.now))) > 0.0)
 
 
 @runtime_checkable

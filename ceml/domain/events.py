@@ -117,7 +117,11 @@ class BudgetRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseChanged:
-    """The program changed: `signal` (rate or power) moved from `before` to `after` at the same configuration."""
+    """The program changed, or does not do what was expected: `signal` (rate or power) moved from `before` to `after`.
+
+    `cause` is the likeliest one as far as the sensors tell: `program`, `interference`, `throttling` or `model`; `why`
+    says what speaks for it.
+    """
 
     at_s: float
     app: str
@@ -125,6 +129,8 @@ class PhaseChanged:
     before: float
     after: float
     source: str = ""
+    cause: str = "program"
+    why: str = ""
 
 
 # Said by the controller and its managers ----------------------------------------------------------------------------
@@ -175,6 +181,26 @@ class Decided:
     why: str
     rate_at_max_hz: float = NAN
     power_at_max_w: float = NAN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardStepped:
+    """A limit was broken beyond noise in the configuration `found`, which was left at once for `configuration`.
+
+    `bound` and `measured` are watts, or steps per second for a target; `measured` is NaN where power can no longer be
+    measured. `steps` counts the guard's steps for this application so far.
+    """
+
+    at_s: float
+    app: str
+    limit: str
+    bound: float
+    measured: float
+    found: Configuration
+    configuration: Configuration
+    steps: int
+    why: str
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,6 +316,7 @@ Event = (
     | WindowClosed
     | ModelFitted
     | Decided
+    | GuardStepped
     | ConfigurationApplied
     | ConfigurationRefused
     | ConfigurationWithheld

@@ -5,6 +5,9 @@
 - idle: watches, window by window; a phase change profiles again, a budget change only searches (C21, C22). Where the
   sampler committed for a while, it is asked again with what was learnt meanwhile; what it then wants to try must fit
   into the exploration budget, else the best of what is known stays in force.
+
+Above all of them stands the guard (guard.py): what breaks a cap is left at once for the best state *measured* below it,
+before any model is asked. Not level by level: each level would cost two more samples above the cap.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from ceml.domain.events import (
     ConfigurationWithheld,
     Decided,
     Event,
+    GuardStepped,
     Heartbeat,
     Intent,
     PhaseChanged,
@@ -33,6 +37,7 @@ from ceml.domain.events import (
     Use,
     WindowClosed,
 )
+from ceml.domain.guard import BOARD, STEP_TIME, USUAL_STEP_SD, Alarm, Excess, PowerGuard
 from ceml.domain.purse import Purse
 from ceml.domain.reasoning import Judgement, Mind, Reasoning
 from ceml.domain.stays import Lessons, Looks, is_sure
@@ -40,8 +45,12 @@ from ceml.domain.values import NAN, NO_LIMITS, Observation, Stay
 from ceml.domain.windows import Window
 
 if TYPE_CHECKING:
+    from ceml.domain.guard import Bound
     from ceml.domain.knobs import Configuration, KnobSpace
     from ceml.domain.values import Limits
+
+CHANGED = 1.1  # times as much power as before in one configuration: that is another program
+HOLD_STEPS = 5.0  # of the first commitment to where the guard stepped; doubled each time, 64 times at most
 
 Answer = tuple[Intent | Event, ...]
 
@@ -73,6 +82,12 @@ class RuntimeManager:
         self._lessons = Lessons()
         self._purse = Purse(mind.exploration_budget, mind.total_rails)
         self._idle: Observation | None = None
+        self._guard = PowerGuard(mind.total_rails, mind.lag_s)
+        self._guard.limit(self._caps)
+        self._pace = Excess()  # whether idle windows miss the target
+        self._changed: PhaseChanged | None = None  # our own announcement, which comes back to us
+        self._stepped = 0  # steps of the guard so far
+        self._refuge: Configuration | None = None  # where its latest step led, until a window there has closed
         self._rest_steps = 0.0  # how long the latest commitment is
 
     def on(self, event: Event) -> Answer:
@@ -87,9 +102,11 @@ class RuntimeManager:
             case Sampled():
                 self.reasoning.spent.sample(event)
                 self._purse.sampled(event, trying=self.phase is Phase.PROFILING)
-                if self._window is not None:
-                    self._window.sample(event)
-                return self._close_if_ready(event.at_s)
+                if self._window is None:
+                    return self._close_if_ready(event.at_s)
+                self._window.sample(event)
+                alarm = self._guard.sampled(event)
+                return self._close_if_ready(event.at_s) if alarm is None else self._leave(event.at_s, alarm)
             case ConfigurationApplied():
                 return self._applied(event)
             case ConfigurationRefused() if event.requested == self._wanted:
@@ -105,15 +122,17 @@ class RuntimeManager:
                 return (Release(why=f"{self.app}: {event.reason}"),)
             case BudgetChanged():
                 self.reasoning.limits = event.limits
+                self._guard.limit(self._caps)
+                self._pace = Excess()
                 return self._budget_changed(event.at_s)
-            case PhaseChanged() if self.phase is Phase.IDLE:
-                self.reasoning.forget()
-                self._lessons.forget()
-                self._purse.close()
-                self.decided = None
+            case PhaseChanged() if self.phase is Phase.IDLE and event.cause == "model":
+                return self._mistaken(event.at_s)
+            case PhaseChanged() if self.phase is Phase.IDLE and event is not self._changed:
+                self._start_anew()
                 return self._profile(event.at_s)
             case SensorLost():
                 self._lost.add(event.sensor)
+                return self._blinded(event.at_s)
             case SensorRecovered():
                 self._lost.discard(event.sensor)
             case _:
@@ -140,7 +159,7 @@ class RuntimeManager:
             return self._explore(at_s, "profiled")
         if stay.commits:
             return self._commit(at_s, stay)
-        stay = self._afforded(stay)
+        stay = None if self._blind else self._afforded(stay)
         if stay is None:
             return self._abstain(at_s)
         self.phase, self._window, self._whole = Phase.PROFILING, None, None
@@ -155,8 +174,10 @@ class RuntimeManager:
             if self.reasoning.space.find(event.effective) is None:
                 return self._next_after_refusal(event.at_s)
         self._open(event.effective, event.in_force_s)
+        self._guard.open(event.in_force_s)
+        self._pace.open()
         self._whole = None
-        return ()
+        return self._settled_back(event)
 
     def _unreachable(self, event: ConfigurationRefused) -> Answer:
         self.reasoning.drop(event.requested, for_good=not event.passing)
@@ -214,10 +235,8 @@ class RuntimeManager:
             return ()
         closed: Answer = ()
         if window is not None and counts:
-            observation = self._lessons.close(window)
-            self.reasoning.recognise(observation)
-            closed = (self._closed(at_s, observation),)
-            self._lessons.keep(window, self.reasoning.observations)
+            closed = (self._learn(at_s, window),)
+            self._refuge = None
         return (*closed, *(self._abstain(at_s) if over else self._profile(at_s)))
 
     def _close_idle(self, at_s: float, window: Window) -> Answer:
@@ -230,18 +249,34 @@ class RuntimeManager:
             return ()
         self._idle = observation = self._lessons.close(window)
         self._open(window.configuration, window.end_s, started_s=window.end_s)
+        self._refuge = None
         closed, stay = self._closed(at_s, observation), self._stay
-        if stay is None:
-            return (closed,)
         if self._whole is None:
             self._whole = window
         else:
             self._whole.extend(window)
+        if late := self._too_slow(observation):
+            whole, self._whole = self._whole, None
+            self._lessons.keep(whole, self.reasoning.observations)
+            return (closed, *self._hurry(at_s, late, window.configuration))
+        if stay is None:
+            self._whole = None
+            return (closed,)
         if self._whole.steps < stay.steps:
             return (closed,)
         self._lessons.keep(self._whole, self.reasoning.observations)
         self._whole = None
         return (closed, *self._profile(at_s))
+
+    def _learn(self, at_s: float, window: Window) -> WindowClosed:
+        """Close a window and keep what it showed."""
+        observation = self._lessons.close(window)
+        if not observation.beats:
+            self.reasoning.keep_short(observation, self.reasoning.predicted(observation.configuration)[0])
+            return self._closed(at_s, observation)
+        self.reasoning.recognise(observation)
+        self._lessons.keep(window, self.reasoning.observations)
+        return self._closed(at_s, observation)
 
     def _closed(self, at_s: float, observation: Observation) -> WindowClosed:
         rate_hz, power_w = NAN, NAN
@@ -256,6 +291,151 @@ class RuntimeManager:
             predicted_rate_hz=rate_hz,
             predicted_power_w=power_w,
         )
+
+    # The guard ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _caps(self) -> tuple[Bound, ...]:
+        return tuple(bound for bound in self.reasoning.bounds if bound.signal != STEP_TIME)
+
+    @property
+    def _blind(self) -> bool:
+        """Whether there is a cap and its sensor was lost: then nothing new is tried."""
+        return bool(self._guard.bounds and self._mind.power_sensors & self._lost)
+
+    def _leave(self, at_s: float, alarm: Alarm) -> Answer:
+        """Power breaks a cap: leave the state now, learn from it, think later."""
+        window, reasoning = self._window, self.reasoning
+        if window is None or reasoning.hopeless:  # nothing lower is left: the least violation was chosen
+            return ()
+        here = window.configuration
+        reasoning.violators.add(here, alarm)
+        self._guard.shut()
+        times, before = reasoning.times(alarm, here)
+        to = None if self._refuge == here else reasoning.refuge(at_s, here, times=times)
+        wanted = reasoning.space.configuration(reasoning.space.min_state if to is None else to)
+        if wanted == here and self.decided is None:
+            return ()  # a trial in the lowest state goes on: what cannot hold is said when it is over
+        if times > CHANGED:
+            learnt = self._relearn(at_s, window, alarm, before, times)
+        else:
+            learnt = self._learn_all(at_s, window)
+        bound = alarm.bound
+        if wanted == here:
+            return *learnt, *self._explore(at_s, f"{bound.name} is broken in the lowest state")
+        why = f"measured {alarm.measured:.3g} W"
+        return *learnt, *self._go(at_s, here, wanted, bound.name, bound.most, alarm.measured, why)
+
+    def _learn_all(self, at_s: float, window: Window) -> Answer:
+        """Keep what the commitment so far and its last, broken window showed."""
+        whole, self._whole = self._whole, None
+        if whole is not None:
+            self._lessons.keep(whole, self.reasoning.observations)
+        return (self._learn(at_s, window),)
+
+    def _relearn(self, at_s: float, window: Window, alarm: Alarm, before_w: float, times: float) -> Answer:
+        """The same state draws far more than it did: the program has changed, and what was measured is outdated.
+
+        The window is of both programs: of the new one the latest samples alone are kept. Where it was a rail that
+        broke its cap, the board is feared to draw as many times as much.
+        """
+        seen = self._lessons.close(window)
+        on_board = alarm.bound.signal == BOARD
+        power_w = alarm.measured if on_board else seen.power_w * times
+        rail_w = {} if on_board else {alarm.bound.signal: alarm.measured}
+        seen = replace(seen, power_w=power_w, rail_w=rail_w, power_samples=1, power_cv=NAN)
+        rate_hz, _ = self.reasoning.predicted(seen.configuration)
+        self._changed = PhaseChanged(
+            at_s=at_s,
+            app=self.app,
+            source=self.source,
+            signal="power",
+            before=before_w,
+            after=alarm.measured,
+            why=f"the same configuration breaks {alarm.bound.name}",
+        )
+        self._start_anew(violators=False)
+        self.reasoning.keep_short(seen, rate_hz)
+        return (self._changed,)
+
+    def _start_anew(self, *, violators: bool = True) -> None:
+        self.reasoning.forget(violators=violators)
+        self._lessons.forget()
+        self._purse.close()
+        self.decided = self._whole = None
+
+    def _hurry(self, at_s: float, alarm: Alarm, here: Configuration) -> Answer:
+        """Windows miss the target: to the best state measured to meet it, else the models say where to."""
+        self.reasoning.violators.add(here, alarm)
+        to = self.reasoning.refuge(at_s, here, slow=True)
+        if to is None:
+            return self._explore(at_s, f"{alarm.bound.name} is missed")
+        wanted, rate_hz = self.reasoning.space.configuration(to), 1.0 / alarm.measured
+        why = f"measured {rate_hz:.3g} steps/s"
+        return self._go(at_s, here, wanted, alarm.bound.name, 1.0 / alarm.bound.most, rate_hz, why)
+
+    def _go(
+        self, at_s: float, here: Configuration, to: Configuration, limit: str, bound: float, measured: float, why: str
+    ) -> Answer:
+        """While profiling, the refuge is a short trial; else a commitment of a window, longer each time."""
+        self._stepped += 1
+        self._window, self._wanted, self._refuge = None, to, to
+        state, why = self.reasoning.space.find(to) or 0, f"guard: {limit}, {why}"
+        stepped = GuardStepped(
+            at_s=at_s,
+            app=self.app,
+            source=self.source,
+            limit=limit,
+            bound=bound,
+            measured=measured,
+            found=here,
+            configuration=to,
+            steps=self._stepped,
+            why=why,
+        )
+        if self.phase is Phase.PROFILING and not self._blind:
+            self._stay = Stay(state=state, why=why)
+            return stepped, Try(configuration=to, why=why)
+        self.phase = Phase.IDLE
+        self._stay = Stay(state=state, steps=HOLD_STEPS * 2.0 ** min(self._stepped - 1, 6), commits=True, why=why)
+        return stepped, Use(configuration=to, why=why)
+
+    def _settled_back(self, event: ConfigurationApplied) -> Answer:
+        """After the guard stepped, what is in force now is the decision; said only now, since it asks the model."""
+        if self._refuge != event.requested or self.phase is not Phase.IDLE or self._stay is None:
+            return ()
+        self.decided = self.reasoning.decided(event.at_s, self.reasoning.of(event.at_s, self._stay))
+        return (self.decided,)
+
+    def _too_slow(self, seen: Observation) -> Alarm | None:
+        """Whether idle windows miss a target that was thought to be kept."""
+        bound = next((bound for bound in self.reasoning.bounds if bound.signal == STEP_TIME), None)
+        if bound is None or self.decided is None or not self.decided.feasible or not seen.rate_hz > 0.0:
+            return None
+        sd = max(seen.step_cv, USUAL_STEP_SD / 4.0) if seen.step_cv == seen.step_cv else USUAL_STEP_SD
+        measured = self._pace.update(1.0 / seen.rate_hz, bound.most, sd / seen.beats**0.5)
+        return None if measured is None else Alarm(bound=bound, measured=measured)
+
+    def _blinded(self, at_s: float) -> Answer:
+        """Power is lost under a cap: no state is tried that was not seen to keep it."""
+        if not self._blind or self.phase is not Phase.PROFILING or self._wanted is None:
+            return ()
+        space, here, bound = self.reasoning.space, self._wanted, self._guard.bounds[0]
+        to = self.reasoning.refuge(at_s, here)
+        wanted = space.configuration(space.min_state if to is None else to)
+        if wanted == here:
+            return ()
+        return self._go(at_s, here, wanted, bound.name, bound.most, NAN, "power is not measured any more")
+
+    def _mistaken(self, at_s: float) -> Answer:
+        """The program is what it was, the model is wrong: learn from what was measured, and think again."""
+        if self._whole is None:
+            if self._idle is not None:
+                self.reasoning.observations.append(self._idle)
+        else:
+            self._lessons.keep(self._whole, self.reasoning.observations)
+            self._whole = None
+        return self._profile(at_s)
 
     # The exploration budget ---------------------------------------------------------------------------------------
 
@@ -307,6 +487,6 @@ class RuntimeManager:
     def _decide(self, at_s: float, judgement: Judgement) -> Answer:
         decided = self.reasoning.decided(at_s, judgement)
         self.phase, self.decided, self._wanted = Phase.IDLE, decided, decided.configuration
-        self._window = self._whole = None
+        self._window = self._whole = self._refuge = None
         self._purse.open()
         return self.reasoning.fitted(at_s), decided, Use(configuration=decided.configuration, why=decided.why)

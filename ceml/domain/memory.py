@@ -70,7 +70,8 @@ class Memory:
 
     def phases(self, space: KnobSpace, measured: Sequence[Observation]) -> list[tuple[Observation, ...]]:
         """All phases known, the present one first."""
-        present = pooled(space, (*self.recalled, *measured))
+        timed = [seen for seen in measured if seen.beats > 0]  # what the guard cut short has no rate of its own
+        present = pooled(space, (*self.recalled, *timed))
         return [present, *self._phases][:MOST_PHASES] if present else self._phases
 
     def remembered(self, space: KnobSpace, measured: Sequence[Observation]) -> tuple[Remembered, ...]:

@@ -6,14 +6,16 @@ Pure and without a state machine: `manager.py` decides when to think, this file 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ceml.domain.budget import cannot_hold, constraints_of, unjudged
+from ceml.domain.budget import bounds_of, cannot_hold, constraints_of, unjudged
 from ceml.domain.contracts import Score
 from ceml.domain.events import Decided, ModelFitted
-from ceml.domain.memory import Memory, of_others, reachable
+from ceml.domain.guard import BOARD, STEP_TIME, USUAL_SD, USUAL_STEP_SD, Violators
+from ceml.domain.memory import Memory, of_others, pooled, reachable
 from ceml.domain.search import initial_state
 from ceml.domain.spent import Spent
 from ceml.domain.values import NAN, Choice, FitStatus, Knowledge, Prediction, Situation, Stay
@@ -22,10 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ceml.domain.contracts import Constraint, Fit, Objective, ResponseModel, Sampler, Scored, Search
+    from ceml.domain.guard import Alarm, Bound
     from ceml.domain.knobs import Configuration, KnobSpace
     from ceml.domain.values import Limits, Observation, Remembered
 
 CONFIRMING = (6.0, 2)  # steps and power samples of the window that says whether what is remembered still holds
+SURELY_Z = 1.645  # the same in standard deviations
+GUESSED_SD = 0.05  # of a prediction whose model states none
+FEW = 5  # power samples that tell what a state drew before
+HARDLY = 1e-3  # steps that a window weighs as much as of which only the power is known
 SURELY = 0.95  # a search keeps constraints at this quantile: nothing measures the state before it is in force
 
 
@@ -84,6 +91,7 @@ class Reasoning:
         spent: Time and energy since the application joined, and the last readings.
         total_work: Steps in all, where the application said so.
         work_done: Steps so far.
+        violators: States that broke a limit, as the guard saw.
     """
 
     def __init__(self, app: str, space: KnobSpace, mind: Mind, limits: Limits) -> None:
@@ -94,11 +102,13 @@ class Reasoning:
         self.spent = Spent(mind.total_rails)
         self.total_work: float | None = None
         self.work_done = 0.0
+        self.violators = Violators()
         self._app = app
         self._mind = mind
         self._memory = Memory(app, mind.knowledge)
         self._of_machine = of_others(app, mind.knowledge)
         self._fit: Fit | None = None
+        self._allowed: KnobSpace | None = None
         self._max_state = space.max_state  # of the whole space, also when it proves unreachable later
 
     def drop(self, configuration: Configuration, *, for_good: bool = True) -> None:
@@ -107,17 +117,19 @@ class Reasoning:
             self.unreachable.add(configuration)
         state = self.space.find(configuration)
         if state is not None:
-            self.space = self.space.without([state])
+            self.space, self._allowed = self.space.without([state]), None
 
     def recognise(self, observation: Observation) -> None:
         """The first window of a phase, before it is kept, tells whether the phase is one that is known."""
         if not self.observations:
             self._memory.recognise(self.space, self._mind.model, observation)
 
-    def forget(self) -> None:
+    def forget(self, *, violators: bool = True) -> None:
         """The program changed: what was measured is of another phase."""
         self._memory.left(self.space, self.observations)
         self.observations, self._fit = [], None
+        if violators:
+            self.violators.forget()
 
     def remembered(self) -> tuple[Remembered, ...]:
         """What the next run of this program should know, the present phase first."""
@@ -183,11 +195,109 @@ class Reasoning:
                 why = "best of an earlier run, to be confirmed"
                 return Stay(state=best[0].state, steps=steps, power_samples=samples, why=why)
         left = 0.0 if frugal else self.remaining_work
-        return self._mind.sampler.next(self.space, fit, self._score(at_s), self.known, left, self.total_work)
+        return self._mind.sampler.next(self.allowed, fit, self._score(at_s), self.known, left, self.total_work)
 
     def breaks(self, at_s: float, state: int) -> bool:
-        """Whether a state is expected to break a constraint now."""
-        return bool(self._score(at_s)(np.array([state])).violation[0] > 0.0) if self.space.present[state] else True
+        """Whether it is not sure that a state keeps the constraints now."""
+        if not self.allowed.present[state]:
+            return True
+        return bool(replace(self._score(at_s), surely=SURELY)(np.array([state])).violation[0] > 0.0)
+
+    # What the guard needs -------------------------------------------------------------------------------------------
+
+    @property
+    def bounds(self) -> tuple[Bound, ...]:
+        """What the guard watches."""
+        return bounds_of(self.constraints)
+
+    @property
+    def forbidden(self) -> frozenset[Configuration]:
+        """States that are known to break a limit in force, and not yet believed to keep it."""
+        return self.violators.forbidden(self.bounds, self._surely) if len(self.violators) else frozenset()
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether even the lowest state is known to break a cap: then the least violation is what is left."""
+        return self.space.configuration(self.space.min_state) in self.forbidden
+
+    @property
+    def allowed(self) -> KnobSpace:
+        """The space without known violators; the whole space where nothing would be left, or nothing helps."""
+        forbidden = self.forbidden
+        gone = [state for state in map(self.space.find, forbidden) if state is not None]
+        if not gone or len(gone) >= len(self.space) or self.hopeless:
+            return self.space
+        allowed = self._allowed
+        if allowed is None or len(allowed) != len(self.space) - len(gone) or allowed.present[gone].any():
+            allowed = self._allowed = self.space.without(gone)
+        return allowed
+
+    def _surely(self, configuration: Configuration, signal: str) -> float:
+        """Watts of a rail, or seconds per step, that a configuration is surely not above; NaN: not known.
+
+        No less than what was measured there, less its noise: a model that is sure of itself is no evidence.
+        """
+        seen = pooled(self.space, [seen for seen in self.observations if seen.configuration == configuration])
+        least = max([0.0, *(_amount(each, signal) * (1.0 - SURELY_Z * _error(each, signal)) for each in seen)])
+        return max(self._expected(configuration, signal), least)  # NaN first stays NaN
+
+    def _expected(self, configuration: Configuration, signal: str) -> float:
+        state = self.space.find(configuration)
+        if state is None:
+            return NAN
+        predicted = self.fit.predict(np.array([state]))
+        if predicted.covariance is None:
+            careful, slower = float(np.exp(SURELY_Z * GUESSED_SD)), float(np.exp(SURELY_Z * GUESSED_SD))
+        else:
+            slower, careful = (float(np.exp(SURELY_Z * np.sqrt(predicted.covariance[0, a, a]))) for a in range(2))
+        if signal == STEP_TIME:
+            return slower / float(predicted.rate_hz[0])
+        watts = float(predicted.power_w[0]) * careful
+        if signal == BOARD:
+            return watts
+        rail_w = predicted.rail_w.get(signal)
+        shares = self.spent.rail_shares(self.observations)
+        return watts * shares.get(signal, 1.0) if rail_w is None else float(rail_w[0]) * careful
+
+    def keep_short(self, observation: Observation, rate_hz: float) -> None:
+        """Take in a window without a rate of its own: its power counts, the rate expected there hardly weighs.
+
+        Models learn from windows that have both. Where nothing is expected (NaN) the window teaches them nothing.
+        """
+        short = replace(observation, rate_hz=rate_hz, steps=HARDLY, beats=0, step_cv=NAN)
+        if rate_hz == rate_hz:
+            self.recognise(short)
+        self.observations.append(short)
+
+    def times(self, alarm: Alarm, here: Configuration) -> tuple[float, float]:
+        """How many times as much as before a configuration draws now, and what that was; 1 and NaN: not known."""
+        seen = pooled(self.space, [seen for seen in self.observations if seen.configuration == here])
+        before = [_amount(each, alarm.bound.signal) for each in seen if each.power_samples >= FEW]
+        return (max(alarm.measured / before[0], 1.0), before[0]) if before and before[0] > 0.0 else (1.0, NAN)
+
+    def refuge(self, at_s: float, here: Configuration, *, slow: bool = False, times: float = 1.0) -> int | None:
+        """The best state that was *measured* to keep all caps; None where there is none.
+
+        Measured in this run, and surely: mean plus 1.645 standard errors.
+
+        Args:
+            at_s: Now.
+            here: What is to be left.
+            slow: Whether a target is missed, too; else a cap comes before any target.
+            times: How many times as much as before the program draws: what is true of one state is feared of all.
+        """
+        forbidden, score = self.forbidden, self._score(at_s)
+        kept = [bound for bound in self.bounds if slow or bound.signal != STEP_TIME]
+        best: tuple[float, int] | None = None
+        for seen in pooled(self.space, self.observations):
+            state = self.space.find(seen.configuration)
+            if state is None or seen.configuration == here or seen.configuration in forbidden:
+                continue
+            if all(_keeps(seen, bound, times) for bound in kept):
+                cost = float(score.of(Prediction.measured(seen)).cost[0])
+                if best is None or cost < best[0]:
+                    best = cost, state
+        return None if best is None else best[1]
 
     def best(self, at_s: float, why: str) -> Judgement | None:
         """Fit anew and search. Models that are no good choose nothing: then the best *measured* state is it.
@@ -196,10 +306,11 @@ class Reasoning:
         """
         fit, score = self._refit(), self._score(at_s)
         if fit.status is FitStatus.GOOD:
-            measured = [s for s in (self.space.find(o.configuration) for o in self.known) if s is not None]
+            allowed = self.allowed
+            measured = [s for s in (allowed.find(o.configuration) for o in self.known) if s is not None]
             for searched in (replace(score, surely=SURELY), score):  # where nothing is sure, what is expected must do
-                start = initial_state(self.space, searched, measured)
-                choice = self._mind.search.best(self.space, searched, start)
+                start = initial_state(allowed, searched, measured)
+                choice = self._mind.search.best(allowed, searched, start)
                 if choice.feasible:
                     break
             return Judgement(choice, score(np.array([choice.state])), score, why)
@@ -218,8 +329,9 @@ class Reasoning:
 
     def _best_measured(self, score: Score) -> tuple[Choice, Scored] | None:
         best: tuple[Choice, Scored] | None = None
+        allowed = self.allowed
         for observation in self.known:
-            state = self.space.find(observation.configuration)
+            state = allowed.find(observation.configuration)
             scored = score.of(Prediction.measured(observation))
             cost, violation = float(scored.cost[0]), float(scored.violation[0])
             if state is None or cost != cost or cost == float("inf"):
@@ -273,3 +385,26 @@ class Reasoning:
             rate_at_max_hz=float(at_max.rate_hz[0]),
             power_at_max_w=float(at_max.power_w[0]),
         )
+
+
+def _amount(seen: Observation, signal: str) -> float:
+    """W of a rail, or seconds per step; NaN where it was not measured."""
+    if signal == STEP_TIME:
+        return 1.0 / seen.rate_hz
+    return seen.power_w if signal == BOARD else seen.rail_w.get(signal, NAN)
+
+
+def _error(seen: Observation, signal: str) -> float:
+    """Relative standard error of that mean."""
+    timed = signal == STEP_TIME
+    usual, cv, count = (
+        (USUAL_STEP_SD, seen.step_cv, seen.beats) if timed else (USUAL_SD, seen.power_cv, seen.power_samples)
+    )
+    return (max(cv, usual) if cv == cv else usual) / sqrt(max(count, 1))
+
+
+def _keeps(seen: Observation, bound: Bound, more: float) -> bool:
+    """Whether a measurement surely keeps a cap, had it drawn `more` times as much."""
+    more = 1.0 if bound.signal == STEP_TIME else more
+    surely = _amount(seen, bound.signal) * more * (1.0 + SURELY_Z * _error(seen, bound.signal))
+    return surely <= bound.most

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, isfinite
+from math import ceil, inf, isfinite
 from typing import TYPE_CHECKING
 
-from ceml.domain.values import Stay
+import numpy as np
+
+from ceml.domain.values import FitStatus, Prediction, Stay
 from ceml.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ceml.domain.contracts import Fit, Score
+    from ceml.domain.contracts import Constraint, Fit, Score
     from ceml.domain.knobs import KnobSpace
     from ceml.domain.values import Observation
 
@@ -55,6 +57,9 @@ class PaperSampler:
     The plan is made anew each time it is asked: when a state proved unreachable and left the space, the nearest one
     that is left stands in.
 
+    Under a cap on power, which the paper ignores while it profiles, the plan climbs: the lowest state first, states
+    that a good model expects above the cap are left out, and the first one that is *measured* above it ends the climb.
+
     Attributes:
         beats: Heartbeats per state; None: by `share`.
         share: Steps per state as share of the application's total (C16).
@@ -81,6 +86,10 @@ class PaperSampler:
             return None
         measured = {observation.configuration for observation in observations}
         plan = seven_states(space)
+        if caps := score.power_caps:
+            if any(_breaks(seen, caps, score) for seen in observations):
+                return None
+            plan = _climb(plan, space, fit, score)
         for number, state in enumerate(plan, start=1):
             if space.configuration(state) not in measured:
                 return self._stay(state, total_work, f"profiling state {number} of {len(plan)}")
@@ -94,6 +103,23 @@ class PaperSampler:
             return Stay(state=state, beats=self.default_beats, power_samples=self.power_samples, why=why)
         steps = float(ceil(round(self.share * total_work, 6)))  # 1 % of 700 is 7, not 7.000000000000001
         return Stay(state=state, beats=_LEAST_BEATS, steps=steps, power_samples=self.power_samples, why=why)
+
+
+def _breaks(seen: Observation, caps: Sequence[Constraint], score: Score) -> bool:
+    """Whether a state was measured above a cap; where no power was measured nothing is known."""
+    measured = Prediction.measured(seen)
+    return isfinite(seen.power_w) and any(cap.violation(measured, score.now)[0] > 0.0 for cap in caps)
+
+
+def _climb(plan: list[int], space: KnobSpace, fit: Fit, score: Score) -> list[int]:
+    """From low clocks to high ones, by the sum of their shares, without those expected above the cap."""
+    lowness = space.shares(np.array(plan, dtype=np.intp)).sum(axis=1)
+    climbing = np.array(plan, dtype=np.intp)[np.argsort(lowness, kind="stable")]
+    if fit.status is FitStatus.GOOD:
+        predicted = fit.predict(climbing)
+        over = np.max([cap.violation(predicted, score.now) for cap in score.power_caps], axis=0)
+        climbing = climbing[~((over > 0.0) & (over < inf))]
+    return [int(state) for state in climbing]
 
 
 def paper(

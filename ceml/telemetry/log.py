@@ -28,6 +28,7 @@ _WARNINGS = (
     events.LinesRefused,
     events.SensorLost,
     events.BudgetRefused,
+    events.GuardStepped,
     events.ConfigurationRefused,
     events.ControlRefused,
     events.EventsMissed,

@@ -12,9 +12,18 @@ import pytest
 
 from ceml.control.bus import Bus
 from ceml.control.watch import PhaseWatcher, SensorPoller
-from ceml.domain.events import Event, PhaseChanged, Sampled, SensorLost, SensorRecovered, WindowClosed
+from ceml.domain.events import (
+    AppJoined,
+    AppLeft,
+    Event,
+    PhaseChanged,
+    Sampled,
+    SensorLost,
+    SensorRecovered,
+    WindowClosed,
+)
 from ceml.domain.knobs import Configuration
-from ceml.domain.phase import difference
+from ceml.domain.phase import cusum, difference
 from ceml.domain.values import Observation, Sample
 from ceml.errors import Temporary, Unavailable
 
@@ -105,13 +114,21 @@ def test_a_read_that_hangs_counts_as_failed(virtually) -> None:
     assert "no answer" in lost.reason
 
 
-def watched(virtually, windows: list[tuple[float, float, str]]) -> list[PhaseChanged]:
+def watched(
+    virtually,
+    windows: list[tuple[float, float, str]],
+    *,
+    detector=difference,
+    predicted: tuple[float, float] = (float("nan"), float("nan")),
+    meanwhile: dict[int, Event] | None = None,
+    busy: dict[int, float] | None = None,
+) -> list[PhaseChanged]:
     heard: list[Event] = []
 
     async def main() -> None:
         bus = Bus()
         eyes = bus.subscribe("eyes", PhaseChanged)
-        watcher = PhaseWatcher(bus, difference)
+        watcher = PhaseWatcher(bus, detector)
         async with anyio.create_task_group() as group:
             await group.start(lambda *, task_status: watcher.run(task_status=task_status))
             for number, (rate, power, phase) in enumerate(windows):
@@ -126,8 +143,20 @@ def watched(virtually, windows: list[tuple[float, float, str]]) -> list[PhaseCha
                     power_samples=10,
                     step_cv=0.02,
                     power_cv=0.02,
+                    utilisation={"gpu": (busy or {}).get(number, 0.5)},
                 )
-                bus.publish(WindowClosed(at_s=number + 1.0, app="a", observation=seen, phase=phase))
+                if meanwhile and number in meanwhile:
+                    bus.publish(meanwhile[number])
+                bus.publish(
+                    WindowClosed(
+                        at_s=number + 1.0,
+                        app="a",
+                        observation=seen,
+                        phase=phase,
+                        predicted_rate_hz=predicted[0],
+                        predicted_power_w=predicted[1],
+                    )
+                )
             await anyio.sleep(1)
             group.cancel_scope.cancel()
         eyes.close()
@@ -153,3 +182,45 @@ def test_a_change_of_power_alone_is_one_too(virtually) -> None:
 
 def test_windows_of_profiling_are_not_compared(virtually) -> None:
     assert watched(virtually, [(float(r), 5.0, "profiling") for r in range(1, 30)]) == []
+
+
+STEADY, SLOW = [(10.0, 5.0, "idle")] * 10, [(8.0, 5.0, "idle")] * 4
+
+
+def test_where_nothing_speaks_against_it_the_program_has_changed(virtually) -> None:
+    (changed,) = watched(virtually, STEADY + SLOW[:2], detector=cusum, predicted=(10.0, 5.0))
+    assert (changed.signal, changed.cause) == ("rate", "program")
+
+
+def test_a_model_that_was_never_right_is_wrong_and_said_to_be_so_once(virtually) -> None:
+    (changed,) = watched(virtually, STEADY * 3, detector=cusum, predicted=(10.0, 8.0))
+    assert (changed.signal, changed.cause, changed.before, changed.after) == ("power", "model", 8.0, 5.0)
+
+
+def test_another_program_on_the_machine_is_interference(virtually) -> None:
+    joined = {9: AppJoined(at_s=9.0, app="b")}
+    (changed,) = watched(virtually, STEADY + SLOW, detector=cusum, meanwhile=dict(joined))
+    assert changed.cause == "interference"
+    assert "1 more program" in changed.why
+    left = {5: AppJoined(at_s=5.0, app="b"), 9: AppLeft(at_s=9.0, app="b")}
+    (changed,) = watched(virtually, STEADY + SLOW, detector=cusum, meanwhile=dict(left))
+    assert changed.cause == "program"
+
+
+def test_slower_on_a_busier_device_is_interference(virtually) -> None:
+    (changed,) = watched(virtually, STEADY + SLOW, detector=cusum, busy=dict.fromkeys(range(10, 14), 0.9))
+    assert changed.cause == "interference"
+    assert "from 50% to 90%" in changed.why
+
+
+def test_slower_with_less_power_on_a_hot_board_is_throttling(virtually) -> None:
+    hot = {10: Sampled(at_s=10.0, sensor="t", temperatures_c={"cpu": 60.0, "gpu": 90.0})}
+    cooler = [(8.0, 4.0, "idle")] * 4
+    (changed,) = watched(virtually, STEADY + cooler, detector=cusum, meanwhile=dict(hot))
+    assert changed.cause == "throttling"
+    assert "90 C" in changed.why
+
+
+def test_cusum_goes_on_over_configurations_and_finds_no_change_in_them(virtually) -> None:
+    turns = [(10.0, 5.0, "idle")] * 20 + [(3.0, 1.0, "profiling")] * 3 + [(10.0, 5.0, "idle")] * 20
+    assert watched(virtually, turns, detector=cusum) == []

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 VERBS = {
     "serve": ("serve", "run in the foreground: listen for heartbeats, find the best frequencies, keep the budget"),
+    "status": ("status", "how the running server stands: power, rate, limits and headroom, saving so far"),
+    "explain": ("explain", "why this configuration: the best candidates, their margins, what was measured"),
+    "budget": ("budget", "change or show the limits of the running server"),
+    "objective": ("objective", "change what the running server wants less of"),
+    "pause": ("pause", "put the knobs back and leave them alone until `ceml resume`"),
+    "resume": ("resume", "let the running server turn the knobs again"),
     "replay": ("replay", "run the same loop on a measured table, in virtual time: thousands of steps in a second"),
     "bench": ("bench", "pooled figures over measured tables, other strategies beside ours, on all cores"),
     "app": ("app", "a simulated program that sends heartbeats, to try `ceml serve` on a simulated board"),
@@ -38,6 +44,7 @@ examples:
   ceml serve --objective performance --budget 8W
                                                be as fast as 8 W allow
   ceml serve --record run.jsonl                write down what happens; then: ceml record show run.jsonl
+  ceml status                                  how it stands; and: ceml explain, ceml budget 6W, ceml pause
   ceml config show                             every setting, its value and its reason
 
 Every setting is a flag, an environment variable CEML_<SETTING> and a line of a TOML file; the flag wins.

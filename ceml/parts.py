@@ -84,7 +84,7 @@ def choose(
     if platform is None:
         options = {**_given(loaded, PLATFORM_OPTIONS), **platform_options}
         platform = cast("Platform", find("platforms", settings.platform, context, **options))
-    objective = CheckedObjective(settings.objective, cast("Objective", find("objectives", settings.objective)))
+    objective = choose_objective(settings.objective, platform)
     model = cast("ResponseModel", find("models", settings.model))
     store = knowledge_store(settings, context, platform)
     known = store.read() if store is not None and not settings.fresh else Known(Knowledge())
@@ -100,7 +100,6 @@ def choose(
         lag_s=max((sensor.lag_s for sensor in platform.sensors), default=0.0),
         exploration_budget=settings.exploration_budget,
     )
-    check_objective(settings, platform, objective)
     check_limits(settings.limits, platform)
     detector = find("detectors", settings.detector)  # made once; each signal gets a copy of its own
     return Parts(
@@ -162,7 +161,18 @@ def _given(loaded: Loaded, options: dict[str, str]) -> dict[str, object]:
     }
 
 
-def check_objective(settings: Settings, platform: Platform, objective: Objective) -> None:
+def choose_objective(reference: str, platform: Platform) -> Objective:
+    """The objective that a person named, tried on this board.
+
+    Raises:
+        SettingsError: It is unknown, its options are wrong, or it does not fit.
+    """
+    objective = CheckedObjective(reference, cast("Objective", find("objectives", reference)))
+    check_objective(reference, platform, objective)
+    return objective
+
+
+def check_objective(name: str, platform: Platform, objective: Objective) -> None:
     """Try the objective on made-up states, as many as the board has, with power only where it is measured.
 
     Raises:
@@ -173,7 +183,6 @@ def check_objective(settings: Settings, platform: Platform, objective: Objective
     now = Situation(remaining_work=100.0, rate_at_max_hz=3.0)
     predicted = Prediction(rate_hz=rate_hz, power_w=power_w)
     cost = objective.cost(predicted, now)
-    name = settings.objective
     for constraint in objective.constraints:
         if np.isinf(constraint.violation(predicted, now)).all() and not platform.total_rails:
             raise SettingsError(_no_power(platform, f"constraint {constraint.name} of objective {name}"))

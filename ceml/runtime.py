@@ -19,6 +19,7 @@ import structlog
 
 from ceml import __version__
 from ceml.api.budget_file import BudgetFile
+from ceml.api.socket import ControlSocket
 from ceml.apps.pipe import PipeListener
 from ceml.control.bus import Bus
 from ceml.control.controller import Controller
@@ -26,6 +27,7 @@ from ceml.control.ending import PATIENCE_S, Ending
 from ceml.control.household import Household
 from ceml.control.machine import Machine
 from ceml.control.watch import PhaseWatcher, SensorPoller
+from ceml.desk import Desk
 from ceml.domain.events import AppJoined, AppLeft, Decided, Event, Heartbeat, RunEnded, RunStarted, Sampled
 from ceml.domain.manager import RuntimeManager
 from ceml.domain.values import NAN
@@ -278,9 +280,19 @@ async def serve(house: House, eyes: Sequence[Eye]) -> None:
         await watcher.run(house.bus.publish, task_status=task_status)
 
     async def until_signal(house: House, home: Household) -> None:
+        assert house.controller is not None  # noqa: S101 - it is up before the doors open
+        desk = Desk(parts, house.ledger, house.controller, house.bus)
+        door = ControlSocket(
+            parts.context.paths.control,
+            desk.answer,
+            version=__version__,
+            group=parts.settings.group,
+            speed=parts.context.speed,
+        )
         await home.start("pipe listener", listen)
         if parts.settings.budget_file is not None:
             await home.start("budget file", watch_budget)
+        await home.start("control socket", door.run)
         where = str(parts.settings.pipe or parts.context.paths.beats)
         if parts.settings.dry_run:
             note = "nothing is changed: what would be tried is named, what would be chosen only measuring can tell"

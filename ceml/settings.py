@@ -276,10 +276,15 @@ class Settings(BaseModel):
     )
     pipe: File | None = _field(None, FILES, "Named pipe for heartbeats. Unset: `beats` in the runtime directory.")
     runtime_dir: File | None = _field(
-        None, FILES, "Directory of pipe, lock and journal. Unset: $XDG_RUNTIME_DIR/ceml, else /run/ceml."
+        None,
+        FILES,
+        "Directory of pipe, control socket, lock and journal. Unset: $XDG_RUNTIME_DIR/ceml, else /run/ceml.",
     )
     group: Text | None = _field(
-        None, FILES, "Group whose members may send heartbeats. Unset: only you, which is the safe choice."
+        None,
+        FILES,
+        "Group whose members may send heartbeats and use the control socket. Unset: only you, which is the safe "
+        "choice.",
     )
     record: File | None = _field(None, FILES, "Write what happens to this file, one JSON object a line. Unset: none.")
     record_level: Literal["decisions", "windows", "all"] = _field(

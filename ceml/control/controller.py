@@ -14,8 +14,11 @@ from ceml.domain.events import (
     ConfigurationRefused,
     ConfigurationReleased,
     ConfigurationWithheld,
+    ControlPaused,
     ControlRefused,
+    ControlResumed,
     Heartbeat,
+    ObjectiveChanged,
     PhaseChanged,
     Release,
     Sampled,
@@ -74,14 +77,16 @@ class Controller:
             deadline_s: How long an apply may take; it never blocks the mind.
         """
         self.managers: dict[Key, RuntimeManager] = {}
+        self.limits = limits
+        self.paused = False
         self._bus = bus
         self._machine = machine
         self._space = space
         self._make_manager = make_manager
         self._saved = saved
-        self._limits = limits
         self._dry_run = dry_run
         self._deadline_s = deadline_s
+        self._objective: ObjectiveChanged | None = None  # None: as at the start
         self._holder: Key | None = None
         self._waiting: dict[Key, AppJoined] = {}
         self._next: Intent | None = None  # at most one intent waits; a newer one replaces it
@@ -89,9 +94,10 @@ class Controller:
         self._inbox = bus.subscribe(
             "controller",
             *(Heartbeat, Sampled),
-            *(decisions := (AppJoined, AppLeft, BudgetChanged, PhaseChanged, SensorLost, SensorRecovered)),
+            *(wishes := (BudgetChanged, ObjectiveChanged, ControlPaused, ControlResumed)),
+            *(decisions := (AppJoined, AppLeft, PhaseChanged, SensorLost, SensorRecovered)),
             *(answers := (ConfigurationApplied, ConfigurationRefused, ConfigurationWithheld)),
-            urgent=(*decisions, *answers),
+            urgent=(*wishes, *decisions, *answers),
         )
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
@@ -116,12 +122,33 @@ class Controller:
             case PhaseChanged():
                 if (event.app, event.source) == self._holder:
                     self._tell(event)
-            case BudgetChanged():
-                self._limits = event.limits
-                for key, manager in self.managers.items():
-                    self._carry_out(key, manager.on(event))
+            case BudgetChanged() | ObjectiveChanged() | ControlPaused() | ControlResumed():
+                self._wish(event)
             case _:
                 self._tell(event)
+
+    @property
+    def holder(self) -> RuntimeManager | None:
+        """The mind of the application that holds the machine."""
+        return None if self._holder is None else self.managers[self._holder]
+
+    def _wish(self, event: BudgetChanged | ObjectiveChanged | ControlPaused | ControlResumed) -> None:
+        """What people want concerns every application, also those that come later."""
+        match event:
+            case BudgetChanged():
+                self.limits = event.limits
+            case ObjectiveChanged():
+                self._objective = event
+            case ControlResumed():
+                self.paused = False
+            case ControlPaused() if self.paused:
+                return
+            case ControlPaused():
+                pass
+        for key, manager in self.managers.items():
+            self._carry_out(key, manager.on(event))
+        if isinstance(event, ControlPaused):
+            self.paused = True  # only now: putting back what was there before is the last thing done
 
     def _tell(self, event: Event) -> None:
         if self._holder is not None:
@@ -136,7 +163,11 @@ class Controller:
         self._holder = key
         if key not in self.managers:
             self._forget_oldest()
-            self.managers[key] = self._make_manager(event, self._limits)
+            self.managers[key] = manager = self._make_manager(event, self.limits)
+            if self._objective is not None:
+                manager.on(self._objective)
+            if self.paused:
+                manager.on(ControlPaused(at_s=event.at_s))
         self._tell(event)
 
     def _leave(self, event: AppLeft) -> None:
@@ -158,7 +189,7 @@ class Controller:
     def _carry_out(self, key: Key, answer: tuple[Intent | Event, ...]) -> None:
         for part in answer:
             if isinstance(part, Try | Use | Release):
-                if key == self._holder or isinstance(part, Release):
+                if not self.paused and (key == self._holder or isinstance(part, Release)):
                     self._next = part
                     self._woken.set()
             else:

@@ -116,6 +116,32 @@ class BudgetRefused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveChanged:
+    """What is wanted less of changed; `objective` is what a person calls it, `made` the objective itself, checked."""
+
+    at_s: float
+    objective: str
+    source: str = ""
+    made: object = field(default=None, metadata={"record": False})  # a contracts.Objective, which lives a floor above
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlPaused:
+    """Somebody wants the machine left alone: prior values are put back, and nothing is turned until the resumption."""
+
+    at_s: float
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlResumed:
+    """The knobs may be turned again."""
+
+    at_s: float
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseChanged:
     """The program changed, or does not do what was expected: `signal` (rate or power) moved from `before` to `after`.
 
@@ -312,6 +338,9 @@ Event = (
     | SensorRecovered
     | BudgetChanged
     | BudgetRefused
+    | ObjectiveChanged
+    | ControlPaused
+    | ControlResumed
     | PhaseChanged
     | WindowClosed
     | ModelFitted

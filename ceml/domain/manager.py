@@ -2,9 +2,10 @@
 
 - profiling: stays where the sampler wants measurements, until it commits or hands over (C15, C16);
 - exploration: fits the models and searches; instantaneous, so it is no phase of its own (C17 to C20);
-- idle: watches, window by window; a phase change profiles again, a budget change only searches (C21, C22). Where the
-  sampler committed for a while, it is asked again with what was learnt meanwhile; what it then wants to try must fit
-  into the exploration budget, else the best of what is known stays in force.
+- idle: watches, window by window; a phase change profiles again, a change of budget or objective only searches (C21,
+  C22). Where the sampler committed for a while, it is asked again with what was learnt meanwhile; what it then wants
+  to try must fit into the exploration budget, else the best of what is known stays in force;
+- paused: somebody wants the machine left alone; beats and energy count, nothing is turned.
 
 Above all of them stands the guard (guard.py): what breaks a cap is left at once for the best state *measured* below it,
 before any model is asked. Not level by level: each level would cost two more samples above the cap.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ceml.domain.events import (
     AppJoined,
@@ -23,11 +24,14 @@ from ceml.domain.events import (
     ConfigurationApplied,
     ConfigurationRefused,
     ConfigurationWithheld,
+    ControlPaused,
+    ControlResumed,
     Decided,
     Event,
     GuardStepped,
     Heartbeat,
     Intent,
+    ObjectiveChanged,
     PhaseChanged,
     Release,
     Sampled,
@@ -45,6 +49,7 @@ from ceml.domain.values import NAN, NO_LIMITS, Observation, Stay
 from ceml.domain.windows import Window
 
 if TYPE_CHECKING:
+    from ceml.domain.contracts import Objective
     from ceml.domain.guard import Bound
     from ceml.domain.knobs import Configuration, KnobSpace
     from ceml.domain.values import Limits
@@ -60,6 +65,7 @@ class Phase(str, Enum):
 
     PROFILING = "profiling"
     IDLE = "idle"
+    PAUSED = "paused"  # somebody wants the machine left alone
     RELEASED = "released"  # its application is gone or silent; what was learned is kept
 
 
@@ -73,6 +79,7 @@ class RuntimeManager:
         self.decided: Decided | None = None
         self.reasoning = Reasoning(joined.app, space, mind, limits)
         self._mind = mind
+        self._paused = False
         self._lost: set[str] = set()
         self._stay: Stay | None = None
         self._wanted: Configuration | None = None
@@ -124,7 +131,14 @@ class RuntimeManager:
                 self.reasoning.limits = event.limits
                 self._guard.limit(self._caps)
                 self._pace = Excess()
-                return self._budget_changed(event.at_s)
+                return self._wishes_changed(event.at_s, "budget changed")
+            case ObjectiveChanged():
+                self.reasoning.aim(cast("Objective", event.made))
+                return self._wishes_changed(event.at_s, "objective changed")
+            case ControlPaused():
+                return self._pause()
+            case ControlResumed():
+                return self._resume(event.at_s)
             case PhaseChanged() if self.phase is Phase.IDLE and event.cause == "model":
                 return self._mistaken(event.at_s)
             case PhaseChanged() if self.phase is Phase.IDLE and event is not self._changed:
@@ -139,6 +153,25 @@ class RuntimeManager:
                 pass
         return ()
 
+    # Paused -------------------------------------------------------------------------------------------------------
+
+    def _pause(self) -> Answer:
+        """Hands off; beats and energy still count, since the program goes on."""
+        self._paused = True
+        if self.phase is Phase.RELEASED:
+            return ()
+        self.phase, self._window, self._whole, self._wanted = Phase.PAUSED, None, None, None
+        return (Release(why="control paused"),)
+
+    def _resume(self, at_s: float) -> Answer:
+        """Go on where it was left: with what was decided, else with the profiling that was broken off."""
+        self._paused = False
+        if self.phase is not Phase.PAUSED:
+            return ()
+        trial = self._stay is not None and not self._stay.commits
+        again = self.decided is not None and not trial
+        return self._explore(at_s, "control resumed") if again else self._profile(at_s)
+
     # Profiling ----------------------------------------------------------------------------------------------------
 
     def _joined(self, event: AppJoined) -> Answer:
@@ -147,6 +180,9 @@ class RuntimeManager:
         self.reasoning.spent.begin(event.at_s)
         if self.reasoning.total_work is None:
             self.reasoning.total_work = event.total_work
+        if self._paused:
+            self.phase = Phase.PAUSED
+            return ()
         return self._explore(event.at_s, "application is back") if self.decided else self._profile(event.at_s)
 
     def _profile(self, at_s: float) -> Answer:
@@ -470,10 +506,10 @@ class RuntimeManager:
         self._stay = replace(stay, state=judgement.choice.state) if stay is not None and stay.commits else None
         return self._decide(at_s, judgement)
 
-    def _budget_changed(self, at_s: float) -> Answer:
+    def _wishes_changed(self, at_s: float, why: str) -> Answer:
         """Models stay valid: only the search runs (C22). A trial that is not allowed any more is broken off."""
         if self.phase is Phase.IDLE:
-            return self._explore(at_s, "budget changed")
+            return self._explore(at_s, why)
         trial = self._stay if self.phase is Phase.PROFILING else None
         return self._profile(at_s) if trial is not None and self.reasoning.breaks(at_s, trial.state) else ()
 

@@ -111,6 +111,15 @@ class Reasoning:
         self._allowed: KnobSpace | None = None
         self._max_state = space.max_state  # of the whole space, also when it proves unreachable later
 
+    def aim(self, objective: Objective) -> None:
+        """Something else is wanted; what was measured and fitted stays."""
+        self._mind = replace(self._mind, objective=objective)
+
+    @property
+    def objective(self) -> Objective:
+        """What is wanted less of."""
+        return self._mind.objective
+
     def drop(self, configuration: Configuration, *, for_good: bool = True) -> None:
         """A state proved unreachable; `for_good`: other runs should know."""
         if for_good:
@@ -179,7 +188,8 @@ class Reasoning:
         self._fit = self._mind.model.fit(self.space, self.known, prior=self._of_machine, warm=self._fit)
         return self._fit
 
-    def _score(self, at_s: float) -> Score:
+    def score(self, at_s: float) -> Score:
+        """What scores states now, by the models as last fitted."""
         return Score(self.fit, self._mind.objective, self.constraints, self.situation(at_s))
 
     def next_stay(self, at_s: float, *, frugal: bool = False) -> Stay | None:
@@ -189,19 +199,19 @@ class Reasoning:
         """
         fit = self._refit()
         if not self.observations and self._memory.hoped:
-            best = self._best_measured(self._score(at_s))
+            best = self._best_measured(self.score(at_s))
             if best is not None:
                 steps, samples = CONFIRMING
                 why = "best of an earlier run, to be confirmed"
                 return Stay(state=best[0].state, steps=steps, power_samples=samples, why=why)
         left = 0.0 if frugal else self.remaining_work
-        return self._mind.sampler.next(self.allowed, fit, self._score(at_s), self.known, left, self.total_work)
+        return self._mind.sampler.next(self.allowed, fit, self.score(at_s), self.known, left, self.total_work)
 
     def breaks(self, at_s: float, state: int) -> bool:
         """Whether it is not sure that a state keeps the constraints now."""
         if not self.allowed.present[state]:
             return True
-        return bool(replace(self._score(at_s), surely=SURELY)(np.array([state])).violation[0] > 0.0)
+        return bool(replace(self.score(at_s), surely=SURELY)(np.array([state])).violation[0] > 0.0)
 
     # What the guard needs -------------------------------------------------------------------------------------------
 
@@ -286,7 +296,7 @@ class Reasoning:
             slow: Whether a target is missed, too; else a cap comes before any target.
             times: How many times as much as before the program draws: what is true of one state is feared of all.
         """
-        forbidden, score = self.forbidden, self._score(at_s)
+        forbidden, score = self.forbidden, self.score(at_s)
         kept = [bound for bound in self.bounds if slow or bound.signal != STEP_TIME]
         best: tuple[float, int] | None = None
         for seen in pooled(self.space, self.observations):
@@ -304,7 +314,7 @@ class Reasoning:
 
         None where nothing is known at all: then the machine is best left as it is.
         """
-        fit, score = self._refit(), self._score(at_s)
+        fit, score = self._refit(), self.score(at_s)
         if fit.status is FitStatus.GOOD:
             allowed = self.allowed
             measured = [s for s in (allowed.find(o.configuration) for o in self.known) if s is not None]
@@ -321,7 +331,7 @@ class Reasoning:
 
     def of(self, at_s: float, stay: Stay) -> Judgement:
         """What is expected where the sampler commits to stay."""
-        score = self._score(at_s)
+        score = self.score(at_s)
         scored = score(np.array([stay.state]))
         cost, violation = float(scored.cost[0]), float(scored.violation[0])
         choice = Choice(state=stay.state, cost=cost, violation=violation, evaluated=len(self.space))

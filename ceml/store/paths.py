@@ -33,6 +33,11 @@ class RuntimePaths:
         return self.root / "beats"
 
     @property
+    def control(self) -> Path:
+        """The control socket."""
+        return self.root / "control.sock"
+
+    @property
     def board(self) -> Path:
         """The simulated machine."""
         return self.root / "board.json"

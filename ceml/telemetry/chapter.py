@@ -83,7 +83,7 @@ class Chapter:
         settled: What was measured since the latest decision; None before.
         latest: The latest window.
         decided: The latest decision.
-        phase: `waiting`, `profiling` or `idle`.
+        phase: `waiting`, `profiling`, `idle`, `paused` or, from the resumption to the first window, `resumed`.
         energy_j: Joules of the board while it held the machine and beat.
         before_change: What was measured before the program changed; it compares no more with `states`.
         others: Other programs that were here while windows were measured: power is of all of them.
@@ -104,6 +104,7 @@ class Chapter:
         self.steps = 0.0
         self.open(at_s)
         self._started = started
+        self._before_pause = self.phase
         self._profiled_s = 0.0
         self._profiling_since_s: float | None = None
         self._priced_j = 0.0  # what the steps up to the last change of the program would have cost in the baseline
@@ -178,6 +179,17 @@ class Chapter:
         self.before_change |= {configuration: state for configuration, state in self.states.items() if state.windows}
         self.states = {configuration: Measured(configuration) for configuration in self.states}
         self.decided = self.settled = self.baseline = None
+
+    def paused(self, at_s: float) -> None:
+        """The knobs were given back; what is measured since the latest decision ends here."""
+        self.end_profiling(at_s)
+        self._before_pause = self.phase if self.phase != "paused" else self._before_pause
+        self.phase = "paused"
+
+    def resumed(self) -> None:
+        """The knobs may be turned again."""
+        if self.phase == "paused":
+            self.phase = "waiting" if self._before_pause == "waiting" else "resumed"
 
     def in_force(self, event: ConfigurationApplied | ConfigurationWithheld) -> None:
         """A configuration was applied, or would have been."""

@@ -20,6 +20,8 @@ from ceml.domain.events import (
     ConfigurationApplied,
     ConfigurationReleased,
     ConfigurationWithheld,
+    ControlPaused,
+    ControlResumed,
     Decided,
     Heartbeat,
     LinesRefused,
@@ -96,6 +98,9 @@ class Ledger:
         why: Why it is.
         chapter: The application in charge, or the last one.
         refused_lines: Lines on the pipe that were no good.
+        decisions: How many there were.
+        readings_w: Last reading of each rail; those of a lost sensor are gone.
+        temperature_c: The hottest zone, last reading.
         last_s: When the latest event was; NaN before the first.
     """
 
@@ -108,12 +113,16 @@ class Ledger:
         self.configuration: Configuration | None = None
         self.why = ""
         self.refused_lines = 0
+        self.decisions = 0
+        self.readings_w: dict[str, float] = {}
+        self.temperature_c = NAN
         self.chapter = Chapter("", NAN, None)
         self._started: RunStarted | None = None
         self.last_s = NAN
         self._first_s = NAN
         self._rails = {rail: _Rail() for rail in self.total_rails}
-        self._rails_of: dict[str, set[str]] = {}  # sensor -> rails it gave
+        self._rails_of: dict[str, set[str]] = {}  # sensor -> rails of the total that it gave
+        self._read_by: dict[str, str] = {}  # rail -> sensor
         self._queue: list[Key] = []  # applications that are here; the first one holds the machine
         self._key: Key | None = None  # whose chapter it is
         self._profiled_s = 0.0  # in earlier chapters
@@ -156,6 +165,7 @@ class Ledger:
                 self.chapter.window(event.observation, event.phase)
                 self.chapter.others.update(dict.fromkeys(app for app, _ in self._queue[1:]))
             case Decided():
+                self.decisions += 1
                 self.chapter.decide(event)
             case PhaseChanged() if self._holds(event):
                 self.chapter.changed()
@@ -176,9 +186,15 @@ class Ledger:
                     self.chapter.in_force(event)
             case ConfigurationReleased():
                 self.configuration, self.why = event.effective, event.why
+            case ControlPaused():
+                self.chapter.paused(event.at_s)
+            case ControlResumed():
+                self.chapter.resumed()
             case SensorLost():
                 for rail in self._rails_of.get(event.sensor, ()):
                     self._rails[rail].lost()
+                gone = [rail for rail, sensor in self._read_by.items() if sensor == event.sensor]
+                self.readings_w = {rail: watts for rail, watts in self.readings_w.items() if rail not in gone}
             case LinesRefused():
                 self.refused_lines += sum(n for reason, n in event.counts.items() if reason not in REMARKS)
             case _:
@@ -202,6 +218,10 @@ class Ledger:
 
     def _sampled(self, event: Sampled) -> None:
         since_s = self.chapter.since_s if self._queue else float("inf")
+        self.readings_w.update(event.rails_w)
+        self._read_by.update(dict.fromkeys(event.rails_w, event.sensor))
+        if event.temperatures_c:
+            self.temperature_c = max(event.temperatures_c.values())
         for name, rail in self._rails.items():
             if name not in event.rails_w:
                 continue

@@ -172,6 +172,8 @@ def _phase(ledger: Ledger) -> str:
     phase = ledger.chapter.phase
     if phase == "waiting":
         return "waiting for a program"
+    if phase == "paused":
+        return "paused (ceml resume goes on)"
     if phase != "profiling":
         return phase
     count = _OF.search(ledger.why)

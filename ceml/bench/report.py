@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from ceml.bench.inheritance import heirs
+from ceml.bench.resident import resident_bytes
 from ceml.bench.summary import SIZES, grid_line, rival_lines, rows
 from ceml.bench.tables import OURS, Job, do, do_all, playable
 
@@ -55,6 +59,8 @@ def bench(
     processes: int,
     tell: Callable[[int, int], None],
     settings: dict[str, Any],
+    teachers: Sequence[Grid] | None = None,
+    memory: bool = False,
 ) -> Report:
     """Play every grid with every objective and seed, and with objective energy every rival on the same work.
 
@@ -67,10 +73,13 @@ def bench(
         processes: How many runs at once.
         tell: Called with the numbers of runs done and in all, after each.
         settings: What the report says was asked for.
+        teachers: The grids whose programs teach of their boards before the pooled ones are played once more, with
+            objective energy; None: that is not asked for.
+        memory: Whether to measure the daemon's resident memory.
 
     Raises:
         SettingsError: The settings are no good.
-        Unavailable: A process was killed from outside.
+        Unavailable: A process was killed from outside, or a daemon could not be measured.
     """
     pairs, left_out = playable(work, grids, objectives)
     if rivals and "energy" not in objectives:
@@ -88,17 +97,39 @@ def bench(
         objective: [run for (grid, one), runs in ours.items() if one == objective and grid.smoothed for run in runs]
         for objective in objectives
     }
+    taught = _taught(work, grids, teachers, seeds=seeds, processes=processes, tell=tell)
+    left_out += taught[1]
+    resident = resident_bytes() if memory else None
     lines = [grid_line(grid, objective, runs) for (grid, objective), runs in ours.items()]
     by_kind = [[g for g in grids if g.smoothed is smoothed and (g, "energy") in ours] for smoothed in (True, False)]
     beside = [tuple(rival_lines(rivals, done, kind)) if rivals and kind else () for kind in by_kind]
+    decisions = _decisions(work, ours, seeds[0])
+    promises = tuple(rows(pooled, decisions, taught=[one.figures for one in taught[0]], resident=resident))
     return Report(
         settings=settings,
-        rows=tuple(rows(pooled, _decisions(work, ours, seeds[0]))) if any(pooled.values()) else (),
+        rows=promises if any(pooled.values()) or memory else (),
         grids=tuple(lines),
         rivals=beside[0],
         rivals_apart=beside[1],
-        left_out=(*left_out, *_could_not(done)),
+        left_out=(*left_out, *_could_not((*done, *taught[0]))),
     )
+
+
+def _taught(
+    work: Work,
+    grids: Sequence[Grid],
+    teachers: Sequence[Grid] | None,
+    *,
+    seeds: Sequence[int],
+    processes: int,
+    tell: Callable[[int, int], None],
+) -> tuple[list[Done], list[str]]:
+    """Runs on the grids that may be pooled with their boards' knowledge, and why some were not played."""
+    if teachers is None:
+        return [], []
+    with TemporaryDirectory(prefix="ceml-bench-") as root:
+        smoothed = [grid for grid in grids if grid.smoothed and grid.powered]
+        return heirs(work, smoothed, teachers, seeds=seeds, root=Path(root), processes=processes, tell=tell)
 
 
 def _ours(done: Sequence[Done]) -> dict[tuple[Grid, str], list[Figures]]:

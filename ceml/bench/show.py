@@ -21,6 +21,7 @@ _BESIDE = (
     "many points we lead (median over grids, and the least); a column [n] is grid n above"
 )
 _BAR = 30
+_UNITS = {"%": (100.0, 2, " %"), "s": (1e3, 1, " ms"), "B": (1e-6, 1, " MB"), "states": (1.0, 1, "")}
 
 
 class Progress:
@@ -144,12 +145,18 @@ def _percent(ratio: float | None) -> str:
 
 
 def _joined(unit: str, values: Mapping[str, float | None], names: Mapping[str, object]) -> str:
-    factor, digits, sign = {"%": (100.0, 2, " %"), "s": (1e3, 1, " ms")}.get(unit, (1.0, 1, ""))
+    """The numbers, each in its unit; a sign that all share stands once, at the end."""
     numbers = [values.get(name) for name in names]
     if all(number is None for number in numbers):
         return "-"
-    text = " / ".join("-" if n is None else f"{n * factor:.{digits}f}".removesuffix(".0") for n in numbers)
-    return text + sign
+    units = unit.split(" / ")
+    shared = len(units) == 1
+    known = [_UNITS.get(one, _UNITS["states"]) for one in (units * len(numbers) if shared else units)]
+    texts = [
+        "-" if n is None else f"{n * factor:.{digits}f}".removesuffix(".0") + ("" if shared else sign)
+        for n, (factor, digits, sign) in zip(numbers, known, strict=True)
+    ]
+    return " / ".join(texts) + (known[0][2] if shared else "")
 
 
 def _table(cells: Sequence[Sequence[str]], left: Sequence[int]) -> str:

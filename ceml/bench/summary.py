@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ceml.bench.score import Figures
     from ceml.bench.tables import Done, Grid
 
-MEDIAN, P95, ALL = "median", "95th percentile", "pooled"
+MEDIAN, P95, ALL, VMRSS = "median", "95th percentile", "pooled", "VmRSS"
 SIZES = {"936 states": (900, 1000), "4368 states": (4000, 5000)}  # states of the grids on which a decision is timed
 
 Values = dict[str, "float | None"]
@@ -31,7 +31,8 @@ class Row:
 
     Attributes:
         name: What it says.
-        unit: `%` (the numbers are bare ratios), `states`, or `s`.
+        unit: `%` (the numbers are bare ratios), `states`, `s`, or `B`; one for each number where they differ, with
+            ` / ` between them.
         values: What was measured, by the name of the statistic; None: not measured.
         must: What is asked of each.
         aim: What is hoped for.
@@ -114,12 +115,20 @@ class RivalLine:
     lead: Values = field(default_factory=dict[str, "float | None"])
 
 
-def rows(runs: Mapping[str, Sequence[Figures]], decisions: Mapping[str, float | None]) -> list[Row]:
+def rows(
+    runs: Mapping[str, Sequence[Figures]],
+    decisions: Mapping[str, float | None],
+    *,
+    taught: Sequence[Figures | None] = (),
+    resident: float | None = None,
+) -> list[Row]:
     """The promises, held against our pooled runs.
 
     Args:
         runs: Objective -> its runs on grids that may be pooled.
         decisions: Seconds of one decision, by the size of the space.
+        taught: Runs with objective energy that began with the board's knowledge from other workloads.
+        resident: Bytes of the daemon's resident memory; None: not measured.
     """
     energy, edp = runs.get("energy", ()), runs.get("edp", ())
     found = [
@@ -161,6 +170,7 @@ def rows(runs: Mapping[str, Sequence[Figures]], decisions: Mapping[str, float | 
             aim={MEDIAN: 0.007, P95: 0.03},
             failed=sum(map(failed, edp)),
         ),
+        _with_knowledge([run for run in taught if run is not None]),
         Row(
             name="error over all states after profiling",
             unit="%",
@@ -178,6 +188,7 @@ def rows(runs: Mapping[str, Sequence[Figures]], decisions: Mapping[str, float | 
             must=dict(zip(SIZES, (0.005, 0.015), strict=True)),
             aim=dict(zip(SIZES, (0.002, 0.006), strict=True)),
         ),
+        Row(name="resident memory", unit="B", values={VMRSS: resident}, must={VMRSS: 90e6}, aim={VMRSS: 60e6}),
     ]
     for objective in runs.keys() - {"energy", "edp"}:
         others = runs[objective]
@@ -185,6 +196,17 @@ def rows(runs: Mapping[str, Sequence[Figures]], decisions: Mapping[str, float | 
         values = _pair(run.regret for run in others)
         found.append(Row(name=name, unit="%", values=values, failed=sum(map(failed, others))))
     return found
+
+
+def _with_knowledge(runs: Sequence[Figures]) -> Row:
+    tried, whole = "median of states tried", "of whole run above best"
+    return Row(
+        name="with the board's knowledge from other workloads",
+        unit="states / %",
+        values={tried: _median(run.states_tried for run in runs), whole: _median(run.run_excess for run in runs)},
+        must={tried: 5.0, whole: 0.015},
+        aim={tried: 3.0, whole: 0.007},
+    )
 
 
 def grid_line(grid: Grid, objective: str, runs: Sequence[Figures]) -> GridLine:

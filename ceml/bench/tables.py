@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ceml.bench.play import play
+from ceml.bench.pool import each
 from ceml.bench.rivals import RIVALS, platform_of, run_rival
 from ceml.bench.session import Conditions
-from ceml.errors import SettingsError, Unavailable
+from ceml.errors import SettingsError
 from ceml.parts import choose
 from ceml.plant.table import Table, once, parse_fix, parse_limit
 from ceml.settings import Loaded
@@ -68,12 +67,21 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run to be done: by us, or by the rival of this name."""
+    """One run to be done: by us, or by the rival of this name.
+
+    Attributes:
+        grid: Where.
+        objective: What for.
+        seed: Of the noise.
+        strategy: Whose run.
+        knowledge: Directory of what other programs taught of the board, of which the run gets a copy; None: nothing.
+    """
 
     grid: Grid
     objective: str
     seed: int
     strategy: str = OURS
+    knowledge: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +172,25 @@ def playable(work: Work, grids: Sequence[Grid], objectives: Sequence[str]) -> tu
 
 def do(work: Work, job: Job, *, timed: bool = False) -> tuple[Done, float | None]:
     """One job in this process; with the seconds of one decision where these were asked for."""
+    if job.knowledge is not None:
+        with TemporaryDirectory(prefix="ceml-bench-") as folder:
+            fresh = shutil.copytree(job.knowledge, Path(folder) / "knowledge")
+            done, seconds = _do(work, replace(job, knowledge=fresh), timed=timed)
+        return replace(done, job=job), seconds
+    return _do(work, job, timed=timed)
+
+
+def learn(work: Work, job: Job) -> None:
+    """Play a job so that its directory of knowledge, which is made where there is none, holds what it taught.
+
+    Raises:
+        SettingsError: It cannot be played.
+    """
+    plant, conditions, loaded = _prepared(work, job)
+    play(loaded, steps=work.steps, platform=platform_of(plant, conditions), timed=False)
+
+
+def _do(work: Work, job: Job, *, timed: bool) -> tuple[Done, float | None]:
     try:
         plant, conditions, loaded = _prepared(work, job)
         if job.strategy != OURS:
@@ -175,55 +202,12 @@ def do(work: Work, job: Job, *, timed: bool = False) -> tuple[Done, float | None
 
 
 def do_all(work: Work, jobs: Sequence[Job], *, processes: int, tell: Callable[[int], None]) -> list[Done]:
-    """All jobs, in their order whatever the number of processes.
-
-    Args:
-        work: What they share.
-        jobs: What to do.
-        processes: How many at once; 1: in this very process.
-        tell: Called with the number of jobs done, after each.
-
-    Raises:
-        Unavailable: A process was killed from outside, e.g. for want of memory.
-    """
-    if processes == 1 or len(jobs) < 2:
-        done: list[Done] = []
-        for job in jobs:
-            done.append(do(work, job)[0])
-            tell(len(done))
-        return done
-    spawn = multiprocessing.get_context("spawn")  # fork would copy what numpy's threads hold
-    count = min(processes, len(jobs))
-    results: dict[int, Done] = {}
-    with ProcessPoolExecutor(count, mp_context=spawn, initializer=_begin, initargs=(work,)) as pool:
-        try:
-            before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # they are started deaf to Ctrl-C, which we hear
-            try:
-                places = {pool.submit(_do, job): place for place, job in enumerate(jobs)}
-            finally:
-                signal.signal(signal.SIGINT, before)
-            for future in as_completed(places):
-                results[places[future]] = future.result()
-                tell(len(results))
-        except BrokenProcessPool as error:
-            raise Unavailable("a process of the bench was killed from outside; try fewer of them: --jobs 1") from error
-        except BaseException:  # Ctrl-C above all: nobody wants to wait for runs that nobody will see
-            for child in multiprocessing.active_children():
-                child.terminate()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return [results[place] for place in range(len(jobs))]
+    """All jobs, as `each` does them."""
+    return each(_done, work, jobs, processes=processes, tell=tell)
 
 
-_shared: list[Work] = []  # of a process of the pool: what all its jobs share, so that it travels once
-
-
-def _begin(work: Work) -> None:
-    _shared.append(work)
-
-
-def _do(job: Job) -> Done:
-    return do(_shared[0], job)[0]
+def _done(work: Work, job: Job) -> Done:
+    return do(work, job)[0]
 
 
 def _prepared(work: Work, job: Job) -> tuple[Plant, Conditions, Loaded]:
@@ -237,6 +221,8 @@ def _prepared(work: Work, job: Job) -> tuple[Plant, Conditions, Loaded]:
         "objective": job.objective,
         "seed": job.seed,
         "record": None,
+        "knowledge": job.knowledge,
+        "fresh": False,
     }
     loaded = Loaded(settings.model_copy(update=changed), {**work.loaded.origins, **dict.fromkeys(changed, "flag")})
     conditions = Conditions(

@@ -22,15 +22,21 @@ _EPILOG = """\
 examples:
   ceml bench tables TABLE.csv ...                            energy, seeds 0..9, every rival that is installed
   ceml bench tables TABLE.csv --seeds 3 --rivals none        only ours, seeds 0, 1, 2
+  ceml bench tables TABLE.csv ... --knowledge --memory       also what the board's other programs teach, and memory
   ceml bench tables TABLE.csv --objective energy --objective edp --rivals tpe,gp-15 --json figures.json
 
 Grids with smoothed columns are pooled; others play their measured columns and are listed apart. Rivals hold each state
 for 20 steps inside the run and keep the least measured cost; they are compared by the energy of the whole run.
+--knowledge: one run (seed 0, energy) of every grid of the same board with another program, in order of name, writes one
+directory; each run begins with a fresh copy. All this lies in a temporary directory, which is removed.
+--memory: VmRSS of `ceml serve --platform simulated` with default settings, 60 s of the board's time after its first
+decision; with --speed 20, which was found to measure the same as the pace of life.
 """
 
 _SKIPPED = (
     *("platform", "board", "range", "table", "workload", "batch", "seed", "objective", "speed", "dry_run"),
     *("pipe", "runtime_dir", "group", "record", "record_level", "verbose", "quiet", "log_format"),
+    *("knowledge", "fresh"),  # runs know nothing of each other, but for those of --knowledge
 )
 _SEEDS = re.compile(r"(?:(?P<low>\d{1,18})\.\.)?(?P<high>\d{1,18})", re.ASCII)
 
@@ -61,6 +67,17 @@ def add(verbs: Verbs) -> None:
         metavar="all|none|NAMES",
         help="e.g. max,paper,tpe-15: names or families (default: all)",
     )
+    tables.add_argument(
+        "--knowledge",
+        dest="with_knowledge",
+        action="store_true",
+        help="also play each pooled grid after one run (seed 0) of every other program of its board in these tables",
+    )
+    tables.add_argument(
+        "--memory",
+        action="store_true",
+        help="also measure the memory of a daemon 60 s after its first decision, at 20 times the pace of life",
+    )
     tables.add_argument("--jobs", type=int, metavar="N", help="processes at once (default: one per core)")
     tables.add_argument("--json", metavar="FILE|-", help="write one JSON object; - prints it instead of the tables")
     tables.add_argument("--config", type=Path, metavar="CONFIG.toml", help="settings from a file")
@@ -82,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
     grids = tables.grids_of(
         args.tables, workloads=args.workloads or (), batches=args.batches or (), fix=loaded.settings.fix
     )
+    teachers = tables.grids_of(args.tables, fix=loaded.settings.fix) if args.with_knowledge else None
     _check_target(args.json)
     with show.Progress() as progress:
         report = bench(
@@ -92,6 +110,8 @@ def run(args: argparse.Namespace) -> int:
             rivals=strategies,
             processes=jobs,
             tell=progress,
+            teachers=teachers,
+            memory=args.memory,
             settings={
                 "version": __version__,
                 "tables": sorted({grid.table.name for grid in grids}),
@@ -99,6 +119,8 @@ def run(args: argparse.Namespace) -> int:
                 "seeds": list(seeds),
                 "steps": steps,
                 "rivals": [rival.name for rival in strategies],
+                "with_knowledge": args.with_knowledge,
+                "memory": args.memory,
                 **loaded.settings.model_dump(mode="json", exclude=set(_SKIPPED)),
             },
         )

@@ -43,6 +43,9 @@ ONE, TWO = (
 )
 
 
+KNOWING = ("with the board's knowledge from other workloads", "resident memory")
+
+
 def by_name(found: list[Row]) -> dict[str, Row]:
     return {row.name.partition(":")[0] + row.name.partition(":")[2][:7]: row for row in found}
 
@@ -60,6 +63,21 @@ def test_the_rows_are_those_promised_with_the_figures_of_the_runs():
     decision = found["one decision (fit, uncertainty, search)"]
     assert decision.verdict is None  # no large space was played
     assert "3 / - ms" in promises([decision])
+
+
+def test_what_costs_runs_has_rows_with_numbers_only_where_it_was_asked_for():
+    asked = rows({"energy": [RUN]}, {}, taught=[RUN, None, replace(RUN, states_tried=2)], resident=70.2e6)
+    knowledge, memory = (by_name(asked)[name] for name in KNOWING)
+    assert list(knowledge.values.values()) == [4.5, 0.009]
+    assert (knowledge.verdict, memory.verdict) == ("must met", "must met")
+    text = promises([knowledge, memory])
+    assert "4.5 / 0.90 %" in text
+    assert "5 / 1.50 %" in text
+    assert "70.2 MB" in text
+    for row in (by_name(rows({"energy": [RUN]}, {}))[name] for name in KNOWING):
+        assert row.verdict is None
+        assert row.must
+        assert "not all measured" in promises([row])
 
 
 def test_a_run_that_failed_spoils_the_row_and_is_counted():

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -50,6 +51,27 @@ def test_one_object_with_the_figures_and_what_produced_them(tmp_path: Path, caps
     assert "energy: whole run above the best state" in text
     assert "never pooled" in text
     assert "left out: times.csv w b8" in text
+
+
+def test_knowledge_of_the_board_is_asked_for_and_leaves_nothing_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    table = str(written(tmp_path, "t.csv", workloads=("w", "v")))
+    words = ["bench", "tables", table, "--seeds", "2", "--steps", "200", "--rivals", "none", "--jobs", "1"]
+    names = ["with the board's knowledge from other workloads", "resident memory"]
+    found = []
+    for more in ([], ["--knowledge"], ["--knowledge", "--workload", "w"]):
+        assert main([*words, *more, "--json", "-"]) == 0
+        report = json.loads(capsys.readouterr().out)
+        found.append({row["name"]: list(row["values"].values()) for row in report["rows"]})
+        assert report["settings"]["with_knowledge"] == bool(more)
+        assert found[-1][names[1]] == [None]
+    assert [None not in each[names[0]] for each in found] == [False, True, True]  # `v` teaches, filtered too
+    for row in found[0].keys() - {names[0]}:
+        assert found[0][row] == found[1][row]
+    assert not any((tmp_path / "temporary").iterdir())
 
 
 def test_mistakes_are_clean_lines_before_anything_is_played(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -43,7 +43,7 @@ HABITS = {
     "cpu": Habit((-1.2, 1.0), (1.0, 0.2), (-2.6, 0.8), (-2.0, 0.9), (1.0, 0.25), (0.0, 1.0), 0.6),
     "gpu": Habit((-0.5, 0.8), (1.0, 0.15), (-2.1, 0.7), (-1.2, 0.8), (1.0, 0.25), (0.5, 1.0), 0.6),
     "mem": Habit((-0.9, 0.9), (1.0, 0.3), (-2.3, 0.8), (-1.6, 1.0), (1.0, 0.4), (-1.0, 1.5), 0.2),
-    "limit": Habit((-0.8, 1.0), (0.5, 0.3), (-2.5, 1.0), (-0.5, 1.0), (1.0, 0.4), (-2.0, 1.0), 0.4),
+    "limit": Habit((-0.3, 0.8), (1.0, 0.15), (-2.1, 0.7), (-0.5, 1.0), (1.0, 0.1), (0.0, 1.0), 0.25),
     "other": Habit((-1.0, 1.2), (1.0, 0.3), (-2.3, 1.0), (-1.7, 1.0), (1.0, 0.4), (0.0, 1.0), 0.4),
 }
 COUNT_LENGTH = 0.5  # in ln(share), as for clocks
@@ -66,6 +66,11 @@ class Device:
     clock: int
     cores: int
     most: float = 1.0
+
+    @property
+    def limited(self) -> bool:
+        """Whether its clock is what a power limit leaves, and the column is that limit."""
+        return self.clock >= 0 and self.habit is HABITS["limit"]
 
 
 class Devices:

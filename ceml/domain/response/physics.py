@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ceml.domain.response.heritage import Belief
+from ceml.domain.response.limiter import DEMAND, FLOOR, limited
 from ceml.domain.values import Parameter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ceml.domain.response.devices import Devices
+    from ceml.domain.response.limiter import Limited
 
     Numbers = NDArray[np.float64]
 
@@ -41,8 +43,9 @@ class Physics:
     with q = 3: time falls with the cores until there are more than the program keeps busy (Amdahl's law is q = 1)
     (the p-norm overlap of device times, and watts from voltage, clock and utilisation, with terms that cannot be
     negative since each is an exponential: at low clocks the voltage is at its floor and watts go with the clock;
-    of the kind of the paper's C8-C13, without their straight lines). Range of validity: one program whose work per
-    step is fixed, steady state. Relative errors of a few percent remain; the residual takes those.
+    of the kind of the paper's C8-C13, without their straight lines). The clock of a device behind a power limit is not
+    set but follows from the limit and what the program demands, see `limiter`. Range of validity: one program whose
+    work per step is fixed, steady state. Relative errors of a few percent remain; the residual takes those.
 
     Attributes:
         names: Of the parameters.
@@ -76,6 +79,10 @@ class Physics:
         self._most = np.log([parts[at].most for at in self._cored])
         self._sync = add("synchronising", [CORES_STEP] * len(cored), cored)
         self._cores_power = add("cores_power", [CORES_POWER] * len(cored), cored)
+        self._limited = [at for at, device in enumerate(parts) if device.limited]
+        held = [who[at] for at in self._limited]
+        self._demand = add("demand", [DEMAND] * len(held), held)
+        self._floor = add("floor", [FLOOR] * len(held), held)
         extras = [devices.names[at] for at in devices.extras]
         self._extra_time = add("time_exponent", [EXTRA] * len(extras), extras)
         self._extra_power = add("power_exponent", [EXTRA] * len(extras), extras)
@@ -127,7 +134,9 @@ class Physics:
 
         Without `slopes` the second array is empty. Finite for any finite theta of sensible size.
         """
-        clocks, cores, extras = inputs
+        limits, cores, extras = inputs
+        clocks, moved = self._clocks(theta, limits)
+        inputs = (clocks, cores, extras)
         values = np.empty((2, clocks.shape[1]))
         j = np.zeros((2, len(theta) if slopes else 0, clocks.shape[1]))
         own, burden = self._own_times(theta, clocks, cores)
@@ -142,7 +151,32 @@ class Physics:
         if slopes:
             j[1, self._slowing] = -j[1, self._work] * clocks
             j[1, self._width] = j[1, self._work][self._cored] * burden
+            self._through_clocks(theta, clocks, moved, j)
         return values, j
+
+    def _clocks(self, theta: Numbers, limits: Numbers) -> tuple[Numbers, list[Limited]]:
+        """Clocks of all devices (devices, n): set ones as they are, those behind a power limit as it leaves them."""
+        if not self._limited:
+            return limits, []
+        clocks: Numbers = np.array(limits)
+        numbers = zip(theta[self._demand].tolist(), theta[self._floor].tolist(), strict=True)
+        moved: list[Limited] = []
+        for at, (demand, floor) in zip(self._limited, numbers, strict=True):
+            found = limited(limits[at], demand, floor, float(theta[self._voltage][at]))
+            clocks[at] = found.clock
+            moved.append(found)
+        return clocks, moved
+
+    def _through_clocks(self, theta: Numbers, clocks: Numbers, moved: list[Limited], j: Numbers) -> None:
+        """Add to j what demand, floor and voltage do through the clocks that a limit leaves."""
+        for place, (at, found) in enumerate(zip(self._limited, moved, strict=True)):
+            by_clock = -theta[self._slowing][at] * j[:, self._work][:, at]
+            v, cubes = 1.0 / (1.0 + np.exp(-theta[self._voltage][at])), np.exp(3.0 * clocks[at])
+            bend = theta[self._steep][at] + 3.0 * v * cubes / (1.0 - v + v * cubes)
+            by_clock[1] += bend * (j[1, self._idle][at] + j[1, self._busy][at])
+            j[:, self._demand][:, place] = by_clock * found.by_demand
+            j[:, self._floor][:, place] = by_clock * found.by_floor
+            j[:, self._voltage][:, at] += by_clock * found.by_voltage
 
     def _time(self, theta: Numbers, inputs: tuple[Numbers, Numbers, Numbers], own: Numbers, j: Numbers) -> Numbers:
         """Give ln step time without its scale and extras, (n,); fills j (q, n) but for what own times are made of."""
@@ -216,8 +250,10 @@ class Physics:
                 shown.append(Parameter(name=f"{name}_s", value=float(np.exp(value + theta[0])), unit="s"))
             elif label in ("constant", "idle", "busy"):
                 shown.append(Parameter(name=f"{name}_w", value=float(np.exp(value + theta[1])), unit="W"))
-            elif label == "sharpness":
+            elif label in ("sharpness", "demand"):
                 shown.append(Parameter(name=name, value=float(np.exp(value))))
+            elif label == "floor":
+                shown.append(Parameter(name=name, value=float(1.0 / (1.0 + np.exp(-value)))))
             elif label == "width":
                 shown.append(Parameter(name=name, value=float(np.exp(value)), unit="cores"))
             elif label not in ("time", "power"):

@@ -155,7 +155,8 @@ class Settings(BaseModel):
     objective: Text = _field(
         "energy",
         AIM,
-        "What to want less of: NAME[:key=value,...] or path/to/file.py:factory. Energy per step, as in the paper.",
+        "What to want less of: NAME[:key=value,...] or path/to/file.py:factory. Energy per step, as in the paper; "
+        "energy:risk=0.9 (0.5 to 0.99, any built-in one) judges by the rate and power kept with that probability.",
     )
     budget: Watts = _field(
         None, AIM, "Cap on the power of the board, e.g. 8W or 7500mW. None: the board's own limits are the only ones."

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 _OWN = "ceml-runtime"
 _EPILOG = """\
 Use one by its name (--objective edp), with options (--objective carbon:intensity=80), or one of your own from a file
-(--objective path/to/file.py:factory). A package adds plugins by entry points in the groups ceml.<kind>.
+(--objective path/to/file.py:factory). The objectives shipped here take risk=0.5 to 0.99 (--objective energy:risk=0.9):
+states are judged by the rate and the power that they keep with that probability, so that of two equals the better known
+one wins; without it by what is expected. A package adds plugins by entry points in the groups ceml.<kind>.
 """
+_NOTES = {"objectives": "ours take risk=0.5 to 0.99, e.g. energy:risk=0.9: cautious where rate and power are uncertain"}
 
 
 def add(verbs: Verbs) -> None:
@@ -39,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
         for plugin in plugins:
             origin = "" if plugin.distribution == _OWN else f"  [{plugin.distribution}]"
             print(f"  {plugin.name:<{width}}  {plugin.help}{origin}")
+        if kind in _NOTES:
+            print(f"  ({_NOTES[kind]})")
         if not plugins:
             print("  none")
     return 0

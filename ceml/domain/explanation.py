@@ -100,7 +100,7 @@ def explain(reasoning: Reasoning, at_s: float, top: int, besides: Sequence[Confi
         top: How many candidates, at least 1.
         besides: Configurations that are told in any case, e.g. the one in force.
     """
-    fit, space, score = reasoning.fit, reasoning.space, reasoning.score(at_s)
+    fit, space, score = reasoning.fit, reasoning.allowed, reasoning.score(at_s)
     measured = {seen.configuration: seen for seen in reasoning.known}
     states: list[int] = []
     if len(space):

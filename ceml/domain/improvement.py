@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ceml.domain.candidates import candidates, sampled
 from ceml.domain.contracts import UncertainFit
 from ceml.domain.outlook import DEFAULT_PERIOD_S, caps_power, in_order, log_cost, look, period_s
 from ceml.domain.trials import before_commitment, commit, survey, trial
@@ -74,7 +75,7 @@ class Improvement:
         left = remaining_work if remaining_work is not None else max(self._assumed_steps - done, done)
         with np.errstate(all="ignore"):
             outlook, period = (
-                look(space, fit, score, np.array(tried, dtype=np.intp), max(left, 1.0)),
+                look(space, fit, score, np.array(tried, dtype=np.intp), max(left, 1.0), seed=self._seed),
                 period_s(observations),
             )
             if outlook is None:
@@ -119,8 +120,9 @@ class Improvement:
         steps, samples = FIRST_STAY
         if caps_power(score):
             return Stay(state=space.min_state, steps=steps, power_samples=samples, why="first state, below every cap")
-        order, rng = in_order(space), np.random.default_rng(self._seed)
-        some = np.sort(space.states[order if len(order) <= DRAWN_STATES else rng.choice(order, DRAWN_STATES, False)])
+        states, rng = sampled(space, seed=self._seed), np.random.default_rng(self._seed)
+        order = in_order(space, states)
+        some = np.sort(states[order if len(order) <= DRAWN_STATES else rng.choice(order, DRAWN_STATES, False)])
         excess = np.zeros(len(some))
         for drawn in fit.draw(some, DRAWS, rng):
             loss, _ = log_cost(score, drawn, slopes=False)
@@ -132,15 +134,16 @@ class Improvement:
 
 def _first_with_a_cost(space: KnobSpace, fit: Fit, score: Score, tried: Sequence[int]) -> Stay | None:
     """Where no state measured so far has a cost: the new one that is expected to have the least."""
-    scored = score(space.states)
+    states = candidates(space, score, tried)
+    scored = score(states)
     cost = np.where(scored.violation <= 0.0, scored.cost, np.inf)
     cost = cost if np.isfinite(cost).any() else np.where(np.isfinite(scored.cost), scored.cost, np.inf)
-    cost[np.isin(space.states, tried)] = np.inf
+    cost[np.isin(states, tried)] = np.inf
     if not np.isfinite(cost).any():
         return None
     steps, samples = FIRST_STAY
     why = "trial: no state measured so far has a cost"
-    return Stay(state=int(space.states[int(np.argmin(cost))]), steps=steps, power_samples=samples, why=why)
+    return Stay(state=int(states[int(np.argmin(cost))]), steps=steps, power_samples=samples, why=why)
 
 
 def improvement(

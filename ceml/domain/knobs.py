@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from ceml.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,6 +21,9 @@ if TYPE_CHECKING:
     States = NDArray[np.intp]  # (n,) indices of states, in the space's C order over knobs
 
 Level = float | str
+
+MOST_STATES = 5_000_000  # of a product: its mask and what passes over it stay within tens of megabytes
+STRIP = 1 << 17  # states at a time where all of a space must be passed over
 
 
 class KnobKind(str, Enum):
@@ -131,8 +138,8 @@ class KnobSpace:
     Attributes:
         knobs: The knobs, in the order of the axes.
         shape: Level counts.
+        strides: How far apart two states are that differ by one level of a knob.
         present: Which states of the product exist, shape (product of level counts,).
-        states: The present ones, ascending, shape (len(self),).
     """
 
     def __init__(self, knobs: Iterable[Knob], present: NDArray[np.bool_] | None = None) -> None:
@@ -140,24 +147,46 @@ class KnobSpace:
 
         Raises:
             ValueError: No knobs, two of the same name, or a mask of another size.
+            SettingsError: More than `MOST_STATES` states in the product.
         """
         self.knobs: tuple[Knob, ...] = tuple(knobs)
         names = [knob.name for knob in self.knobs]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"a space needs knobs with different names, got {names}")
         self.shape: tuple[int, ...] = tuple(len(knob.levels) for knob in self.knobs)
-        size = int(np.prod(self.shape))
+        size = prod(self.shape)
+        if size > MOST_STATES:
+            counts = ", ".join(f"{knob.name} {len(knob.levels)}" for knob in self.knobs)
+            raise SettingsError(
+                f"the levels of the knobs ({counts}) combine to {size} configurations, and at most {MOST_STATES} "
+                "can be held: leave levels or knobs out, e.g. --limit KNOB=LOW..HIGH or --fix KNOB=VALUE"
+            )
         mask = np.ones(size, dtype=np.bool_) if present is None else np.array(present, dtype=np.bool_)
         if mask.shape != (size,):
             raise ValueError(f"mask of shape {mask.shape} for a product of {size} states")
         self.present: NDArray[np.bool_] = mask
-        self.states: States = np.flatnonzero(mask)
-        self._strides = [int(np.prod(self.shape[axis + 1 :])) for axis in range(len(self.shape))]
-        self._all_shares: NDArray[np.float64] | None = None
+        self.strides: tuple[int, ...] = tuple(prod(self.shape[axis + 1 :]) for axis in range(len(self.shape)))
+        self._count = int(np.count_nonzero(mask))
 
     def __len__(self) -> int:
         """How many states are present."""
-        return len(self.states)
+        return self._count
+
+    @cached_property
+    def states(self) -> States:
+        """The present states, ascending, shape (len(self),); made when first asked for: large spaces do without."""
+        return np.flatnonzero(self.present)
+
+    def levels_present(self, *axes: int) -> NDArray[np.bool_]:
+        """Which levels of these axes some present state has together, shape (levels of each)."""
+        others = tuple(axis for axis in range(len(self.shape)) if axis not in axes)
+        found: NDArray[np.bool_] = np.asarray(np.any(np.reshape(self.present, self.shape), axis=others))
+        return np.transpose(found, [sorted(axes).index(axis) for axis in axes])
+
+    @property
+    def by_name(self) -> list[int]:
+        """Axes in the order of their knobs' names, for what the order of knobs must not change."""
+        return sorted(range(len(self.knobs)), key=lambda axis: self.knobs[axis].name)
 
     # From numbers to names and back ---------------------------------------------------------------------------
 
@@ -169,7 +198,7 @@ class KnobSpace:
     def find(self, configuration: Mapping[str, Level]) -> int | None:
         """The state of a configuration, or None where it is not a present state of this space."""
         state = 0
-        for knob, stride in zip(self.knobs, self._strides, strict=True):
+        for knob, stride in zip(self.knobs, self.strides, strict=True):
             level = configuration.get(knob.name)
             if level not in knob.levels:
                 return None
@@ -190,12 +219,10 @@ class KnobSpace:
         top = np.array([max(float(np.max(np.abs(knob.numbers))), 1e-300) for knob in self.knobs])
         return self.values(states) / top
 
-    @property
+    @cached_property
     def all_shares(self) -> NDArray[np.float64]:
-        """`shares` of every present state, computed once, shape (len(self), knobs)."""
-        if self._all_shares is None:
-            self._all_shares = self.shares(self.states)
-        return self._all_shares
+        """`shares` of every present state, shape (len(self), knobs)."""
+        return self.shares(self.states)
 
     # Moving about -----------------------------------------------------------------------------------------------
 
@@ -204,7 +231,7 @@ class KnobSpace:
         found: list[int] = []
         place = np.unravel_index(int(state), self.shape)
         for axis, knob in enumerate(self.knobs):
-            here, stride = int(place[axis]), self._strides[axis]
+            here, stride = int(place[axis]), self.strides[axis]
             line = [state + (at - here) * stride for at in range(self.shape[axis])]
             if not knob.ordered:
                 found += [other for other in line if other != state and self.present[other]]
@@ -222,13 +249,30 @@ class KnobSpace:
         """
         if not len(self):
             raise ValueError("the space has no state left")
-        distance = np.abs(self.all_shares - np.asarray(shares, dtype=np.float64)).sum(axis=1)
-        return int(self.states[int(np.argmin(distance))])
+        if len(self) <= STRIP:
+            return self._nearest(self.states, self.all_shares, shares)[1]
+        tops = [max(float(np.max(np.abs(knob.numbers))), 1e-300) for knob in self.knobs]
+        apart = [np.abs(knob.numbers / top - s) for knob, top, s in zip(self.knobs, tops, shares, strict=True)]
+        alone = sum(int(np.argmin(far)) * stride for far, stride in zip(apart, self.strides, strict=True))
+        if self.present[alone]:  # the sum is least where each of its terms is
+            return alone
+        strips = ((begin, self.present[begin : begin + STRIP]) for begin in range(0, self.present.size, STRIP))
+        some = (begin + np.flatnonzero(strip) for begin, strip in strips if strip.any())
+        return min(self._nearest(states, self.shares(states), shares) for states in some)[1]
+
+    @staticmethod
+    def _nearest(
+        states: States, at: NDArray[np.float64], shares: Sequence[float] | NDArray[np.float64]
+    ) -> tuple[float, int]:
+        """Distance and state of the nearest of some, of equals the first."""
+        distance = np.abs(at - np.asarray(shares, dtype=np.float64)).sum(axis=1)
+        first = int(np.argmin(distance))
+        return float(distance[first]), int(states[first])
 
     @property
     def max_state(self) -> int:
         """Every knob at its highest level; where that is absent, the present state nearest to it."""
-        corner = int(np.prod(self.shape)) - 1
+        corner = self.present.size - 1
         return corner if self.present[corner] else self.nearest(np.ones(len(self.knobs)))
 
     @property

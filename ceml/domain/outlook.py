@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ceml.domain.candidates import candidates
 from ceml.domain.values import Prediction
 
 if TYPE_CHECKING:
@@ -34,10 +35,10 @@ DEFAULT_PERIOD_S = 0.1  # between two power samples, until it has been seen
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What is believed of the n states of a space, seen from the best one measured.
+    """What is believed of n states of a space, seen from the best one measured.
 
     Attributes:
-        states: The present states.
+        states: The present states, of a large space its candidates; ascending.
         predicted: Rate, power and covariance.
         loss: ln |cost|, (n,); infinite where there is no cost.
         weights: Derivatives of `loss` by ln step time and ln power, (n, 2).
@@ -87,9 +88,14 @@ class Outlook:
         return float(np.count_nonzero(self.tried)) + self.experience
 
 
-def look(space: KnobSpace, fit: UncertainFit, score: Score, tried: States, left: float) -> Outlook | None:
-    """Score all states; None where no measured state has a cost. `tried`: the state of every window."""
-    states = space.states
+def look(
+    space: KnobSpace, fit: UncertainFit, score: Score, tried: States, left: float, *, seed: int = 0
+) -> Outlook | None:
+    """Score all states, of a large space its candidates; None where no measured state has a cost.
+
+    `tried`: the state of every window. `seed`: of the candidates.
+    """
+    states = candidates(space, score, tried.tolist(), seed=seed)
     predicted = fit.predict(states)
     covariance = predicted.covariance
     if covariance is None:
@@ -135,6 +141,7 @@ def log_cost(score: Score, predicted: Prediction, *, slopes: bool = True) -> tup
             rate_hz=predicted.rate_hz * math.exp(-slower),
             power_w=predicted.power_w * math.exp(hotter),
             rail_w={rail: watts * math.exp(hotter) for rail, watts in predicted.rail_w.items()},
+            covariance=predicted.covariance,  # for objectives that are averse to risk
         )
         cost = score.of(moved).cost
         return np.where(np.isfinite(cost), np.sign(cost) * np.log(np.abs(cost)), np.inf)
@@ -171,6 +178,10 @@ def period_s(observations: Sequence[Observation]) -> float:
     return DEFAULT_PERIOD_S if any(seen.power_samples for seen in observations) else 0.0
 
 
-def in_order(space: KnobSpace) -> NDArray[np.intp]:
-    """Positions of the present states in an order that the order of the knobs does not change."""
-    return np.lexsort([space.all_shares[:, at] for at in np.argsort([knob.name for knob in space.knobs])])
+def in_order(space: KnobSpace, states: States) -> NDArray[np.intp]:
+    """Positions of states in an order that the order of the knobs does not change: by level, the last name first."""
+    key, weight = np.zeros(len(states), dtype=np.intp), 1
+    for axis in space.by_name:
+        key += states // space.strides[axis] % space.shape[axis] * weight
+        weight *= space.shape[axis]
+    return np.argsort(key)

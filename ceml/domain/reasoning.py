@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ceml.domain.budget import bounds_of, cannot_hold, constraints_of, unjudged
+from ceml.domain.candidates import candidates
 from ceml.domain.contracts import Score
 from ceml.domain.events import Decided, ModelFitted
 from ceml.domain.guard import BOARD, STEP_TIME, USUAL_SD, USUAL_STEP_SD, Violators
@@ -211,6 +212,8 @@ class Reasoning:
         """Whether it is not sure that a state keeps the constraints now."""
         if not self.allowed.present[state]:
             return True
+        if not self.constraints:
+            return False
         return bool(replace(self.score(at_s), surely=SURELY)(np.array([state])).violation[0] > 0.0)
 
     # What the guard needs -------------------------------------------------------------------------------------------
@@ -375,7 +378,7 @@ class Reasoning:
         """The news of a choice; where nothing is feasible it names what cannot hold."""
         choice, scored, score, why = judgement
         if not choice.feasible:
-            everywhere = self.fit.predict(self.space.states)
+            everywhere = self.fit.predict(candidates(self.space, score, (choice.state,)))
             what = cannot_hold(self.constraints, everywhere, scored.predicted, score.now) or "the objective cannot hold"
             why = f"{why}; nothing is feasible: {what}, least violation {choice.violation:.1%}"
         if unknown := unjudged(self.constraints, score.now):

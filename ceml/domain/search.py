@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ceml.domain.candidates import candidates, sampled
 from ceml.domain.values import Choice
 from ceml.errors import SettingsError
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Exhaustive:
-    """Algorithm 1: look at every state, all at once (C18)."""
+    """Algorithm 1: look at every state, all at once (C18); of a large space at its candidates (`candidates.py`)."""
 
     def best(self, space: KnobSpace, score: Score, start: int) -> Choice:
         """The feasible state of least cost; of equals, `start` if it is one of them, else the first in C order.
@@ -34,7 +35,8 @@ class Exhaustive:
         if not len(space):
             return _nothing(start)
         start = _present(space, start)
-        scored = score(space.states)
+        states = candidates(space, score, (start,))
+        scored = score(states)
         cost, violation = scored.cost, scored.violation
         masked = np.where(violation > 0.0, np.inf, cost)
         at = int(masked.argmin())
@@ -43,10 +45,10 @@ class Exhaustive:
             masked = np.where(violation > violation.min(), np.inf, cost)
             at = int(masked.argmin())
             least = masked.item(at)
-        here = start if len(cost) == space.present.size else int(space.states.searchsorted(start))
+        here = start if len(cost) == space.present.size else int(states.searchsorted(start))
         if masked.item(here) == least and violation.item(here) == violation.item(at):
             at = here  # Algorithm 1 starts here and moves for a strictly better one only
-        return Choice(state=space.states.item(at), cost=least, violation=violation.item(at), evaluated=len(cost))
+        return Choice(state=states.item(at), cost=least, violation=violation.item(at), evaluated=len(cost))
 
 
 class Local:
@@ -95,13 +97,14 @@ def initial_state(space: KnobSpace, score: Score, measured: Sequence[int]) -> in
     for state, violation in zip(tried, score(np.array(tried, dtype=np.intp)).violation, strict=True):
         if violation <= 0.0:
             return state
-    power_w = score(space.states).predicted.power_w
+    states = sampled(space)
+    power_w = score(states).predicted.power_w
     known = np.isfinite(power_w) & (power_w > 0)
-    return int(space.states[np.where(known, power_w, np.inf).argmin()]) if known.any() else space.min_state
+    return int(states[np.where(known, power_w, np.inf).argmin()]) if known.any() else space.min_state
 
 
 def exhaustive() -> Exhaustive:
-    """Every state of the space, all at once (Algorithm 1)."""
+    """Every state of the space, all at once (Algorithm 1); beyond 100 000 a seeded descent by blocks of knobs."""
     return Exhaustive()
 
 

@@ -38,6 +38,7 @@ SETTLE_STAYS = ((6, 6),)  # where a short look found nothing wrong, to make sure
 SETTLED_SD = 0.012  # of ln power: better measured than this, a state has had its second look
 MOST_LOOKS = 2  # windows after which a state is taken to be measured, samples or not: sensors get lost
 WANTED = 16  # states hidden by constraints that a probe is held against
+TOGETHER = 20_000  # states that are held against those at a time, so that memory stays bounded
 REFERENCES, CANDIDATES = 64, 300  # states that stand for all in a survey, and states that may be surveyed
 
 
@@ -86,16 +87,42 @@ def _best_net(
     some = np.flatnonzero(allowed & (np.arange(len(states)) != best))
     if not len(some):
         return 0.0, best, stays[0]
+    if len(some) > TOGETHER:  # leave out those that could not pay even if they had nothing in common with the best
+        most = outlook.variance[some] + np.sqrt(outlook.variance[some] * outlook.variance[best])
+        some = some[(_nets(fit, outlook, period_s, some, most, stays, state_cost_steps) > 0.0).any(axis=0)]
+        if not len(some):
+            return 0.0, best, stays[0]
     joint = fit.covariance(states[some], states[best : best + 1])[:, 0]
-    variance, loss, w_some = outlook.variance[some], outlook.loss[some], w[some]
-    apart = np.abs(variance - np.einsum("ni,nij,j->n", w_some, joint, w[best]))
-    gain = outlook.loss[best] - loss
+    apart = np.abs(outlook.variance[some] - np.einsum("ni,nij,j->n", w[some], joint, w[best]))
+    top, pick, chosen = 0.0, best, stays[0]
+    for stay, net in zip(stays, _nets(fit, outlook, period_s, some, apart, stays, state_cost_steps), strict=True):
+        at = int(np.nanargmax(net)) if np.isfinite(net).any() else 0
+        if net[at] > top:
+            top, pick, chosen = float(net[at]), int(some[at]), stay
+    return top, pick, chosen
+
+
+def _nets(
+    fit: UncertainFit,
+    outlook: Outlook,
+    period_s: float,
+    some: NDArray[np.intp],
+    apart: NDArray[np.float64],
+    stays: Sequence[tuple[int, int]],
+    state_cost_steps: float,
+) -> NDArray[np.float64]:
+    """Net gain of each stay in some states, (stays, n), where `apart` is what measuring tells of the difference, (n,).
+
+    It grows with `apart`, wherever it is positive.
+    """
+    variance, loss, w_some = outlook.variance[some], outlook.loss[some], outlook.weights[some]
+    gain = outlook.loss[outlook.best] - loss
     waste, rate_hz = outlook.waste[some], outlook.predicted.rate_hz[some]
-    hidden = CAPPED if len(states) > np.count_nonzero(outlook.safe) else 1.0
+    hidden = CAPPED if len(outlook.states) > np.count_nonzero(outlook.safe) else 1.0
     price = np.where(outlook.tried[some], 0.0, hidden * state_cost_steps * (outlook.count / 8.0) ** 3)
     likely = np.where(outlook.safe[some], 1.0, cumulative(outlook.margin[some]))
-    top, pick, chosen = 0.0, best, stays[0]
-    for steps, samples in stays:
+    nets = np.empty((len(stays), len(some)))
+    for at, (steps, samples) in enumerate(stays):
         long = np.maximum(steps, samples * period_s * rate_hz)
         counted = long / (rate_hz * period_s) if period_s > 0 else np.full(len(some), np.inf)
         noise = w_some[:, 0] ** 2 * fit.noise[0] / long
@@ -104,11 +131,8 @@ def _best_net(
         z = gain / spread
         improvement = likely * spread * (z * cumulative(z) + np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi))
         stay = long + 1.0  # the step that spans the change is spent, too
-        net = improvement * (outlook.left - stay) - stay * waste - price
-        at = int(np.nanargmax(net)) if np.isfinite(net).any() else 0
-        if net[at] > top:
-            top, pick, chosen = float(net[at]), int(some[at]), (steps, samples)
-    return top, pick, chosen
+        nets[at] = improvement * (outlook.left - stay) - stay * waste - price
+    return nets
 
 
 def survey(space: KnobSpace, fit: UncertainFit, outlook: Outlook, seed: int) -> Stay | None:
@@ -123,7 +147,7 @@ def survey(space: KnobSpace, fit: UncertainFit, outlook: Outlook, seed: int) -> 
     if own is None or own[:, signals, signals].mean(axis=0).sum() <= threshold:
         return None  # no state can teach more than there is doubt
     affordable = (outlook.waste * (steps + 1) <= SURVEY_SHARE * outlook.left) & outlook.safe & ~outlook.tried
-    order = in_order(space)
+    order = in_order(space, outlook.states)
     rng = np.random.default_rng(seed)
     some = order[affordable[order]]
     if not len(some):
@@ -173,7 +197,12 @@ def _probe(fit: UncertainFit, outlook: Outlook, signal: int) -> Stay | None:
     if own is None or not len(wanted) or not len(fresh):
         return None
     steps, samples = STAYS[1]
-    told = fit.covariance(outlook.states[fresh], outlook.states[wanted])[:, :, signal, signal]
+    told = np.concatenate(
+        [
+            fit.covariance(outlook.states[fresh[at : at + TOGETHER]], outlook.states[wanted])[:, :, signal, signal]
+            for at in range(0, len(fresh), TOGETHER)
+        ]
+    )
     moved = told**2 / (own[fresh, signal, signal] + fit.noise[signal] / (steps, samples)[signal])[:, None]
     doubt = own[wanted, signal, signal]
     allowed = cumulative(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ceml.errors import SettingsError
+from ceml.plugins.risk import checked_risk, judged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,6 +74,7 @@ class Carbon:
 
     intensity: Intensity
     constraints: tuple[Constraint, ...] = ()
+    risk: float | None = None
 
     def cost(self, predicted: Prediction, now: Situation) -> Numbers:
         """(P / rate) / 3.6e6 x intensity of each state, shape (n,), g; NaN where the power is not known.
@@ -80,7 +82,7 @@ class Carbon:
         The mean runs from now until the rest of the work is done in that state; without an announced total it is the
         intensity now. Where time is virtual, a series of dates begins with the run.
         """
-        intensity = self.intensity
+        predicted, intensity = judged(predicted, self.risk), self.intensity
         lasting_s = (now.remaining_work or 0.0) / predicted.rate_hz
         from_s = now.spent_s
         if intensity.absolute:
@@ -88,22 +90,24 @@ class Carbon:
         return predicted.power_w / predicted.rate_hz / J_PER_KWH * intensity.mean(from_s, lasting_s)
 
 
-def carbon(*, intensity: str = "400") -> Carbon:
+def carbon(*, intensity: str = "400", risk: float | None = None) -> Carbon:
     """Least carbon per step: power / rate x grid intensity (g); `intensity` in g/kWh, or a CSV or TOML file of them.
 
     Args:
         intensity: Grams per kWh, or the path of a time series.
+        risk: Quantile of rate and power to judge by, 0.5 to 0.99 (cautious); None: what is expected.
 
     Raises:
-        SettingsError: No positive number, or a file that cannot be read or is no series.
+        SettingsError: A risk out of its range, no positive number, or a file that cannot be read or is no series.
     """
+    risk = checked_risk("carbon", risk)
     try:
         constant = float(intensity)
     except ValueError:
-        return Carbon(_series(intensity))
+        return Carbon(_series(intensity), risk=risk)
     if not (isfinite(constant) and constant > 0.0):
         raise SettingsError(f"intensity = {intensity} of objective carbon: give grams per kWh above 0, e.g. 400")
-    return Carbon(Intensity(np.zeros(1), np.array([constant]), absolute=False))
+    return Carbon(Intensity(np.zeros(1), np.array([constant]), absolute=False), risk=risk)
 
 
 def _series(path: str) -> Intensity:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ceml.plugins.risk import checked_risk, judged
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -18,12 +20,21 @@ class Performance:
     """Most steps per second: cost = -rate, in steps/s."""
 
     constraints: tuple[Constraint, ...] = ()
+    risk: float | None = None
 
     def cost(self, predicted: Prediction, now: Situation) -> NDArray[np.float64]:
         """-rate of each state, shape (n,), steps/s."""
+        predicted = judged(predicted, self.risk)
         return -predicted.rate_hz
 
 
-def performance() -> Performance:
-    """Most steps per second under whatever limits are set (e.g. a power budget): -rate (steps/s)."""
-    return Performance()
+def performance(*, risk: float | None = None) -> Performance:
+    """Most steps per second under whatever limits are set (e.g. a power budget): -rate (steps/s).
+
+    Args:
+        risk: Quantile of rate and power to judge by, 0.5 to 0.99 (cautious); None: what is expected.
+
+    Raises:
+        SettingsError: A risk out of its range.
+    """
+    return Performance(risk=checked_risk("performance", risk))

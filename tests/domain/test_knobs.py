@@ -139,3 +139,29 @@ def test_settling_takes_as_long_as_the_slowest_knob_that_changes() -> None:
     assert space.settle_s(low, mixed) == 0.001
     assert space.settle_s(low, high) == 0.008
     assert space.settle_s(None, low) == 0.008
+
+
+@given(spaces(), st.data())
+def test_levels_present_are_those_of_the_present_states(space: KnobSpace, data: st.DataObject) -> None:
+    axes = data.draw(
+        st.permutations(range(len(space.knobs))).flatmap(lambda p: st.integers(1, len(p)).map(lambda n: p[:n]))
+    )
+    found = {tuple(places) for places in space.places(space.states)[:, axes].tolist()} if len(space) else set()
+    marks = space.levels_present(*axes)
+    assert marks.shape == tuple(space.shape[axis] for axis in axes)
+    assert set(zip(*(at.tolist() for at in np.nonzero(marks)), strict=True)) == found
+
+
+@pytest.mark.parametrize("holes", [0.0, 0.4])
+def test_the_nearest_state_of_a_large_space_is_the_nearest_of_all(holes: float) -> None:
+    rng = np.random.default_rng(0)
+    shape = (70, 60, 50)
+    knobs = [Knob(name=f"d{n}_hz", levels=tuple(np.linspace(1e8, 2e9, n).tolist())) for n in shape]
+    space = KnobSpace(knobs, rng.random(70 * 60 * 50) >= holes)
+    every = space.shares(space.states)
+    for _ in range(20):
+        shares = rng.random(3) * 1.1
+        distance = np.abs(every - shares).sum(axis=1)
+        here = np.abs(space.shares(np.array([space.nearest(shares)]))[0] - shares).sum()
+        assert space.present[space.nearest(shares)]
+        assert here == pytest.approx(distance.min(), abs=1e-12)

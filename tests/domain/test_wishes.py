@@ -123,13 +123,13 @@ def test_resuming_what_was_not_paused_changes_nothing() -> None:
 
 
 def test_the_first_candidate_is_what_the_search_chose_and_figures_are_those_of_the_model() -> None:
-    house = decided(cap_w=5.0)
+    house = decided(cap_w=30.0)
     told = explain(house.manager.reasoning, house.at_s, 5, [house.effective])
     first = told.candidates[0]
-    assert first.configuration == house.effective == cheapest(cap_w=5.0)
+    assert first.configuration == house.effective == cheapest(cap_w=30.0)
     assert first.rate_hz == pytest.approx(rate_hz(first.configuration), rel=1e-6)
     assert first.power_w == pytest.approx(power_w(first.configuration), rel=1e-6)
-    assert first.margins == {"power cap 5 W": pytest.approx(1 - first.power_w / 5.0)}
+    assert first.margins == {"power cap 30 W": pytest.approx(1 - first.power_w / 30.0)}
     assert [c.cost for c in told.candidates] == sorted(c.cost for c in told.candidates)
     assert len(told.candidates) == 5
     assert told.measured_states == 7

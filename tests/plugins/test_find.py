@@ -96,13 +96,20 @@ def test_only_the_one_asked_for_is_imported():
         ("min_energy:slow=8", "objective min_energy takes no 'slow'; it takes: max_slowdown"),
         ("min_energy:max_slowdown=8,max_slowdown=9", "is given twice"),
         ("min_energy:8", "is not key=value"),
-        ("energy:x=1", "takes no options"),
+        ("energy:x=1", "objective energy takes no 'x'; it takes: risk"),
         ("min_energy:max_slowdown=-8", "max_slowdown = -8"),
     ],
 )
 def test_options_that_do_not_fit_are_said_in_words(reference: str, says: str):
     with pytest.raises(SettingsError, match=says):
         find("objectives", reference)
+
+
+def test_an_option_of_a_plugin_that_takes_none_is_said(tmp_path: Path):
+    file = tmp_path / "mine.py"
+    file.write_text("def plain():\n    raise AssertionError\n")
+    with pytest.raises(SettingsError, match="takes no 'x'; it takes no options"):
+        find("objectives", f"{file}:plain:x=1")
 
 
 def test_a_factory_in_a_file(own: str):

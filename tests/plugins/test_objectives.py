@@ -6,6 +6,7 @@ Not covered: finding plugins by name (plugins/__init__).
 from __future__ import annotations
 
 from importlib.metadata import entry_points
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from pydantic import validate_call
 from ceml.domain.contracts import Objective
 from ceml.domain.values import Prediction, Situation
 from ceml.errors import SettingsError
-from ceml.plugins.carbon import carbon
+from ceml.plugins.carbon import Carbon, Intensity, carbon
 from ceml.plugins.ed2p import ed2p
 from ceml.plugins.edp import edp
 from ceml.plugins.energy import energy
@@ -91,3 +92,51 @@ def test_factories_have_one_line_of_help_and_their_options_can_be_checked(factor
 def test_they_are_found_under_their_names(name: str) -> None:
     (found,) = entry_points(group="ceml.objectives", name=name)
     assert found.load().__name__ == name
+
+
+RISKS = st.floats(0.5, 0.99)
+variances = arrays.arrays(np.float64, (6, 2), elements=st.floats(0.0, 1.0))
+
+
+def uncertain(rate_hz, power_w, variance) -> Prediction:
+    return Prediction(rate_hz=rate_hz, power_w=power_w, covariance=np.stack([np.diag(each) for each in variance]))
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+@given(positive, positive, RISKS)
+def test_where_no_uncertainty_is_stated_risk_changes_nothing(factory, rate_hz, power_w, risk: float) -> None:
+    assert cost(factory(risk=risk), rate_hz, power_w).tolist() == cost(factory(), rate_hz, power_w).tolist()
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+@given(positive, positive, variances, RISKS, RISKS)
+def test_the_cost_never_falls_as_risk_grows(factory, rate_hz, power_w, variance, one: float, other: float) -> None:
+    predicted = uncertain(rate_hz, power_w, variance)
+    costs = [factory(risk=risk).cost(predicted, NOW) for risk in (None, 0.5, min(one, other), max(one, other))]
+    assert costs[0].tolist() == costs[1].tolist()  # the median of each is what is expected
+    for less, more in pairwise(costs):
+        assert (more >= less - 1e-12 * np.abs(less)).all()
+
+
+@given(positive, positive, RISKS, RISKS)
+def test_carbon_of_a_grid_that_gets_cleaner_does_not_fall_with_risk_either(rate_hz, power_w, one, other) -> None:
+    """The longer a run the cleaner its mean hour; its sum grows all the same."""
+    grid = Intensity(np.array([0.0, 50.0, 60.0]), np.array([500.0, 100.0, 0.0]), absolute=False)
+    predicted, now = uncertain(rate_hz, power_w, np.full((6, 2), 0.04)), Situation(remaining_work=100.0)
+    costs = [Carbon(grid, risk=risk).cost(predicted, now) for risk in sorted((one, other))]
+    assert (costs[1] >= costs[0] - 1e-9 * costs[0]).all()
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_of_two_equals_the_better_known_one_is_chosen(factory) -> None:
+    rate_hz, power_w = np.array([2.0, 2.0]), np.array([9.0, 9.0])
+    covariance = np.stack([np.eye(2) * 0.01, np.eye(2) * 0.0001])
+    costs = factory(risk=0.9).cost(Prediction(rate_hz=rate_hz, power_w=power_w, covariance=covariance), NOW)
+    assert costs[1] < costs[0]
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+@pytest.mark.parametrize("risk", [0.49, 0.995, 1.0, 0.0, -1.0, float("nan")])
+def test_a_risk_that_is_none_is_refused_with_what_is_allowed(factory, risk: float) -> None:
+    with pytest.raises(SettingsError, match=f"of objective {factory.__name__}: give a quantile from 0.5 .* to 0.99"):
+        factory(risk=risk)

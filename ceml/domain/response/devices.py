@@ -89,14 +89,14 @@ class Devices:
 
     def __init__(self, space: KnobSpace) -> None:
         self._space = space
-        places = space.places(space.states)
+        levels = [np.flatnonzero(space.levels_present(axis)) for axis in range(len(space.knobs))]
         chosen: list[int] = []
         self._columns: list[Numbers] = []
         for axis in sorted(range(len(space.knobs)), key=lambda at: space.knobs[at].name):
-            column = _column(space.knobs[axis], places[:, axis])
-            here = column[places[:, axis]]
+            column = _column(space.knobs[axis], levels[axis])
+            here = column[levels[axis]]
             if np.ptp(here) <= 0 or any(
-                np.array_equal(here, self._columns[a][places[:, b]]) for a, b in enumerate(chosen)
+                _move_together(space, (axis, b), (column, self._columns[a])) for a, b in enumerate(chosen)
             ):
                 continue
             chosen.append(axis)
@@ -113,7 +113,7 @@ class Devices:
                 HABITS[_role_of_device(name, knobs, clocks)],
                 clocks.get(name, -1),
                 cores.get(name, -1),
-                _most(knobs[cores[name]], places[:, chosen[cores[name]]]) if name in cores else 1.0,
+                _most(knobs[cores[name]], levels[chosen[cores[name]]]) if name in cores else 1.0,
             )
             for name in sorted(set(clocks) | set(cores))
         ) or (Device("board", HABITS["other"], -1, -1),)
@@ -128,6 +128,12 @@ class Devices:
         if not self._axes:
             return np.zeros((0, len(states)))
         return np.stack([c[places[:, axis]] for c, axis in zip(self._columns, self._axes, strict=True)])
+
+
+def _move_together(space: KnobSpace, axes: tuple[int, int], columns: tuple[Numbers, Numbers]) -> bool:
+    """Whether two knobs have the same number in every present state."""
+    one, other = np.nonzero(space.levels_present(*axes))
+    return np.array_equal(columns[0][one], columns[1][other])
 
 
 def _column(knob: Knob, places: NDArray[np.intp]) -> Numbers:

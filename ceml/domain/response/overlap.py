@@ -12,6 +12,7 @@ from ceml.domain.response.evidence import gather
 from ceml.domain.response.heritage import Belief, inherited
 from ceml.domain.response.solving import CATEGORY_SD, RESIDUAL_SD, Board, solve
 from ceml.domain.values import FitStatus, Parameter, Prediction
+from ceml.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 MOST_PROGRAMS = 16  # that a board's prior is made of, the latest first
 EXPERIENCE = 3.0  # measured states that knowing the board is worth
-CHUNK = 20_000  # states at a time, so that memory stays bounded in huge spaces
+WHOLE = 20_000  # states of a space up to which what is known of each is computed at once, and kept
+CHUNK = 2_048  # states at a time in larger spaces: arrays that stay in the processor's cache are passed over faster
 DOUBT = 0.7  # of the standard deviation that the broad priors leave: with it a stated 90 % holds for about 90 %
 
 
@@ -100,7 +102,7 @@ class OverlapFit:
 
     def draw(self, states: States, count: int, rng: np.random.Generator) -> Iterator[Prediction]:
         """`count` programs that the parameters allow, one prediction of n states each; the residual is left out."""
-        physics, place = self.board.physics, self._place(states)
+        physics, place = self.board.physics, self.board.place(states)
         values, vectors = np.linalg.eigh(self.belief.covariance)
         root = vectors * np.sqrt(np.maximum(values, 0.0))
         for _ in range(count):
@@ -131,13 +133,13 @@ class OverlapFit:
 
     def _chunks(self, states: States) -> Iterator[tuple[Place, Posterior]]:
         """The states and what is known of them, a bounded number at a time; the answer for all states is kept."""
-        space, everywhere = self.board.space, self.board.everywhere
-        if len(space) > CHUNK:
+        space = self.board.space
+        if len(space) > WHOLE:
             for start in range(0, len(states), CHUNK):
-                part = states[start : start + CHUNK]
-                place = everywhere.part(slice(start, start + CHUNK)) if states is space.states else self._place(part)
+                place = self.board.place(states[start : start + CHUNK])
                 yield place, self._posterior(place)
             return
+        everywhere = self.board.everywhere
         if self._everything is None:
             self._everything = self._posterior(everywhere)
         if states is space.states:
@@ -149,11 +151,8 @@ class OverlapFit:
             slopes, whitened, scatter = (each[:, :, at] for each in rows)
             yield everywhere.part(at), (mean[:, at], covariance[:, :, at], slopes, whitened, scatter)
         else:  # states that the space has lost meanwhile
-            place = self._place(states)
+            place = self.board.place(states)
             yield place, self._posterior(place)
-
-    def _place(self, states: States) -> Place:
-        return self.board.everywhere if states is self.board.space.states else self.board.place(states)
 
     def _posterior(self, place: Place) -> Posterior:
         """Mean (2, n), covariance (2, 2, n), slopes (2, q, n), whitened cross-covariance and scatter (2, rows, n)."""
@@ -239,7 +238,11 @@ class Overlap:
         latest = {program.app: program for program in reversed(programs)}
         fits: list[tuple[Belief, Belief]] = []
         for program in list(reversed(latest.values()))[:MOST_PROGRAMS]:
-            fit = Overlap().fit(KnobSpace(program.knobs), program.observations)
+            try:
+                space = KnobSpace(program.knobs)
+            except SettingsError:  # too large to be of a space that this program could hold
+                continue
+            fit = Overlap().fit(space, program.observations)
             if fit.status is FitStatus.GOOD:
                 fits.append((fit.board.physics.belief, fit.belief))
         if fits:

@@ -19,6 +19,7 @@ import numpy as np
 
 from ceml.domain.response.bilinear import BilinearForm, Columns, ghz_of, least_squares, solve
 from ceml.domain.values import NAN, FitStatus, Parameter, Prediction
+from ceml.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from ceml.domain.values import DevicePower, Knowledge, Observation
 
     Array = NDArray[np.float64]
+
+MOST_STATES = 500_000  # whose terms are kept: some 200 bytes each
 
 
 class _Samples(NamedTuple):
@@ -142,7 +145,15 @@ class Paper:
 
         Observations without a finite, positive rate are left out. It never raises, see the status. A linear solve
         has no start, so `warm` goes unused.
+
+        Raises:
+            SettingsError: A space of more than `MOST_STATES`.
         """
+        if space.present.size > MOST_STATES:
+            raise SettingsError(
+                f"model paper predicts all configurations at once, at most {MOST_STATES}, and there are"
+                f" {space.present.size}: use --model overlap, or leave levels out, e.g. --limit KNOB=LOW..HIGH"
+            )
         form = self._forms.get(space) or BilinearForm(space)
         self._forms[space] = form
         with np.errstate(all="ignore"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,14 +56,17 @@ class Board:
     Attributes:
         space: The space.
         physics: The mean of the model.
-        everywhere: All its present states.
     """
 
     def __init__(self, space: KnobSpace) -> None:
         self.space = space
         self._devices = Devices(space)
         self.physics = Physics(self._devices)
-        self.everywhere = self.place(space.states)
+
+    @cached_property
+    def everywhere(self) -> Place:
+        """All present states of the space; for spaces small enough to look at all."""
+        return self.place(self.space.states)
 
     def place(self, states: States) -> Place:
         """The same states in the model's terms."""

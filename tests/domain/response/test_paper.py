@@ -21,6 +21,7 @@ from ceml.domain.response.paper import PaperFit, paper
 from ceml.domain.sampling import seven_states
 from ceml.domain.search import exhaustive
 from ceml.domain.values import NAN, DevicePower, FitStatus, Knowledge, Observation, Situation
+from ceml.errors import SettingsError
 from ceml.plugins.energy import energy
 
 if TYPE_CHECKING:
@@ -314,3 +315,9 @@ def test_on_the_measured_tx2_it_errs_and_chooses_as_known_of_the_paper(
     assert np.mean(np.abs(predicted.power_w / power_w[space.states] - 1)) == pytest.approx(power_error, abs=0.001)
     choice = exhaustive().best(space, Score(fit, energy(), (), Situation()), space.max_state)
     assert joules[choice.state] / np.nanmin(joules) - 1 == pytest.approx(regret, abs=0.001)
+
+
+def test_a_space_whose_terms_would_fill_the_memory_is_refused_with_the_remedy() -> None:
+    knobs = [Knob(name=f"{d}_hz", levels=tuple(np.linspace(1e8, 2e9, 100).tolist())) for d in ("cpu", "gpu", "mem")]
+    with pytest.raises(SettingsError, match="there are 1000000: use --model overlap, or leave levels out"):
+        paper().fit(KnobSpace(knobs), ())

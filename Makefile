@@ -24,7 +24,7 @@ demo: $(READY)  ## a real application process on a simulated Jetson TX2, tuned w
 	@$(BIN)/python examples/01-simulated/run.py
 
 test: $(READY)  ## everything that must hold, floors included
-	@$(BIN)/python -m pytest -m "not fuzz"
+	@$(BIN)/python -m pytest -m "not fuzz" --ignore tests/benchmarks
 
 test-full: rivals  ## everything, the long ones and those that need the bench's rivals too
 	@$(BIN)/python -m pytest

@@ -181,8 +181,8 @@ def platform_of(plant: Plant, conditions: Conditions) -> Platform:
 
 
 def _papers(loaded: Loaded, search: str) -> Loaded:
-    """The settings with the paper's model, sampler and one of its searches."""
-    changed = {"model": "paper", "sampler": "paper", "search": search}
+    """The settings with the paper's model, sampler, detector and one of its searches."""
+    changed = {"model": "paper", "sampler": "paper", "detector": "difference", "search": search}
     fresh = dict.fromkeys(SAMPLER_OPTIONS, "default")
     settings = loaded.settings.model_copy(update=changed)
     return Loaded(settings, {**loaded.origins, **fresh, **dict.fromkeys(changed, "flag")})

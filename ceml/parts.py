@@ -12,7 +12,7 @@ import numpy as np
 from ceml.api.scenario import read_scenario
 from ceml.domain.budget import constraints_of
 from ceml.domain.contracts import UncertainFit
-from ceml.domain.reasoning import Mind
+from ceml.domain.mind import Mind
 from ceml.domain.values import Knowledge, Prediction, Situation
 from ceml.errors import SettingsError
 from ceml.plugins import find

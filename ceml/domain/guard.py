@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ceml.domain.events import Sampled
     from ceml.domain.knobs import Configuration
+    from ceml.domain.values import Observation
 
 BOARD = ""  # in place of a rail's name
 STEP_TIME = "step time"  # in place of a rail's name: targets are bounds on seconds per step
@@ -173,6 +174,25 @@ class PowerGuard:
         if not any(rail in rails_w for rail in self._total_rails):
             return NAN
         return sum([self._latest.get(rail, NAN) for rail in self._total_rails])
+
+
+class TargetGuard:
+    """Looks at each idle window: whether a target is missed, beyond noise."""
+
+    def __init__(self) -> None:
+        self._test = Excess()
+
+    def open(self) -> None:
+        """Another state is in force."""
+        self._test.open()
+
+    def measured(self, seen: Observation, bound: Bound) -> Alarm | None:
+        """Take in a window; `bound` is one on seconds per step."""
+        if not seen.rate_hz > 0.0:
+            return None
+        sd = max(seen.step_cv, USUAL_STEP_SD / 4.0) if seen.step_cv == seen.step_cv else USUAL_STEP_SD
+        late_s = self._test.update(1.0 / seen.rate_hz, bound.most, sd / seen.beats**0.5)
+        return None if late_s is None else Alarm(bound=bound, measured=late_s)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -41,18 +41,19 @@ from ceml.domain.events import (
     Use,
     WindowClosed,
 )
-from ceml.domain.guard import BOARD, STEP_TIME, USUAL_STEP_SD, Alarm, Excess, PowerGuard
+from ceml.domain.guard import BOARD, STEP_TIME, Alarm, PowerGuard, TargetGuard
+from ceml.domain.measuring import Measuring
 from ceml.domain.purse import Purse
-from ceml.domain.reasoning import Judgement, Mind, Reasoning
-from ceml.domain.stays import Lessons, Looks, is_sure
+from ceml.domain.reasoning import Judgement, Reasoning
 from ceml.domain.values import NAN, NO_LIMITS, Observation, Stay
-from ceml.domain.windows import Window
 
 if TYPE_CHECKING:
     from ceml.domain.contracts import Objective
     from ceml.domain.guard import Bound
     from ceml.domain.knobs import Configuration, KnobSpace
+    from ceml.domain.mind import Mind
     from ceml.domain.values import Limits
+    from ceml.domain.windows import Window
 
 CHANGED = 1.1  # times as much power as before in one configuration: that is another program
 HOLD_STEPS = 5.0  # of the first commitment to where the guard stepped; doubled each time, 64 times at most
@@ -78,20 +79,14 @@ class RuntimeManager:
         self.phase = Phase.RELEASED
         self.decided: Decided | None = None
         self.reasoning = Reasoning(joined.app, space, mind, limits)
-        self._mind = mind
         self._paused = False
-        self._lost: set[str] = set()
         self._stay: Stay | None = None
         self._wanted: Configuration | None = None
-        self._window: Window | None = None
-        self._whole: Window | None = None  # all of a commitment so far, over its idle windows
-        self._looks = Looks()
-        self._lessons = Lessons()
+        self._measuring = Measuring(mind)
         self._purse = Purse(mind.exploration_budget, mind.total_rails)
-        self._idle: Observation | None = None
         self._guard = PowerGuard(mind.total_rails, mind.lag_s)
         self._guard.limit(self._caps)
-        self._pace = Excess()  # whether idle windows miss the target
+        self._pace = TargetGuard()
         self._changed: PhaseChanged | None = None  # our own announcement, which comes back to us
         self._stepped = 0  # steps of the guard so far
         self._refuge: Configuration | None = None  # where its latest step led, until a window there has closed
@@ -103,15 +98,14 @@ class RuntimeManager:
             case Heartbeat():
                 self.reasoning.work_done += event.work
                 self._purse.passed(event.at_s, trying=self.phase is Phase.PROFILING)
-                if self._window is not None:
-                    self._window.beat(event)
+                self._measuring.beat(event)
                 return self._close_if_ready(event.at_s)
             case Sampled():
                 self.reasoning.spent.sample(event)
                 self._purse.sampled(event, trying=self.phase is Phase.PROFILING)
-                if self._window is None:
+                if self._measuring.window is None:
                     return self._close_if_ready(event.at_s)
-                self._window.sample(event)
+                self._measuring.window.sample(event)
                 alarm = self._guard.sampled(event)
                 return self._close_if_ready(event.at_s) if alarm is None else self._leave(event.at_s, alarm)
             case ConfigurationApplied():
@@ -123,14 +117,15 @@ class RuntimeManager:
             case AppJoined():
                 return self._joined(event)
             case AppLeft():
-                self.phase, self._window, self._whole, self._wanted = Phase.RELEASED, None, None, None
+                self.phase, self._wanted = Phase.RELEASED, None
+                self._measuring.shut()
                 self._purse.pause()
                 self.reasoning.spent.pause()
                 return (Release(why=f"{self.app}: {event.reason}"),)
             case BudgetChanged():
                 self.reasoning.limits = event.limits
                 self._guard.limit(self._caps)
-                self._pace = Excess()
+                self._pace = TargetGuard()
                 return self._wishes_changed(event.at_s, "budget changed")
             case ObjectiveChanged():
                 self.reasoning.aim(cast("Objective", event.made))
@@ -145,10 +140,10 @@ class RuntimeManager:
                 self._start_anew()
                 return self._profile(event.at_s)
             case SensorLost():
-                self._lost.add(event.sensor)
+                self._measuring.lose(event.sensor)
                 return self._blinded(event.at_s)
             case SensorRecovered():
-                self._lost.discard(event.sensor)
+                self._measuring.regain(event.sensor)
             case _:
                 pass
         return ()
@@ -160,7 +155,8 @@ class RuntimeManager:
         self._paused = True
         if self.phase is Phase.RELEASED:
             return ()
-        self.phase, self._window, self._whole, self._wanted = Phase.PAUSED, None, None, None
+        self.phase, self._wanted = Phase.PAUSED, None
+        self._measuring.shut()
         return (Release(why="control paused"),)
 
     def _resume(self, at_s: float) -> Answer:
@@ -188,7 +184,8 @@ class RuntimeManager:
     def _profile(self, at_s: float) -> Answer:
         """Ask the sampler for the next stay: a trial or a commitment; where it has none, explore."""
         if not len(self.reasoning.space):
-            self.phase, self._window = Phase.PROFILING, None
+            self.phase = Phase.PROFILING
+            self._measuring.shut()
             return ()
         stay = self.reasoning.next_stay(at_s)
         if stay is None:
@@ -198,7 +195,8 @@ class RuntimeManager:
         stay = None if self._blind else self._afforded(stay)
         if stay is None:
             return self._abstain(at_s)
-        self.phase, self._window, self._whole = Phase.PROFILING, None, None
+        self.phase = Phase.PROFILING
+        self._measuring.shut()
         self._stay, self._wanted = stay, self.reasoning.space.configuration(stay.state)
         return (Try(configuration=self._wanted, why=stay.why),)
 
@@ -209,10 +207,10 @@ class RuntimeManager:
             self.reasoning.drop(event.requested)
             if self.reasoning.space.find(event.effective) is None:
                 return self._next_after_refusal(event.at_s)
-        self._open(event.effective, event.in_force_s)
+        self._measuring.start_over()
+        self._measuring.open(event.effective, event.in_force_s)
         self._guard.open(event.in_force_s)
         self._pace.open()
-        self._whole = None
         return self._settled_back(event)
 
     def _unreachable(self, event: ConfigurationRefused) -> Answer:
@@ -237,81 +235,52 @@ class RuntimeManager:
                 self._wanted = self.reasoning.space.configuration(stay.state)
                 return (Try(configuration=self._wanted, why=stay.why),)
         self.phase, self._stay = Phase.IDLE, None
-        self._open(event.effective, at_s)
+        self._measuring.open(event.effective, at_s)
         return ()
 
     # Windows --------------------------------------------------------------------------------------------------------
 
-    def _open(self, configuration: Configuration, opens_s: float, *, started_s: float | None = None) -> None:
-        mind = self._mind
-        self._looks = Looks()
-        self._window = Window(
-            configuration, opens_s=opens_s, lag_s=mind.lag_s, total_rails=mind.total_rails, started_s=started_s
-        )
-
-    @property
-    def _powered(self) -> bool:
-        """Whether power samples can be waited for; without a working sensor there is nothing to wait for."""
-        return bool(self._mind.power_sensors) and not self._mind.power_sensors & self._lost
-
     def _close_if_ready(self, at_s: float) -> Answer:
-        window, stay = self._window, self._stay
-        if self.phase is Phase.PROFILING and stay is not None:
-            return self._close_trial(at_s, window, stay)
-        return () if window is None or window.beats < self._mind.idle_beats else self._close_idle(at_s, window)
+        if self.phase is Phase.PROFILING and self._stay is not None:
+            return self._close_trial(at_s, self._stay)
+        return self._close_idle(at_s)
 
-    def _close_trial(self, at_s: float, window: Window | None, stay: Stay) -> Answer:
+    def _close_trial(self, at_s: float, stay: Stay) -> Answer:
         over = self._purse.exhausted
-        late = window is not None and at_s - window.opens_s >= stay.longest_s
-        if not over and not late and (window is None or not self._looks.due(window, stay)):
-            return ()
-        seen = self._lessons.read(window) if window is not None else None
-        counts = seen is not None and seen.beats > 0
-        if not over and not (seen is not None and counts and (late or is_sure(seen, stay, powered=self._powered))):
+        if not over and not self._measuring.answers(at_s, stay):
             return ()
         closed: Answer = ()
-        if window is not None and counts:
+        window = self._measuring.window
+        if window is not None and self._measuring.counts:
             closed = (self._learn(at_s, window),)
             self._refuge = None
         return (*closed, *(self._abstain(at_s) if over else self._profile(at_s)))
 
-    def _close_idle(self, at_s: float, window: Window) -> Answer:
-        mind = self._mind
-        if at_s - window.opens_s < mind.idle_window_s or not self._looks.due(window, None):
+    def _close_idle(self, at_s: float) -> Answer:
+        observation, stay = self._measuring.next_idle(at_s), self._stay
+        if observation is None:
             return ()
-        seen = self._lessons.read(window)
-        short_of_power = self._powered and seen.power_samples < mind.idle_samples
-        if seen.beats < mind.idle_beats or short_of_power or seen.counted_s < mind.idle_window_s:
-            return ()
-        self._idle = observation = self._lessons.close(window)
-        self._open(window.configuration, window.end_s, started_s=window.end_s)
         self._refuge = None
-        closed, stay = self._closed(at_s, observation), self._stay
-        if self._whole is None:
-            self._whole = window
-        else:
-            self._whole.extend(window)
+        closed = self._closed(at_s, observation)
         if late := self._too_slow(observation):
-            whole, self._whole = self._whole, None
-            self._lessons.keep(whole, self.reasoning.observations)
-            return (closed, *self._hurry(at_s, late, window.configuration))
+            self._measuring.conclude(self.reasoning.observations)
+            return (closed, *self._hurry(at_s, late, observation.configuration))
         if stay is None:
-            self._whole = None
+            self._measuring.start_over()
             return (closed,)
-        if self._whole.steps < stay.steps:
+        if self._measuring.committed_steps < stay.steps:
             return (closed,)
-        self._lessons.keep(self._whole, self.reasoning.observations)
-        self._whole = None
+        self._measuring.conclude(self.reasoning.observations)
         return (closed, *self._profile(at_s))
 
     def _learn(self, at_s: float, window: Window) -> WindowClosed:
         """Close a window and keep what it showed."""
-        observation = self._lessons.close(window)
+        observation = self._measuring.close(window)
         if not observation.beats:
             self.reasoning.keep_short(observation, self.reasoning.predicted(observation.configuration)[0])
             return self._closed(at_s, observation)
         self.reasoning.recognise(observation)
-        self._lessons.keep(window, self.reasoning.observations)
+        self._measuring.keep(window, self.reasoning.observations)
         return self._closed(at_s, observation)
 
     def _closed(self, at_s: float, observation: Observation) -> WindowClosed:
@@ -337,11 +306,11 @@ class RuntimeManager:
     @property
     def _blind(self) -> bool:
         """Whether there is a cap and its sensor was lost: then nothing new is tried."""
-        return bool(self._guard.bounds and self._mind.power_sensors & self._lost)
+        return bool(self._guard.bounds) and self._measuring.blind
 
     def _leave(self, at_s: float, alarm: Alarm) -> Answer:
         """Power breaks a cap: leave the state now, learn from it, think later."""
-        window, reasoning = self._window, self.reasoning
+        window, reasoning = self._measuring.window, self.reasoning
         if window is None or reasoning.hopeless:  # nothing lower is left: the least violation was chosen
             return ()
         here = window.configuration
@@ -364,9 +333,7 @@ class RuntimeManager:
 
     def _learn_all(self, at_s: float, window: Window) -> Answer:
         """Keep what the commitment so far and its last, broken window showed."""
-        whole, self._whole = self._whole, None
-        if whole is not None:
-            self._lessons.keep(whole, self.reasoning.observations)
+        self._measuring.conclude(self.reasoning.observations)
         return (self._learn(at_s, window),)
 
     def _relearn(self, at_s: float, window: Window, alarm: Alarm, before_w: float, times: float) -> Answer:
@@ -375,7 +342,7 @@ class RuntimeManager:
         The window is of both programs: of the new one the latest samples alone are kept. Where it was a rail that
         broke its cap, the board is feared to draw as many times as much.
         """
-        seen = self._lessons.close(window)
+        seen = self._measuring.close(window)
         on_board = alarm.bound.signal == BOARD
         power_w = alarm.measured if on_board else seen.power_w * times
         rail_w = {} if on_board else {alarm.bound.signal: alarm.measured}
@@ -396,9 +363,9 @@ class RuntimeManager:
 
     def _start_anew(self, *, violators: bool = True) -> None:
         self.reasoning.forget(violators=violators)
-        self._lessons.forget()
+        self._measuring.forget()
         self._purse.close()
-        self.decided = self._whole = None
+        self.decided = None
 
     def _hurry(self, at_s: float, alarm: Alarm, here: Configuration) -> Answer:
         """Windows miss the target: to the best state measured to meet it, else the models say where to."""
@@ -415,7 +382,8 @@ class RuntimeManager:
     ) -> Answer:
         """While profiling, the refuge is a short trial; else a commitment of a window, longer each time."""
         self._stepped += 1
-        self._window, self._wanted, self._refuge = None, to, to
+        self._measuring.shut()
+        self._wanted = self._refuge = to
         state, why = self.reasoning.space.find(to) or 0, f"guard: {limit}, {why}"
         stepped = GuardStepped(
             at_s=at_s,
@@ -446,11 +414,9 @@ class RuntimeManager:
     def _too_slow(self, seen: Observation) -> Alarm | None:
         """Whether idle windows miss a target that was thought to be kept."""
         bound = next((bound for bound in self.reasoning.bounds if bound.signal == STEP_TIME), None)
-        if bound is None or self.decided is None or not self.decided.feasible or not seen.rate_hz > 0.0:
+        if bound is None or self.decided is None or not self.decided.feasible:
             return None
-        sd = max(seen.step_cv, USUAL_STEP_SD / 4.0) if seen.step_cv == seen.step_cv else USUAL_STEP_SD
-        measured = self._pace.update(1.0 / seen.rate_hz, bound.most, sd / seen.beats**0.5)
-        return None if measured is None else Alarm(bound=bound, measured=measured)
+        return self._pace.measured(seen, bound)
 
     def _blinded(self, at_s: float) -> Answer:
         """Power is lost under a cap: no state is tried that was not seen to keep it."""
@@ -465,23 +431,21 @@ class RuntimeManager:
 
     def _mistaken(self, at_s: float) -> Answer:
         """The program is what it was, the model is wrong: learn from what was measured, and think again."""
-        if self._whole is None:
-            if self._idle is not None:
-                self.reasoning.observations.append(self._idle)
-        else:
-            self._lessons.keep(self._whole, self.reasoning.observations)
-            self._whole = None
+        observations, idle = self.reasoning.observations, self._measuring.idle
+        if not self._measuring.conclude(observations) and idle is not None:
+            observations.append(idle)
         return self._profile(at_s)
 
     # The exploration budget ---------------------------------------------------------------------------------------
 
     def _afforded(self, stay: Stay) -> Stay | None:
         """A trial as long as may be spent on it, None if that is too short; the first profiling is not bounded."""
-        if not self._purse.opened or self._idle is None:
+        idle = self._measuring.idle
+        if not self._purse.opened or idle is None:
             return None if self._purse.opened else stay
         there = self.reasoning.predicted(self.reasoning.space.configuration(stay.state))
         left = self.reasoning.remaining_work
-        return self._purse.afforded(stay, self._idle, there, left or 0.0, sampled=self._powered)
+        return self._purse.afforded(stay, idle, there, left or 0.0, sampled=self._measuring.powered)
 
     def _abstain(self, at_s: float) -> Answer:
         """No trial now: the best of what is known, for as long as the commitment before."""
@@ -516,13 +480,14 @@ class RuntimeManager:
     def _commit(self, at_s: float, stay: Stay) -> Answer:
         """Stay where the sampler believes the best state is; news only where the state is another than before."""
         configuration = self.reasoning.space.configuration(stay.state)
-        going_on = self.phase is Phase.IDLE and configuration == self._wanted and self._window is not None
+        going_on = self.phase is Phase.IDLE and configuration == self._wanted and self._measuring.window is not None
         self._stay, self._rest_steps = stay, stay.steps
         return () if going_on else self._decide(at_s, self.reasoning.of(at_s, stay))
 
     def _decide(self, at_s: float, judgement: Judgement) -> Answer:
         decided = self.reasoning.decided(at_s, judgement)
         self.phase, self.decided, self._wanted = Phase.IDLE, decided, decided.configuration
-        self._window = self._whole = self._refuge = None
+        self._measuring.shut()
+        self._refuge = None
         self._purse.open()
         return self.reasoning.fitted(at_s), decided, Use(configuration=decided.configuration, why=decided.why)

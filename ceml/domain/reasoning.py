@@ -5,8 +5,7 @@ Pure and without a state machine: `manager.py` decides when to think, this file 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from math import sqrt
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,61 +14,27 @@ from ceml.domain.budget import bounds_of, cannot_hold, constraints_of, unjudged
 from ceml.domain.candidates import candidates
 from ceml.domain.contracts import Score
 from ceml.domain.events import Decided, ModelFitted
-from ceml.domain.guard import BOARD, STEP_TIME, USUAL_SD, USUAL_STEP_SD, Violators
+from ceml.domain.guard import BOARD, STEP_TIME, Violators
+from ceml.domain.keeping import SURELY_Z, amount, keeps, least
 from ceml.domain.memory import Memory, of_others, pooled, reachable
 from ceml.domain.search import initial_state
 from ceml.domain.spent import Spent
-from ceml.domain.values import NAN, Choice, FitStatus, Knowledge, Prediction, Situation, Stay
+from ceml.domain.values import NAN, Choice, FitStatus, Prediction, Situation, Stay
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ceml.domain.contracts import Constraint, Fit, Objective, ResponseModel, Sampler, Scored, Search
+    from ceml.domain.contracts import Constraint, Fit, Objective, Scored
     from ceml.domain.guard import Alarm, Bound
     from ceml.domain.knobs import Configuration, KnobSpace
+    from ceml.domain.mind import Mind
     from ceml.domain.values import Limits, Observation, Remembered
 
 CONFIRMING = (6.0, 2)  # steps and power samples of the window that says whether what is remembered still holds
-SURELY_Z = 1.645  # the same in standard deviations
 GUESSED_SD = 0.05  # of a prediction whose model states none
 FEW = 5  # power samples that tell what a state drew before
 HARDLY = 1e-3  # steps that a window weighs as much as of which only the power is known
 SURELY = 0.95  # a search keeps constraints at this quantile: nothing measures the state before it is in force
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mind:
-    """What a manager thinks with: the plugins, and how idle windows are cut.
-
-    Attributes:
-        objective: What the user wants less of.
-        model: How rate and power answer to knobs.
-        sampler: What to measure next.
-        search: Which state is best.
-        knowledge: What is known of the machine, and of programs that ran on it.
-        total_rails: Rails whose sum is the power of the whole board.
-        power_sensors: Sensors that these rails come from; losing one means power is not known.
-        lag_s: By how much samples trail the truth.
-        unix_offset_s: What makes seconds since 1970 of our own; NaN where time is virtual.
-        idle_beats: Beats in a window while idle, at least.
-        idle_samples: Power samples in a window while idle, at least.
-        idle_window_s: Seconds in a window while idle, at least.
-        exploration_budget: Share of the energy that trials may take after the first commitment (purse.py); 1: all.
-    """
-
-    objective: Objective
-    model: ResponseModel
-    sampler: Sampler
-    search: Search
-    knowledge: Knowledge = field(default_factory=Knowledge)
-    total_rails: tuple[str, ...] = ()
-    power_sensors: frozenset[str] = frozenset()
-    lag_s: float = 0.0
-    unix_offset_s: float = NAN
-    idle_beats: int = 5
-    idle_samples: int = 10
-    idle_window_s: float = 1.0
-    exploration_budget: float = 1.0
 
 
 class Judgement(NamedTuple):
@@ -251,8 +216,7 @@ class Reasoning:
         No less than what was measured there, less its noise: a model that is sure of itself is no evidence.
         """
         seen = pooled(self.space, [seen for seen in self.observations if seen.configuration == configuration])
-        least = max([0.0, *(_amount(each, signal) * (1.0 - SURELY_Z * _error(each, signal)) for each in seen)])
-        return max(self._expected(configuration, signal), least)  # NaN first stays NaN
+        return max(self._expected(configuration, signal), least(seen, signal))  # NaN first stays NaN
 
     def _expected(self, configuration: Configuration, signal: str) -> float:
         state = self.space.find(configuration)
@@ -285,7 +249,7 @@ class Reasoning:
     def times(self, alarm: Alarm, here: Configuration) -> tuple[float, float]:
         """How many times as much as before a configuration draws now, and what that was; 1 and NaN: not known."""
         seen = pooled(self.space, [seen for seen in self.observations if seen.configuration == here])
-        before = [_amount(each, alarm.bound.signal) for each in seen if each.power_samples >= FEW]
+        before = [amount(each, alarm.bound.signal) for each in seen if each.power_samples >= FEW]
         return (max(alarm.measured / before[0], 1.0), before[0]) if before and before[0] > 0.0 else (1.0, NAN)
 
     def refuge(self, at_s: float, here: Configuration, *, slow: bool = False, times: float = 1.0) -> int | None:
@@ -306,7 +270,7 @@ class Reasoning:
             state = self.space.find(seen.configuration)
             if state is None or seen.configuration == here or seen.configuration in forbidden:
                 continue
-            if all(_keeps(seen, bound, times) for bound in kept):
+            if all(keeps(seen, bound, times) for bound in kept):
                 cost = float(score.of(Prediction.measured(seen)).cost[0])
                 if best is None or cost < best[0]:
                     best = cost, state
@@ -398,26 +362,3 @@ class Reasoning:
             rate_at_max_hz=float(at_max.rate_hz[0]),
             power_at_max_w=float(at_max.power_w[0]),
         )
-
-
-def _amount(seen: Observation, signal: str) -> float:
-    """W of a rail, or seconds per step; NaN where it was not measured."""
-    if signal == STEP_TIME:
-        return 1.0 / seen.rate_hz
-    return seen.power_w if signal == BOARD else seen.rail_w.get(signal, NAN)
-
-
-def _error(seen: Observation, signal: str) -> float:
-    """Relative standard error of that mean."""
-    timed = signal == STEP_TIME
-    usual, cv, count = (
-        (USUAL_STEP_SD, seen.step_cv, seen.beats) if timed else (USUAL_SD, seen.power_cv, seen.power_samples)
-    )
-    return (max(cv, usual) if cv == cv else usual) / sqrt(max(count, 1))
-
-
-def _keeps(seen: Observation, bound: Bound, more: float) -> bool:
-    """Whether a measurement surely keeps a cap, had it drawn `more` times as much."""
-    more = 1.0 if bound.signal == STEP_TIME else more
-    surely = _amount(seen, bound.signal) * more * (1.0 + SURELY_Z * _error(seen, bound.signal))
-    return surely <= bound.most

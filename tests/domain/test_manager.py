@@ -31,7 +31,7 @@ from ceml.domain.events import (
 )
 from ceml.domain.knobs import Configuration, Knob, KnobSpace
 from ceml.domain.manager import Phase, RuntimeManager
-from ceml.domain.reasoning import Mind
+from ceml.domain.mind import Mind
 from ceml.domain.response.paper import paper as paper_model
 from ceml.domain.sampling import paper as paper_sampler
 from ceml.domain.sampling import seven_states

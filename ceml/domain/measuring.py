@@ -1,0 +1,136 @@
+"""The windows of one application: the one that is open, the commitment that idle ones add up to, what they taught."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ceml.domain.stays import Lessons, Looks, is_sure
+from ceml.domain.windows import Window
+
+if TYPE_CHECKING:
+    from ceml.domain.events import Heartbeat
+    from ceml.domain.knobs import Configuration
+    from ceml.domain.mind import Mind
+    from ceml.domain.values import Observation, Stay
+
+
+class Measuring:
+    """Opens and closes windows; says when one holds what was asked for.
+
+    Attributes:
+        window: The open one; None while nothing of ours is in force.
+        idle: What the latest idle window showed.
+    """
+
+    def __init__(self, mind: Mind) -> None:
+        self.window: Window | None = None
+        self.idle: Observation | None = None
+        self._mind = mind
+        self._lost: set[str] = set()
+        self._whole: Window | None = None  # all of a commitment so far, over its idle windows
+        self._looks = Looks()
+        self._lessons = Lessons()
+
+    # What comes in ------------------------------------------------------------------------------------------------
+
+    def beat(self, beat: Heartbeat) -> None:
+        """Fold in a heartbeat."""
+        if self.window is not None:
+            self.window.beat(beat)
+
+    def lose(self, sensor: str) -> None:
+        """A sensor no longer answers."""
+        self._lost.add(sensor)
+
+    def regain(self, sensor: str) -> None:
+        """It answers again."""
+        self._lost.discard(sensor)
+
+    @property
+    def blind(self) -> bool:
+        """Whether a sensor was lost that the power of the whole board comes from."""
+        return bool(self._mind.power_sensors & self._lost)
+
+    @property
+    def powered(self) -> bool:
+        """Whether power samples can be waited for; without a working sensor there is nothing to wait for."""
+        return bool(self._mind.power_sensors) and not self.blind
+
+    # Windows ------------------------------------------------------------------------------------------------------
+
+    def open(self, configuration: Configuration, opens_s: float, *, started_s: float | None = None) -> None:
+        """Measure a configuration from `opens_s` on; `started_s`: the beat that starts the clock, where known."""
+        mind, self._looks = self._mind, Looks()
+        self.window = Window(
+            configuration, opens_s=opens_s, lag_s=mind.lag_s, total_rails=mind.total_rails, started_s=started_s
+        )
+
+    def shut(self) -> None:
+        """What was being measured is measured no longer; the commitment so far is forgotten."""
+        self.window = self._whole = None
+
+    def answers(self, at_s: float, stay: Stay) -> bool:
+        """Whether the open window holds what its trial asked for, or it has lasted too long and holds something."""
+        window = self.window
+        if window is None:
+            return False
+        late = at_s - window.opens_s >= stay.longest_s
+        if not late and not self._looks.due(window, stay):
+            return False
+        seen = self._lessons.read(window)
+        return seen.beats > 0 and (late or is_sure(seen, stay, powered=self.powered))
+
+    @property
+    def counts(self) -> bool:
+        """Whether the open window holds anything at all."""
+        return self.window is not None and self._lessons.read(self.window).beats > 0
+
+    def close(self, window: Window) -> Observation:
+        """A window is over; what it showed."""
+        return self._lessons.close(window)
+
+    def keep(self, window: Window, observations: list[Observation]) -> None:
+        """A closed window joins the observations."""
+        self._lessons.keep(window, observations)
+
+    def next_idle(self, at_s: float) -> Observation | None:
+        """Close an idle window that is long enough, and open the next one; None where it goes on."""
+        window, mind = self.window, self._mind
+        if window is None or window.beats < mind.idle_beats:
+            return None
+        if at_s - window.opens_s < mind.idle_window_s or not self._looks.due(window, None):
+            return None
+        seen = self._lessons.read(window)
+        short_of_power = self.powered and seen.power_samples < mind.idle_samples
+        if seen.beats < mind.idle_beats or short_of_power or seen.counted_s < mind.idle_window_s:
+            return None
+        self.idle = self._lessons.close(window)
+        self.open(window.configuration, window.end_s, started_s=window.end_s)
+        if self._whole is None:
+            self._whole = window
+        else:
+            self._whole.extend(window)
+        return self.idle
+
+    # Commitments --------------------------------------------------------------------------------------------------
+
+    @property
+    def committed_steps(self) -> float:
+        """Steps in the idle windows of the commitment so far."""
+        return 0.0 if self._whole is None else self._whole.steps
+
+    def start_over(self) -> None:
+        """A commitment begins; the idle windows before it are no part of it."""
+        self._whole = None
+
+    def conclude(self, observations: list[Observation]) -> bool:
+        """The commitment so far joins the observations, as one; whether there was anything to join."""
+        whole, self._whole = self._whole, None
+        if whole is not None:
+            self._lessons.keep(whole, observations)
+        return whole is not None
+
+    def forget(self) -> None:
+        """The program changed: its slow steps and the commitment were another program's."""
+        self._lessons.forget()
+        self._whole = None

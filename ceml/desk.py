@@ -271,6 +271,8 @@ def _decision(decided: Decided) -> Decision:
         feasible=decided.feasible,
         violation=decided.violation,
         why=decided.why,
+        other=None if decided.other is None else dict(decided.other),
+        share=decided.share,
     )
 
 

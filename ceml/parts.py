@@ -99,6 +99,7 @@ def choose(
         power_sensors=frozenset(s.name for s in platform.sensors) if platform.total_rails else frozenset(),
         lag_s=max((sensor.lag_s for sensor in platform.sensors), default=0.0),
         exploration_budget=settings.exploration_budget,
+        turns=settings.turns,
     )
     check_limits(settings.limits, platform)
     detector = find("detectors", settings.detector)  # made once; each signal gets a copy of its own

@@ -264,6 +264,13 @@ class Settings(BaseModel):
         ge=0,
         le=1,
     )
+    turns: bool = _field(
+        True,
+        AIM,
+        "Let two states take turns, a second or more each time, where no single one meets a target, slowdown, deadline "
+        "or energy allowance exactly and that gains more than 1 %. On, because the limit is still met on average and "
+        "every power cap at each instant.",
+    )
 
     knowledge: File | None = _field(
         None,

@@ -131,6 +131,28 @@ def test_states_without_a_cost_are_passed_over_by_the_default(tmp_path: Path, ba
     assert figures.regret < 0.05
 
 
+def test_two_states_take_turns_where_levels_are_coarse_and_the_target_is_met(tmp_path: Path) -> None:
+    table, record = tmp_path / "coarse.csv", tmp_path / "run.jsonl"
+    states = [(300e6, 0.40, 4.0), (600e6, 0.22, 5.2), (900e6, 0.16, 7.0), (1200e6, 0.13, 10.0)]
+    rows = [f"board,net,{hertz:g},{step_s},{watts}" for hertz, step_s, watts in states]
+    table.write_text("\n".join(["device,workload,gpu_hz,step_s,power_w", *rows]))
+    coarse = {"platform": "replay", "table": table, "workload": "net", "target": "7/s", "steps": 1500}
+    alone, turns = (played(**coarse, turns=on, record=record).figures for on in (False, True))
+    assert alone.schedule is None
+    assert turns.schedule is not None
+    assert turns.feasible
+    (_, share), (_, rest) = turns.schedule
+    assert share + rest == pytest.approx(1.0)
+    assert turns.run_energy_j is not None
+    assert alone.run_energy_j is not None
+    assert turns.run_energy_j < alone.run_energy_j * 0.99
+    assert 1500 / turns.run_s >= 7.0 * 0.99
+    events = lines(record)
+    applied = [event for event in events if event["event"] == "configuration_applied" and event["why"] == "its turn"]
+    assert len(applied) > 100
+    assert not [event for event in events if event["event"] in ("phase_changed", "guard_stepped")]
+
+
 def test_a_cap_of_the_objective_counts_in_the_score_like_a_budget(tmp_path: Path) -> None:
     plugin = tmp_path / "capped.py"
     plugin.write_text(

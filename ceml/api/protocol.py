@@ -144,6 +144,10 @@ class Decision(_Told):
     feasible: bool
     violation: Number
     why: str
+    other: Levels | None = Field(
+        default=None, description="Of a two-state schedule the state for the rest of the time."
+    )
+    share: float = Field(default=1.0, description="Share of the time in `configuration`.")
 
 
 class Status(_Told):

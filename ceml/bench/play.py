@@ -68,6 +68,7 @@ class _Notes:
     own_cap_w: float | None
     limits: Limits
     commitments: list[int] = field(default_factory=list[int])
+    turns: tuple[int, float] | None = None
     fit: Fit | None = None
     why: str | None = None
 
@@ -80,6 +81,8 @@ class _Notes:
                 state = self.platform.space.find(event.configuration)
                 if state is not None:
                     self.commitments.append(state)
+                    other = None if event.other is None else self.platform.space.find(event.other)
+                    self.turns = None if other is None else (other, event.share)
             case BudgetChanged():
                 self.caps.append((event.at_s, _lower(self.own_cap_w, event.limits.power_cap_w)))
                 self.limits = event.limits
@@ -138,6 +141,7 @@ def play(loaded: Loaded, *, steps: int, platform: Platform | None = None, timed:
         constraints=constraints_of(notes.limits),
         steps=steps,
         commitments=notes.commitments,
+        turns=notes.turns,
         caps=notes.caps,
         fit=notes.fit,
     )

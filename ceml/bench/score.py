@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ceml.domain.schedule import mixed
 from ceml.domain.values import Situation
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ceml.domain.contracts import Constraint, Fit, Objective
-    from ceml.domain.knobs import Level
+    from ceml.domain.knobs import KnobSpace, Level
+    from ceml.domain.values import Prediction
     from ceml.plant.machine import Machine, Plant
 
     Caps = Sequence[tuple[float, float | None]]  # (from when on, watts; None: no cap), ascending
@@ -33,7 +35,10 @@ class Figures:
     Attributes:
         states: How many states the space has.
         states_tried: Distinct states in force during any step.
-        chosen: The last commitment, knob by knob; None where there was none.
+        chosen: The last commitment, knob by knob; None where there was none. Of a two-state schedule the state for more
+            of the time.
+        schedule: Both states of a two-state schedule with their shares of the time; None for a constant state. What is
+            said of the chosen state is then said of the mean of both.
         chosen_energy_j: Its true joules per step.
         feasible: Whether it breaks no constraint by more than 2 %; None without a commitment.
         best: The feasible state of least true cost, knob by knob; None where no state is feasible.
@@ -57,6 +62,7 @@ class Figures:
     states: int
     states_tried: int
     chosen: dict[str, Level] | None
+    schedule: list[tuple[dict[str, Level], float]] | None
     chosen_energy_j: float | None
     feasible: bool | None
     best: dict[str, Level] | None
@@ -83,6 +89,7 @@ def score(
     constraints: Sequence[Constraint] = (),
     steps: float | None = None,
     commitments: Sequence[int] = (),
+    turns: tuple[int, float] | None = None,
     caps: Caps = (),
     fit: Fit | None = None,
 ) -> Figures:
@@ -96,6 +103,7 @@ def score(
             energy allowance) are held against a run that spends all of itself in one state.
         steps: The work that the program announced.
         commitments: States that the controller committed to, in order.
+        turns: Where the last of them takes turns: with which other state, and its own share of the time.
         caps: The caps on power in the course of the run.
         fit: The model at the first commitment.
     """
@@ -104,28 +112,27 @@ def score(
     rate_at_max_hz = 1.0 / float(plant.step_s[space.max_state])
     now = Situation(at_s=machine.start_s, remaining_work=steps, spent_j=0.0, rate_at_max_hz=rate_at_max_hz)
     energy_j = plant.step_s * plant.power_w
-    with np.errstate(all="ignore"):
-        cost = np.asarray(objective.cost(truth, now), dtype=np.float64)
-        violation = np.zeros(len(space))
-        for constraint in (*objective.constraints, *constraints):
-            violation = np.maximum(violation, constraint.violation(truth, now))
+    musts = (*objective.constraints, *constraints)
+    cost, violation = _judged(truth, objective, musts, now)
     allowed = np.isfinite(cost) & (violation <= 0.0)
     best = int(np.argmin(np.where(allowed, cost, np.inf))) if allowed.any() else None
     best_energy_j = _least(energy_j[space.states[violation <= 0.0]])
     max_energy_j = float(energy_j[space.max_state])
-    chosen = int(np.searchsorted(space.states, commitments[-1])) if commitments else None
+    chosen = _chosen(plant, commitments[-1], turns) if commitments else None
+    chosen_cost, chosen_violation = (np.zeros(0),) * 2 if chosen is None else _judged(chosen, objective, musts, now)
     done, run_energy_j = _totals(machine, energy_j)
     above_s, over_w, over_share = _above(machine, caps)
     rate_error, power_error = _errors(plant, fit)
     return Figures(
         states=len(space),
         states_tried=len(machine.steps_in),
-        chosen=None if chosen is None else dict(space.configuration(int(space.states[chosen]))),
-        chosen_energy_j=None if chosen is None else _known(float(energy_j[space.states[chosen]])),
-        feasible=None if chosen is None else bool(violation[chosen] <= TOLERANCE),
+        chosen=None if chosen is None else dict(space.configuration(commitments[-1])),
+        schedule=_schedule(space, commitments[-1], turns) if commitments else None,
+        chosen_energy_j=None if chosen is None else _known(float(chosen.energy_j[0])),
+        feasible=None if chosen is None else bool(chosen_violation[0] <= TOLERANCE),
         best=None if best is None else dict(space.configuration(int(space.states[best]))),
         best_energy_j=_known(best_energy_j),
-        regret=None if chosen is None or best is None else _regret(float(cost[chosen]), float(cost[best])),
+        regret=None if chosen is None or best is None else _regret(float(chosen_cost[0]), float(cost[best])),
         max_state_energy_j=_known(max_energy_j),
         saving=_below_one(run_energy_j, done * max_energy_j),
         possible_saving=_below_one(best_energy_j, max_energy_j),
@@ -138,6 +145,33 @@ def score(
         rate_error=rate_error,
         power_error=power_error,
     )
+
+
+def _judged(
+    truth: Prediction, objective: Objective, constraints: Sequence[Constraint], now: Situation
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """True cost and violation of n states."""
+    with np.errstate(all="ignore"):
+        cost = np.asarray(objective.cost(truth, now), dtype=np.float64)
+        violation = np.zeros(cost.shape)
+        for constraint in constraints:
+            violation = np.maximum(violation, constraint.violation(truth, now))
+    return cost, violation
+
+
+def _chosen(plant: Plant, state: int, turns: tuple[int, float] | None) -> Prediction:
+    """The truth of a commitment, n = 1: of a state, or of two in turn."""
+    alone = plant.truth(np.array([state]))
+    return alone if turns is None else mixed(alone, plant.truth(np.array([turns[0]])), np.array([turns[1]]))
+
+
+def _schedule(
+    space: KnobSpace, state: int, turns: tuple[int, float] | None
+) -> list[tuple[dict[str, Level], float]] | None:
+    if turns is None:
+        return None
+    other, share = turns
+    return [(dict(space.configuration(state)), share), (dict(space.configuration(other)), 1.0 - share)]
 
 
 class Truth(NamedTuple):

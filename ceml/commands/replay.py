@@ -74,7 +74,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _for_people(figures: dict[str, Any]) -> str:
     """The figures as a table, with units and in the order in which one asks."""
-    from ceml.domain.knobs import level_text
 
     def percent(name: str) -> str:
         return "unknown" if figures[name] is None else f"{figures[name]:.1%}"
@@ -83,7 +82,10 @@ def _for_people(figures: dict[str, Any]) -> str:
         return "unknown" if figures[name] is None else f"{figures[name]:.4g} J"
 
     levels: dict[str, float | str] = figures["chosen"] or {}
-    chosen = " ".join(f"{knob}={level_text(knob, level)}" for knob, level in levels.items())
+    chosen = _levels(levels)
+    if figures["schedule"]:
+        (_, share), (other, rest) = figures["schedule"]
+        chosen = f"{chosen} for {share:.0%} of the time, in turns with {_levels(other)} for {rest:.0%}"
     most = f"best state {joules('best_energy_j')}, maximum frequencies {joules('max_state_energy_j')}"
     seconds = f"{figures['run_s']:.1f} s"
     rows = [
@@ -103,6 +105,12 @@ def _for_people(figures: dict[str, Any]) -> str:
     rows += [("note", label) for label in figures["labels"]]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+def _levels(levels: dict[str, float | str]) -> str:
+    from ceml.domain.knobs import level_text
+
+    return " ".join(f"{knob}={level_text(knob, level)}" for knob, level in levels.items())
 
 
 _FEASIBLE = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from math import inf, nan, sqrt
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ceml.domain.values import Observation, Sample
 
 FAILURES_ALLOWED = 3  # reads in a row; one bad transfer on a bus is nothing to talk about
+TURNS = 2  # configurations of one program that are watched, each on its own
 PATIENCE_S = 60.0  # of the phase watcher for temperatures alone: each closed window makes it look anyway
 LONGEST_PATIENCE_S = 30.0  # between two tries of a lost sensor
 
@@ -128,6 +130,7 @@ class _Watched:
 class PhaseWatcher:
     """Compares idle windows of an application and announces when its rate or power changed for good (C21).
 
+    The two latest configurations are watched each on its own, so that two that take turns do not hide a change.
     Two detectors, one for each signal; what they fired at, sensors and neighbours give a likely cause to. A model is
     said to be wrong once in a configuration: if learning from that did not help, saying it again will not either.
     """
@@ -138,7 +141,7 @@ class PhaseWatcher:
         self._inbox = bus.subscribe(
             "phase watcher", WindowClosed, AppJoined, AppLeft, Sampled, gathered=(Sampled,), patience_s=PATIENCE_S
         )
-        self._watched: dict[tuple[str, str], _Watched] = {}
+        self._watched: dict[tuple[str, str], list[_Watched]] = {}  # the latest first
         self._blamed: set[tuple[tuple[str, str], Configuration]] = set()
         self._present: set[tuple[str, str]] = set()
         self._hottest_c = nan
@@ -164,12 +167,7 @@ class PhaseWatcher:
 
     def _window(self, event: WindowClosed) -> None:
         key, seen = (event.app, event.source), event.observation
-        watched = self._watched.get(key)
-        if watched is None:
-            detectors = {signal: self._make_detector() for signal in ("rate", "power")}
-            watched = self._watched[key] = _Watched(seen.configuration, detectors)
-        elif watched.configuration != seen.configuration:
-            watched.moved(seen.configuration)
+        watched = self._watching(key, seen.configuration)
         now = self._signs(key, seen)
         for signal, measured, predicted, error in (
             ("rate", seen.rate_hz, event.predicted_rate_hz, seen.step_cv / sqrt(max(seen.beats, 1))),
@@ -183,6 +181,21 @@ class PhaseWatcher:
                 self._changed(event, watched, signal, now)
                 return
         watched.before = watched.before or now
+
+    def _watching(self, key: tuple[str, str], configuration: Configuration) -> _Watched:
+        """What is watched in this configuration, as it was left, else a copy that starts anew."""
+        known = self._watched.setdefault(key, [])
+        found = next((each for each in known if each.configuration == configuration), None)
+        if found is None:
+            if len(known) == TURNS:
+                found = known[-1]
+            elif known:
+                found = _Watched(configuration, deepcopy(known[0].detectors))
+            else:
+                found = _Watched(configuration, {signal: self._make_detector() for signal in ("rate", "power")})
+            found.moved(configuration)
+        self._watched[key] = [found, *(each for each in known if each is not found)]
+        return found
 
     def _signs(self, key: tuple[str, str], seen: Observation) -> Signs:
         return Signs(

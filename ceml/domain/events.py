@@ -192,6 +192,8 @@ class ModelFitted:
 class Decided:
     """A configuration was chosen. Where not `feasible`, it is the least predicted violation, and `why` says so.
 
+    Of a two-state schedule it is the one for `share` of the time, at least half; the rest belongs to `other`. A turn of
+    each takes `period_s` seconds, and all that is expected is expected of the mean.
     `rate_at_max_hz` and `power_at_max_w` are what the model expects with every knob at its highest: what to save from.
     """
 
@@ -207,6 +209,9 @@ class Decided:
     why: str
     rate_at_max_hz: float = NAN
     power_at_max_w: float = NAN
+    other: Configuration | None = None
+    share: float = 1.0
+    period_s: float = NAN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -355,6 +360,8 @@ Event = (
     | RunStarted
     | RunEnded
 )
+
+TURN = "its turn"  # why a configuration is applied over and over in a two-state schedule
 
 # Intents ------------------------------------------------------------------------------------------------------------
 

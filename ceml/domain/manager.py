@@ -18,6 +18,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, cast
 
 from ceml.domain.events import (
+    TURN,
     AppJoined,
     AppLeft,
     BudgetChanged,
@@ -45,6 +46,7 @@ from ceml.domain.guard import BOARD, STEP_TIME, Alarm, PowerGuard, TargetGuard
 from ceml.domain.measuring import Measuring
 from ceml.domain.purse import Purse
 from ceml.domain.reasoning import Judgement, Reasoning
+from ceml.domain.turns import Turns
 from ceml.domain.values import NAN, NO_LIMITS, Observation, Stay
 
 if TYPE_CHECKING:
@@ -81,6 +83,8 @@ class RuntimeManager:
         self.reasoning = Reasoning(joined.app, space, mind, limits)
         self._paused = False
         self._stay: Stay | None = None
+        self._turns: Turns | None = None
+        self._round: dict[Configuration, Observation] = {}  # what each state showed in its latest turn
         self._wanted: Configuration | None = None
         self._measuring = Measuring(mind)
         self._purse = Purse(mind.exploration_budget, mind.total_rails)
@@ -117,8 +121,7 @@ class RuntimeManager:
             case AppJoined():
                 return self._joined(event)
             case AppLeft():
-                self.phase, self._wanted = Phase.RELEASED, None
-                self._measuring.shut()
+                self._let_go(Phase.RELEASED)
                 self._purse.pause()
                 self.reasoning.spent.pause()
                 return (Release(why=f"{self.app}: {event.reason}"),)
@@ -148,6 +151,10 @@ class RuntimeManager:
                 pass
         return ()
 
+    def _let_go(self, phase: Phase) -> None:
+        self.phase, self._wanted, self._turns = phase, None, None
+        self._measuring.shut()
+
     # Paused -------------------------------------------------------------------------------------------------------
 
     def _pause(self) -> Answer:
@@ -155,8 +162,7 @@ class RuntimeManager:
         self._paused = True
         if self.phase is Phase.RELEASED:
             return ()
-        self.phase, self._wanted = Phase.PAUSED, None
-        self._measuring.shut()
+        self._let_go(Phase.PAUSED)
         return (Release(why="control paused"),)
 
     def _resume(self, at_s: float) -> Answer:
@@ -184,8 +190,7 @@ class RuntimeManager:
     def _profile(self, at_s: float) -> Answer:
         """Ask the sampler for the next stay: a trial or a commitment; where it has none, explore."""
         if not len(self.reasoning.space):
-            self.phase = Phase.PROFILING
-            self._measuring.shut()
+            self._let_go(Phase.PROFILING)
             return ()
         stay = self.reasoning.next_stay(at_s)
         if stay is None:
@@ -195,8 +200,7 @@ class RuntimeManager:
         stay = None if self._blind else self._afforded(stay)
         if stay is None:
             return self._abstain(at_s)
-        self.phase = Phase.PROFILING
-        self._measuring.shut()
+        self._let_go(Phase.PROFILING)
         self._stay, self._wanted = stay, self.reasoning.space.configuration(stay.state)
         return (Try(configuration=self._wanted, why=stay.why),)
 
@@ -205,11 +209,14 @@ class RuntimeManager:
             return ()
         if event.effective != event.requested:  # the machine cannot reach what was asked: believe what it says
             self.reasoning.drop(event.requested)
-            if self.reasoning.space.find(event.effective) is None:
+            if self.reasoning.space.find(event.effective) is None or self._turns is not None:
                 return self._next_after_refusal(event.at_s)
-        self._measuring.start_over()
         self._measuring.open(event.effective, event.in_force_s)
         self._guard.open(event.in_force_s)
+        if self._turns is not None:
+            self._turns.begin(event.in_force_s)
+            return ()
+        self._measuring.start_over()
         self._pace.open()
         return self._settled_back(event)
 
@@ -257,11 +264,16 @@ class RuntimeManager:
         return (*closed, *(self._abstain(at_s) if over else self._profile(at_s)))
 
     def _close_idle(self, at_s: float) -> Answer:
+        to = None if self._turns is None else self._turns.due(at_s)
+        if self._turns is not None and to is not None:
+            return self._turn(at_s, self._turns, to)
         observation, stay = self._measuring.next_idle(at_s), self._stay
         if observation is None:
             return ()
         self._refuge = None
         closed = self._closed(at_s, observation)
+        if self._turns is not None:
+            return (closed,)
         if late := self._too_slow(observation):
             self._measuring.conclude(self.reasoning.observations)
             return (closed, *self._hurry(at_s, late, observation.configuration))
@@ -272,6 +284,23 @@ class RuntimeManager:
             return (closed,)
         self._measuring.conclude(self.reasoning.observations)
         return (closed, *self._profile(at_s))
+
+    def _turn(self, at_s: float, turns: Turns, to: Configuration) -> Answer:
+        """The other state's turn. After a whole round: is the target met, and is the commitment over?"""
+        seen = self._measuring.end_turn()
+        closed = () if seen is None else (self._closed(at_s, seen),)
+        if seen is not None:
+            self._round[seen.configuration] = seen
+        if to == turns.main and len(self._round) == len((turns.main, turns.other)):
+            mean = turns.mean(self._round[turns.main], self._round[turns.other])
+            self._round = {}
+            rest = 0.0 if self._stay is None else self._stay.steps
+            if self._too_slow(mean) or 0.0 < rest <= self._measuring.committed_steps:
+                self._measuring.conclude(self.reasoning.observations)
+                return *closed, *self._profile(at_s)
+        turns.turn()
+        self._wanted = to
+        return *closed, Use(configuration=to, why=TURN)
 
     def _learn(self, at_s: float, window: Window) -> WindowClosed:
         """Close a window and keep what it showed."""
@@ -382,7 +411,7 @@ class RuntimeManager:
     ) -> Answer:
         """While profiling, the refuge is a short trial; else a commitment of a window, longer each time."""
         self._stepped += 1
-        self._measuring.shut()
+        self._let_go(self.phase)
         self._wanted = self._refuge = to
         state, why = self.reasoning.space.find(to) or 0, f"guard: {limit}, {why}"
         stepped = GuardStepped(
@@ -408,7 +437,7 @@ class RuntimeManager:
         """After the guard stepped, what is in force now is the decision; said only now, since it asks the model."""
         if self._refuge != event.requested or self.phase is not Phase.IDLE or self._stay is None:
             return ()
-        self.decided = self.reasoning.decided(event.at_s, self.reasoning.of(event.at_s, self._stay))
+        self.decided = self.reasoning.decided(event.at_s, self.reasoning.of(event.at_s, self._stay, alone=True))
         return (self.decided,)
 
     def _too_slow(self, seen: Observation) -> Alarm | None:
@@ -463,7 +492,7 @@ class RuntimeManager:
         """Search the models for the best state and use it (C17 to C20)."""
         if not len(self.reasoning.space):
             return ()
-        judgement, stay = self.reasoning.best(at_s, why), self._stay
+        judgement, stay = self.reasoning.best(at_s, why, turning=self._turns is not None), self._stay
         if judgement is None:  # nothing known at all: leave the machine as it is
             self.phase = Phase.IDLE
             return (self.reasoning.fitted(at_s),)
@@ -480,14 +509,20 @@ class RuntimeManager:
     def _commit(self, at_s: float, stay: Stay) -> Answer:
         """Stay where the sampler believes the best state is; news only where the state is another than before."""
         configuration = self.reasoning.space.configuration(stay.state)
-        going_on = self.phase is Phase.IDLE and configuration == self._wanted and self._measuring.window is not None
+        alone = self._turns is None and self._measuring.window is not None
+        going_on = self.phase is Phase.IDLE and configuration == self._wanted and alone
         self._stay, self._rest_steps = stay, stay.steps
-        return () if going_on else self._decide(at_s, self.reasoning.of(at_s, stay))
+        if going_on and not self.reasoning.may_turn:
+            return ()
+        judgement = self.reasoning.of(at_s, stay, turning=self._turns is not None)
+        return () if going_on and judgement.mix is None else self._decide(at_s, judgement)
 
     def _decide(self, at_s: float, judgement: Judgement) -> Answer:
         decided = self.reasoning.decided(at_s, judgement)
-        self.phase, self.decided, self._wanted = Phase.IDLE, decided, decided.configuration
-        self._measuring.shut()
-        self._refuge = None
+        self._let_go(Phase.IDLE)
+        self.decided, self._wanted, self._refuge = decided, decided.configuration, None
+        if decided.other is not None:
+            self._turns = Turns(decided.configuration, decided.other, decided.share, decided.period_s)
+            self._pace.open()
         self._purse.open()
         return self.reasoning.fitted(at_s), decided, Use(configuration=decided.configuration, why=decided.why)

@@ -27,7 +27,7 @@ class Measuring:
         self.idle: Observation | None = None
         self._mind = mind
         self._lost: set[str] = set()
-        self._whole: Window | None = None  # all of a commitment so far, over its idle windows
+        self._whole: dict[Configuration, Window] = {}  # all of a commitment so far, over its idle windows
         self._looks = Looks()
         self._lessons = Lessons()
 
@@ -67,7 +67,8 @@ class Measuring:
 
     def shut(self) -> None:
         """What was being measured is measured no longer; the commitment so far is forgotten."""
-        self.window = self._whole = None
+        self.window = None
+        self._whole = {}
 
     def answers(self, at_s: float, stay: Stay) -> bool:
         """Whether the open window holds what its trial asked for, or it has lasted too long and holds something."""
@@ -104,12 +105,21 @@ class Measuring:
         short_of_power = self.powered and seen.power_samples < mind.idle_samples
         if seen.beats < mind.idle_beats or short_of_power or seen.counted_s < mind.idle_window_s:
             return None
-        self.idle = self._lessons.close(window)
         self.open(window.configuration, window.end_s, started_s=window.end_s)
-        if self._whole is None:
-            self._whole = window
+        return self._idle_over(window)
+
+    def end_turn(self) -> Observation | None:
+        """Another state's turn begins: close the window as it is; None where it holds nothing."""
+        window, self.window = self.window, None
+        return None if window is None or not window.beats else self._idle_over(window)
+
+    def _idle_over(self, window: Window) -> Observation:
+        self.idle = self._lessons.close(window)
+        before = self._whole.get(window.configuration)
+        if before is None:
+            self._whole[window.configuration] = window
         else:
-            self._whole.extend(window)
+            before.extend(window)
         return self.idle
 
     # Commitments --------------------------------------------------------------------------------------------------
@@ -117,20 +127,20 @@ class Measuring:
     @property
     def committed_steps(self) -> float:
         """Steps in the idle windows of the commitment so far."""
-        return 0.0 if self._whole is None else self._whole.steps
+        return sum([window.steps for window in self._whole.values()])
 
     def start_over(self) -> None:
         """A commitment begins; the idle windows before it are no part of it."""
-        self._whole = None
+        self._whole = {}
 
     def conclude(self, observations: list[Observation]) -> bool:
-        """The commitment so far joins the observations, as one; whether there was anything to join."""
-        whole, self._whole = self._whole, None
-        if whole is not None:
-            self._lessons.keep(whole, observations)
-        return whole is not None
+        """The commitment so far joins the observations, one a state; whether there was anything to join."""
+        whole, self._whole = self._whole, {}
+        for window in whole.values():
+            self._lessons.keep(window, observations)
+        return bool(whole)
 
     def forget(self) -> None:
         """The program changed: its slow steps and the commitment were another program's."""
         self._lessons.forget()
-        self._whole = None
+        self._whole = {}

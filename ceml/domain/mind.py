@@ -29,6 +29,7 @@ class Mind:
         idle_samples: Power samples in a window while idle, at least.
         idle_window_s: Seconds in a window while idle, at least.
         exploration_budget: Share of the energy that trials may take after the first commitment (purse.py); 1: all.
+        turns: Whether two states may take turns where none meets a limit exactly (schedule.py).
     """
 
     objective: Objective
@@ -44,3 +45,4 @@ class Mind:
     idle_samples: int = 10
     idle_window_s: float = 1.0
     exploration_budget: float = 1.0
+    turns: bool = True

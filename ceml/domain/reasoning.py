@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ceml.domain import schedule
 from ceml.domain.budget import bounds_of, cannot_hold, constraints_of, unjudged
 from ceml.domain.candidates import candidates
 from ceml.domain.contracts import Score
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ceml.domain.guard import Alarm, Bound
     from ceml.domain.knobs import Configuration, KnobSpace
     from ceml.domain.mind import Mind
+    from ceml.domain.schedule import Mix
     from ceml.domain.values import Limits, Observation, Remembered
 
 CONFIRMING = (6.0, 2)  # steps and power samples of the window that says whether what is remembered still holds
@@ -38,12 +40,13 @@ SURELY = 0.95  # a search keeps constraints at this quantile: nothing measures t
 
 
 class Judgement(NamedTuple):
-    """A state chosen, what is expected of it, and why it was chosen."""
+    """A state chosen, what is expected of it, why it was chosen, and with which other state it takes turns."""
 
     choice: Choice
     scored: Scored
     score: Score
     why: str
+    mix: Mix | None = None
 
 
 class Reasoning:
@@ -194,6 +197,14 @@ class Reasoning:
         return self.violators.forbidden(self.bounds, self._surely) if len(self.violators) else frozenset()
 
     @property
+    def _safe(self) -> KnobSpace:
+        """The space without states that are known to break a cap; one that misses a target may take turns."""
+        caps = [bound for bound in self.bounds if bound.signal != STEP_TIME]
+        broken = self.violators.forbidden(caps, self._surely)
+        gone = [state for state in map(self.space.find, broken) if state is not None]
+        return self.space.without(gone) if gone and len(gone) < len(self.space) else self.space
+
+    @property
     def hopeless(self) -> bool:
         """Whether even the lowest state is known to break a cap: then the least violation is what is left."""
         return self.space.configuration(self.space.min_state) in self.forbidden
@@ -276,10 +287,10 @@ class Reasoning:
                     best = cost, state
         return None if best is None else best[1]
 
-    def best(self, at_s: float, why: str) -> Judgement | None:
+    def best(self, at_s: float, why: str, *, turning: bool = False) -> Judgement | None:
         """Fit anew and search. Models that are no good choose nothing: then the best *measured* state is it.
 
-        None where nothing is known at all: then the machine is best left as it is.
+        None where nothing is known at all: then the machine is best left as it is. `turning`: see `of`.
         """
         fit, score = self._refit(), self.score(at_s)
         if fit.status is FitStatus.GOOD:
@@ -290,19 +301,41 @@ class Reasoning:
                 choice = self._mind.search.best(allowed, searched, start)
                 if choice.feasible:
                     break
-            return Judgement(choice, score(np.array([choice.state])), score, why)
+            return self._in_turns(Judgement(choice, score(np.array([choice.state])), score, why), turning=turning)
         best = self._best_measured(score)
         if best is None:
             return None
         return Judgement(*best, score, f"{why}; {fit.sentence}, so the best measured state")
 
-    def of(self, at_s: float, stay: Stay) -> Judgement:
-        """What is expected where the sampler commits to stay."""
+    def of(self, at_s: float, stay: Stay, *, turning: bool = False, alone: bool = False) -> Judgement:
+        """What is expected where the sampler commits to stay.
+
+        `turning`: two states take turns already; `alone`: none may take turns.
+        """
         score = self.score(at_s)
         scored = score(np.array([stay.state]))
         cost, violation = float(scored.cost[0]), float(scored.violation[0])
         choice = Choice(state=stay.state, cost=cost, violation=violation, evaluated=len(self.space))
-        return Judgement(choice, scored, score, stay.why)
+        judged = Judgement(choice, scored, score, stay.why)
+        return judged if alone else self._in_turns(judged, turning=turning)
+
+    @property
+    def may_turn(self) -> bool:
+        """Whether two states may take turns: it is allowed, and some limit concerns a mean."""
+        return self._mind.turns and any(schedule.of_mean(each) for each in self.constraints)
+
+    def _in_turns(self, judged: Judgement, *, turning: bool) -> Judgement:
+        """Two states in turn instead, where that is better."""
+        if not self.may_turn:
+            return judged
+        choice, _, score, why, _ = judged
+        least = 0.0 if turning else schedule.PERIODS
+        mix = schedule.better(self._safe, replace(score, surely=SURELY), choice, periods=least)
+        if mix is None:
+            return judged
+        choice = Choice(state=mix.state, cost=float(mix.scored.cost[0]), violation=0.0, evaluated=choice.evaluated)
+        why = f"{why}; in turns with another state for {1.0 - mix.share:.0%} of the time"
+        return Judgement(choice, mix.scored, score, why, mix)
 
     def _best_measured(self, score: Score) -> tuple[Choice, Scored] | None:
         best: tuple[Choice, Scored] | None = None
@@ -340,7 +373,7 @@ class Reasoning:
 
     def decided(self, at_s: float, judgement: Judgement) -> Decided:
         """The news of a choice; where nothing is feasible it names what cannot hold."""
-        choice, scored, score, why = judgement
+        choice, scored, score, why, mix = judgement
         if not choice.feasible:
             everywhere = self.fit.predict(candidates(self.space, score, (choice.state,)))
             what = cannot_hold(self.constraints, everywhere, scored.predicted, score.now) or "the objective cannot hold"
@@ -361,4 +394,7 @@ class Reasoning:
             why=why,
             rate_at_max_hz=float(at_max.rate_hz[0]),
             power_at_max_w=float(at_max.power_w[0]),
+            other=None if mix is None else self.space.configuration(mix.other),
+            share=1.0 if mix is None else mix.share,
+            period_s=NAN if mix is None else mix.period_s,
         )

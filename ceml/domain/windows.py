@@ -142,7 +142,8 @@ class Window:
         self._sampled_s = at_s
 
     def extend(self, later: Window) -> None:
-        """Take in the window that followed on this one."""
+        """Take in a later window; time between the two is no part of either, as if this one had begun later."""
+        self._start_s += later._start_s - self._end_s
         for key, there in later.bins.items():
             self.bins.setdefault(key, Bin()).merge(there)
         self.beats += later.beats

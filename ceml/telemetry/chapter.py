@@ -160,7 +160,7 @@ class Chapter:
         state.add(seen)
         if phase == "profiling":
             self._profiling_since_s = seen.start_s if self._profiling_since_s is None else self._profiling_since_s
-        elif self.settled is not None and seen.configuration == self.settled.configuration:
+        elif self.settled is not None and self.decided is not None and seen.configuration in _chosen(self.decided):
             self.settled.add(seen)
         if self.baseline is None or self._rank(state) < self._rank(self.baseline):
             self.baseline = state
@@ -217,3 +217,8 @@ class Chapter:
             if state.configuration == self._started.found:
                 return 1
         return 3
+
+
+def _chosen(decided: Decided) -> tuple[Configuration | None, ...]:
+    """What was chosen: one configuration, or the two that take turns."""
+    return decided.configuration, decided.other

@@ -112,6 +112,8 @@ def level_of(event: Event) -> str:
         return "debug"
     bad = isinstance(event, _WARNINGS)
     match event:
+        case events.ConfigurationApplied() if event.why == events.TURN:
+            return "debug"
         case events.Decided():
             bad = not event.feasible
         case events.ModelFitted():

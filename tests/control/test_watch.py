@@ -122,6 +122,7 @@ def watched(
     predicted: tuple[float, float] = (float("nan"), float("nan")),
     meanwhile: dict[int, Event] | None = None,
     busy: dict[int, float] | None = None,
+    phase: str | None = None,
 ) -> list[PhaseChanged]:
     heard: list[Event] = []
 
@@ -131,9 +132,9 @@ def watched(
         watcher = PhaseWatcher(bus, detector)
         async with anyio.create_task_group() as group:
             await group.start(lambda *, task_status: watcher.run(task_status=task_status))
-            for number, (rate, power, phase) in enumerate(windows):
+            for number, (rate, power, place) in enumerate(windows):
                 seen = Observation(
-                    configuration=Configuration({"gpu_hz": 1e9 if phase == "idle" else 2e9}),
+                    configuration=Configuration({"gpu_hz": 1e9 if place == "idle" else 2e9}),
                     start_s=number,
                     end_s=number + 1,
                     beats=10,
@@ -152,7 +153,7 @@ def watched(
                         at_s=number + 1.0,
                         app="a",
                         observation=seen,
-                        phase=phase,
+                        phase=phase or place,
                         predicted_rate_hz=predicted[0],
                         predicted_power_w=predicted[1],
                     )
@@ -182,6 +183,13 @@ def test_a_change_of_power_alone_is_one_too(virtually) -> None:
 
 def test_windows_of_profiling_are_not_compared(virtually) -> None:
     assert watched(virtually, [(float(r), 5.0, "profiling") for r in range(1, 30)]) == []
+
+
+def test_two_configurations_that_take_turns_are_watched_each_on_its_own(virtually) -> None:
+    fast, slow = (10.0, 5.0, "idle"), (6.0, 3.0, "profiling")
+    assert watched(virtually, [fast, slow] * 40, phase="idle") == []
+    (changed,) = watched(virtually, [fast, slow] * 20 + [(8.0, 5.0, "idle"), slow] * 4, phase="idle")
+    assert (changed.signal, changed.before, changed.after) == ("rate", 10.0, 8.0)
 
 
 STEADY, SLOW = [(10.0, 5.0, "idle")] * 10, [(8.0, 5.0, "idle")] * 4

@@ -35,6 +35,7 @@ limits = st.builds(
 of_type: dict[str, st.SearchStrategy[Any]] = {
     "Observation": observations,
     "Configuration": configurations,
+    "Configuration | None": st.none() | configurations,
     "Limits": limits,
     "FitStatus": st.sampled_from(FitStatus),
     "Mapping[str, float]": mapped,

@@ -6,6 +6,7 @@ Pure and without a state machine: `manager.py` decides when to think, this file 
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import is_
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -77,6 +78,7 @@ class Reasoning:
         self._memory = Memory(app, mind.knowledge)
         self._of_machine = of_others(app, mind.knowledge)
         self._fit: Fit | None = None
+        self._basis: tuple[object, ...] = ()  # what it was fitted to
         self._allowed: KnobSpace | None = None
         self._max_state = space.max_state  # of the whole space, also when it proves unreachable later
 
@@ -154,7 +156,11 @@ class Reasoning:
         return self._fit or self._refit()
 
     def _refit(self) -> Fit:
-        self._fit = self._mind.model.fit(self.space, self.known, prior=self._of_machine, warm=self._fit)
+        """Fit to what is known now; the fit there is, where nothing was learnt since."""
+        basis = (self.space, *self.known)
+        if self._fit is None or len(basis) != len(self._basis) or not all(map(is_, basis, self._basis)):
+            self._fit = self._mind.model.fit(self.space, self.known, prior=self._of_machine, warm=self._fit)
+            self._basis = basis
         return self._fit
 
     def score(self, at_s: float) -> Score:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import median
 
+import pytest
+
 from ceml.api.client import ask
 from tests.test_serve import app, serving, wait_until
 
@@ -17,31 +19,43 @@ CAPS = ("5W", "7W")
 ROUNDS = 50
 
 
-def test_budget_change_by_the_socket(benchmark, tmp_path: Path):
-    with serving(
-        tmp_path, "--speed", SPEED, "--record-level", "decisions", "--model", "paper", "--beats-per-state", 5
-    ) as server:
+@pytest.mark.parametrize("source", ["socket", "file"])
+@pytest.mark.parametrize("model", ["overlap", "paper"])
+def test_budget_change(benchmark, tmp_path: Path, model: str, source: str):
+    budget_file = tmp_path / "budget.toml"
+    budget_file.write_text('budget = "8W"\n')
+    flags = ["--speed", SPEED, "--record-level", "decisions", "--model", model, "--budget-file", budget_file]
+    with serving(tmp_path, *flags, "--beats-per-state", 5) as server:
         program = app(tmp_path, "--workload", "gpu-bound", "--steps", 10_000_000)
         wait_until(lambda: bool(server.events("decided")), "a decision", seconds=120)
         path, changes = tmp_path / "control.sock", iter(range(10 * ROUNDS))
 
         def change() -> None:
-            ask(path, "budget", limits={"budget": CAPS[next(changes) % len(CAPS)]})
+            cap = CAPS[next(changes) % len(CAPS)]
+            if source == "socket":
+                ask(path, "budget", limits={"budget": cap})
+            else:
+                budget_file.write_text(f'budget = "{cap}"\n')
 
         def settled() -> tuple[tuple, dict]:
-            applied = len(server.events("budget_changed"))
-            wait_until(lambda: len(server.events("configuration_applied")) >= applied, "the configuration")
+            asked = len(server.events("budget_changed"))
+            wait_until(lambda: len(server.events("configuration_applied")) >= asked, "the configuration")
             return (), {}
 
-        benchmark.pedantic(change, setup=settled, rounds=ROUNDS)
-        settled()
+        def change_and_settle() -> None:
+            told = len(server.events("budget_changed"))
+            change()
+            wait_until(lambda: len(server.events("budget_changed")) > told, "the change")
+            settled()
+
+        benchmark.pedantic(change_and_settle, setup=settled, rounds=ROUNDS)
         program.terminate()
         program.communicate()
         server.end()
         took_ms: list[float] = []
         asked_s: float | None = None
         for event in server.events():
-            if event["event"] == "budget_changed":
+            if event["event"] == "budget_changed" and event["source"] != "start":
                 asked_s = event["at_s"]
             elif event["event"] == "configuration_applied" and asked_s is not None:
                 took_ms.append((event["at_s"] - asked_s) / SPEED * 1e3)

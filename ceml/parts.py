@@ -126,7 +126,10 @@ def knowledge_store(settings: Settings, context: PlatformContext, platform: Plat
 def _scenario(settings: Settings, platform: Platform) -> Scenario | None:
     if settings.scenario is None:
         return None
-    return read_scenario(settings.scenario, settings.limits, platform, partial(check_limits, platform=platform))
+    check = partial(check_limits, platform=platform)
+    return read_scenario(
+        settings.scenario, settings.limits, platform, check, partial(choose_objective, platform=platform)
+    )
 
 
 def choose_sampler(loaded: Loaded, model: ResponseModel, platform: Platform) -> Sampler:

@@ -8,7 +8,9 @@ budget = "6W"                        # any limit of the settings; those not name
 at = "700s"
 sensor_lost = "board"                # and later: sensor_back = "board"
 overwrite = {gpu_hz = "420MHz"}      # somebody else writes a knob, and tells nobody
+objective = "edp"                    # something else is wanted
 application = "leaves"               # and later: application = "arrives" (replay only)
+phase = {step_time = 1.5, power = .9}  # the program is another: factors of what it was at the start (replay only)
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 
 from ceml import units
-from ceml.domain.events import BudgetChanged, ConfigurationRefused
+from ceml.domain.events import BudgetChanged, ConfigurationRefused, ObjectiveChanged
 from ceml.domain.knobs import Configuration
 from ceml.errors import CemlError, Refused, SettingsError
 from ceml.plant.machine import landing
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
     from ceml.domain.knobs import Level
     from ceml.domain.values import Limits
 
-MISHAPS = ("sensor_lost", "sensor_back", "overwrite", "application")
+MISHAPS = ("sensor_lost", "sensor_back", "overwrite", "application", "phase")
+FACTORS = ("step_time", "power")
+MOST = 1000.0  # times as slow or as hungry: beyond it is a slip of the keyboard
 LONGEST = 1 << 20  # bytes: a scenario may be written by a program
 FOR_EVER = float("inf")
 
@@ -53,6 +57,8 @@ class Step:
         lost: The sensor that is lost.
         back: The sensor that answers again.
         overwrite: Knobs that somebody else writes.
+        objective: What is wanted from then on, as the user says it, and made.
+        phase: Factors of step time and power, of those at the start; None: no new phase.
         away_until_s: When the application that leaves now comes back, infinity for never; None: it does not leave.
     """
 
@@ -61,6 +67,8 @@ class Step:
     lost: str | None = None
     back: str | None = None
     overwrite: Mapping[str, Level] = field(default_factory=dict)  # type: ignore[assignment]
+    objective: tuple[str, object] | None = None
+    phase: tuple[float, float] | None = None
     away_until_s: float | None = None
 
 
@@ -88,9 +96,14 @@ class Scenario:
     def _happen(self, step: Step, start_s: float, publish: Publish) -> None:
         if step.limits is not None:
             publish(BudgetChanged(at_s=anyio.current_time(), limits=step.limits, source=self.source))
+        if step.objective is not None:
+            name, made = step.objective
+            publish(ObjectiveChanged(at_s=anyio.current_time(), objective=name, source=self.source, made=made))
         stage = self.stage
         if stage is None:
             return
+        if step.phase is not None:
+            stage.change(step_time=step.phase[0], power=step.phase[1])
         if step.lost is not None:
             stage.lose(step.lost)
         if step.back is not None:
@@ -105,7 +118,13 @@ class Scenario:
             stage.leave(start_s + step.away_until_s)
 
 
-def read_scenario(path: Path, limits: Limits, platform: Platform, check: Callable[[Limits], None]) -> Scenario:
+def read_scenario(
+    path: Path,
+    limits: Limits,
+    platform: Platform,
+    check: Callable[[Limits], None],
+    make_objective: Callable[[str], object],
+) -> Scenario:
     """Read a scenario and check every step of it.
 
     Args:
@@ -113,6 +132,7 @@ def read_scenario(path: Path, limits: Limits, platform: Platform, check: Callabl
         limits: What must hold at the start.
         platform: Where it will happen.
         check: Raises SettingsError for limits that this platform cannot keep.
+        make_objective: Makes an objective of its name; raises SettingsError where there is none.
 
     Raises:
         SettingsError: Anything wrong; the text names the file and the entry.
@@ -122,7 +142,7 @@ def read_scenario(path: Path, limits: Limits, platform: Platform, check: Callabl
     entries = said.get("step")
     if set(said) != {"step"} or not isinstance(entries, list) or not entries:
         raise SettingsError(f'{source}: it needs [[step]] entries, each with at = "600.1s" and what happens, no more')
-    reader = _Reader(limits, platform, check)
+    reader = _Reader(limits, platform, check, make_objective)
     steps: list[Step] = []
     for number, entry in enumerate(cast("list[Any]", entries), start=1):
         name = f"step {number}"
@@ -139,17 +159,24 @@ def read_scenario(path: Path, limits: Limits, platform: Platform, check: Callabl
 class _Reader:
     """Reads one step after the other, and knows what the ones before have left behind."""
 
-    def __init__(self, limits: Limits, platform: Platform, check: Callable[[Limits], None]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        platform: Platform,
+        check: Callable[[Limits], None],
+        make_objective: Callable[[str], object],
+    ) -> None:
         self.arrivals_s: list[float] = []
         self._limits = limits
         self._platform = platform
         self._check = check
+        self._make_objective = make_objective
         self._last_s = -1.0
         self._lost: set[str] = set()
         self._away = False
 
     def step(self, entry: dict[str, Any]) -> Step:
-        known = ("at", *LIMITS, *MISHAPS)
+        known = ("at", *LIMITS, "objective", *MISHAPS)
         for key in entry:
             if key not in known:
                 close = get_close_matches(key, known, n=1)
@@ -157,13 +184,16 @@ class _Reader:
                 raise ValueError(f"unknown key {key!r}{hint}; known are: {', '.join(known)}")
         at_s = self._moment(entry)
         said = {key: value for key, value in entry.items() if key in LIMITS}
-        if len(said) == len(entry) - 1 == 0:
-            raise ValueError("nothing happens in it: give a limit such as budget, or one of " + ", ".join(MISHAPS))
+        wishes = len(said) + ("objective" in entry)
+        if len(entry) == 1:
+            others = ", ".join(("objective", *MISHAPS))
+            raise ValueError(f"nothing happens in it: give a limit such as budget, or one of {others}")
         if said:
             self._limits = changed_limits(self._limits, said, "this step")
             self._check(self._limits)
-        if self._platform.stage is None and len(said) < len(entry) - 1:
-            raise ValueError(f"{self._platform.name} is a real board: only limits can change there, not by a scenario")
+        if self._platform.stage is None and wishes < len(entry) - 1:
+            name = self._platform.name
+            raise ValueError(f"{name} is a real board: a scenario can change limits and objective there, and no more")
         lost, back = (self._sensor(entry.get(key), gone=key == "sensor_lost") for key in MISHAPS[:2])
         return Step(
             at_s=at_s,
@@ -171,6 +201,8 @@ class _Reader:
             lost=lost,
             back=back,
             overwrite=self._knobs(entry["overwrite"]) if "overwrite" in entry else {},
+            objective=self._objective(entry["objective"]) if "objective" in entry else None,
+            phase=self._phase(entry["phase"]) if "phase" in entry else None,
             away_until_s=FOR_EVER if self._leaves(at_s, entry.get("application")) else None,
         )
 
@@ -206,14 +238,34 @@ class _Reader:
         landing(self._platform.space, self._platform.space.max_state, levels)
         return levels
 
+    def _objective(self, said: object) -> tuple[str, object]:
+        if not isinstance(said, str):
+            raise ValueError(f'objective = {said!r} must be a name such as "edp"')
+        return said, self._make_objective(said)
+
+    def _phase(self, said: object) -> tuple[float, float]:
+        self._own_program()
+        if not isinstance(said, dict) or not said or not set(cast("dict[str, Any]", said)) <= set(FACTORS):
+            raise ValueError("phase must be a table of factors such as {step_time = 1.5, power = 0.9}")
+        factors = {name: cast("dict[str, Any]", said).get(name, 1.0) for name in FACTORS}
+        for name, factor in factors.items():
+            if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1.0 / MOST <= factor <= MOST:
+                raise ValueError(
+                    f"phase {name} = {factor!r} must be a factor from {1.0 / MOST:g} to {MOST:g}; 1: as is"
+                )
+        return float(factors["step_time"]), float(factors["power"])
+
+    def _own_program(self) -> None:
+        stage = self._platform.stage
+        if stage is None or not stage.brings_program:
+            raise ValueError("the application is a process of its own here: end and start it yourself (ceml app)")
+
     def _leaves(self, at_s: float, said: object) -> bool:
         if said is None:
             return False
         if said not in ("leaves", "arrives"):
             raise ValueError(f"application = {said!r}: it leaves or arrives")
-        stage = self._platform.stage
-        if stage is None or not stage.brings_program:
-            raise ValueError("the application is a process of its own here: end and start it yourself (ceml app)")
+        self._own_program()
         if (said == "leaves") == self._away:
             raise ValueError(f"application = {said!r}, but at that time it is {'away' if self._away else 'here'}")
         self._away = said == "leaves"

@@ -49,7 +49,7 @@ class Figures:
         saving: 1 - run_energy_j / (steps * max_state_energy_j).
         possible_saving: 1 - best_energy_j / max_state_energy_j.
         run_energy_j: Sum over steps of true time x true power of the states in force.
-        run_excess: run_energy_j / (steps * best_energy_j) - 1; for objective `energy` only.
+        run_excess: run_energy_j / (steps * best_energy_j) - 1; for objective `energy` and programs of one phase only.
         run_s: Seconds from the start of the first step to the end of the last.
         seconds_above_cap: Time with true power above 1.02 x the cap in force.
         max_over_cap_w: Largest true power above the cap in force, 0 if never.
@@ -120,7 +120,8 @@ def score(
     max_energy_j = float(energy_j[space.max_state])
     chosen = _chosen(plant, commitments[-1], turns) if commitments else None
     chosen_cost, chosen_violation = (np.zeros(0),) * 2 if chosen is None else _judged(chosen, objective, musts, now)
-    done, run_energy_j = _totals(machine, energy_j)
+    done, run_energy_j = math.fsum(machine.steps_in.values()), machine.energy_j
+    one_phase = len(machine.phases) == 1
     above_s, over_w, over_share = _above(machine, caps)
     rate_error, power_error = _errors(plant, fit)
     return Figures(
@@ -134,10 +135,10 @@ def score(
         best_energy_j=_known(best_energy_j),
         regret=None if chosen is None or best is None else _regret(float(chosen_cost[0]), float(cost[best])),
         max_state_energy_j=_known(max_energy_j),
-        saving=_below_one(run_energy_j, done * max_energy_j),
+        saving=_below_one(run_energy_j, done * max_energy_j) if one_phase else None,
         possible_saving=_below_one(best_energy_j, max_energy_j),
         run_energy_j=_known(run_energy_j),
-        run_excess=_above_one(run_energy_j, done * best_energy_j) if objective_is_energy else None,
+        run_excess=_above_one(run_energy_j, done * best_energy_j) if objective_is_energy and one_phase else None,
         run_s=_known(machine.end_s - machine.start_s) or 0.0,
         seconds_above_cap=above_s,
         max_over_cap_w=over_w,
@@ -226,17 +227,11 @@ def _regret(chosen: float, best: float) -> float | None:
     return max(0.0, known) if below and (known := _known(above / below - 1.0)) is not None else None
 
 
-def _totals(machine: Machine, energy_j: NDArray[np.float64]) -> tuple[float, float]:
-    """Steps done, and the true joules that they took."""
-    steps = math.fsum(machine.steps_in.values())
-    return steps, math.fsum(share * float(energy_j[state]) for state, share in machine.steps_in.items())
-
-
 def _above(machine: Machine, caps: Caps) -> tuple[float | None, float | None, float | None]:
     """Seconds above the cap in force (with 2 % of tolerance), most watts above it, share of energy above it."""
     above_s = over_w = over_j = all_j = 0.0
     for from_s, to_s, state in machine.timeline():
-        watts = float(machine.plant.power_w[state])
+        watts = float(machine.plant_at(from_s).power_w[state])
         if not math.isfinite(watts):
             return None, None, None
         all_j += watts * (to_s - from_s)

@@ -111,6 +111,10 @@ class Stage(Protocol):
         """The program leaves, and comes back at this moment of the loop; infinity: never."""
         ...
 
+    def change(self, *, step_time: float, power: float) -> None:
+        """The program begins another phase: so many times the time of each step, and the power, of its start."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Platform:

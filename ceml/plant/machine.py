@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ceml.domain.knobs import Configuration, level_text
@@ -63,6 +63,11 @@ class Plant:
     def utilisation(self, state: int) -> dict[str, float]:
         """Busy share per device while the program runs in this state."""
         return {device: float(share[state]) for device, share in self.busy.items()}
+
+    def changed(self, *, step_time: float = 1.0, power: float = 1.0) -> Plant:
+        """Another phase of the program: every step takes so many times as long, every watt becomes so many."""
+        rail_w = {rail: watts * power for rail, watts in self.rail_w.items()}
+        return replace(self, step_s=self.step_s * step_time, power_w=self.power_w * power, rail_w=rail_w)
 
     def truth(self, states: States) -> Prediction:
         """The truth of n states in the shape of a prediction, so that objectives and constraints can judge it."""
@@ -132,9 +137,11 @@ class Machine:
     the knobs that change, and costs no energy of its own; a newer one replaces a change that is not yet in force.
 
     Attributes:
-        plant: How the program runs on it.
+        plant: How the program runs on it, in its latest phase.
+        phases: `(from, plant)` of each phase of the program, ascending.
         transitions: `(in force from, state)`, ascending; the last one may still lie ahead.
         steps_in: Steps done in each state, parts of steps included.
+        energy_j: True time x true power of all that was done, the noise of single steps left out.
         start_s: When the first step began; NaN before.
         end_s: When the latest work ended; NaN before.
         rests: `(from, to)` of the times in between when the program was away, ascending.
@@ -142,8 +149,10 @@ class Machine:
 
     def __init__(self, plant: Plant, at_s: float = 0.0, state: int | None = None) -> None:
         self.plant = plant
+        self.phases: list[tuple[float, Plant]] = [(at_s, plant)]
         self.transitions: list[tuple[float, int]] = [(at_s, plant.space.max_state if state is None else state)]
         self.steps_in: dict[int, float] = {}
+        self.energy_j = 0.0
         self.start_s = math.nan
         self.end_s = math.nan
         self.rests: list[tuple[float, float]] = []
@@ -162,6 +171,15 @@ class Machine:
         in_force_s = round(at_s + settle_s, 9)
         self.transitions.append((in_force_s, state))
         return in_force_s
+
+    def become(self, plant: Plant, at_s: float) -> None:
+        """The program begins another phase, or is another program, on the same states."""
+        self.plant = plant
+        self.phases.append((at_s, plant))
+
+    def plant_at(self, at_s: float) -> Plant:
+        """How the program ran at a moment."""
+        return self.phases[max(0, bisect_right(self.phases, at_s + CLOCK_S, key=lambda phase: phase[0]) - 1)][1]
 
     @property
     def target(self) -> int:
@@ -186,10 +204,22 @@ class Machine:
             self.start_s = from_s
         self.end_s = to_s
         if share > 0.0:
+            plant = self.plant_at(from_s) if len(self.phases) > 1 else self.plant
             self.steps_in[state] = self.steps_in.get(state, 0.0) + share
+            self.energy_j += share * float(plant.step_s[state] * plant.power_w[state])
 
     def timeline(self) -> Iterator[tuple[float, float, int]]:
-        """`(from, to, state)` of every state in force between the first and the latest work, rests left out."""
+        """`(from, to, state)` of every state in force between the first and the latest work, rests left out.
+
+        Cut where a phase of the program begins.
+        """
+        cuts = [at_s for at_s, _ in self.phases[1:]]
+        for begin, end, state in self._stretches():
+            for cut_s in (*(at_s for at_s in cuts if begin < at_s < end), end):
+                yield begin, cut_s, state
+                begin = cut_s
+
+    def _stretches(self) -> Iterator[tuple[float, float, int]]:
         ends = [at_s for at_s, _ in self.transitions[1:]] + [math.inf]
         for (from_s, state), to_s in zip(self.transitions, ends, strict=True):
             begin, end = max(from_s, self.start_s), min(to_s, self.end_s)

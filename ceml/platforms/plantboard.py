@@ -77,6 +77,12 @@ class MemoryBoard:
             self._machine = Machine(self.plant, anyio.current_time())
         return self._machine
 
+    def become(self, plant: Plant) -> None:
+        """The program begins another phase, or is another one, on the same states."""
+        self.plant, self._readings = plant, {}
+        self.machine.become(plant, anyio.current_time())
+        self.disturbed()
+
     def target(self) -> int:
         """The state that was asked for last."""
         return self.machine.target

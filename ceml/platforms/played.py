@@ -57,6 +57,10 @@ class ReplayProgram:
             self._board.running = False
         publish(AppLeft(at_s=anyio.current_time(), app=app, reason="left"))
 
+    def change(self, *, step_time: float, power: float) -> None:
+        """Begin another phase: every step takes so many times as long as at the start, every watt is so many."""
+        self._board.become(self.machine.phases[0][1].changed(step_time=step_time, power=power))
+
     def leave(self, until_s: float) -> None:
         """After the present step, go away until this moment; infinity: for good."""
         self._away_until_s = until_s
@@ -90,11 +94,11 @@ class ReplayProgram:
 
     async def _step(self, noise: float) -> None:
         """One step, piecewise over the states that are in force meanwhile."""
-        machine, step_s, left = self._board.machine, self._board.plant.step_s, 1.0
+        machine, left = self._board.machine, 1.0
         while left > 0.0:
             now_s = anyio.current_time()
             state = machine.state_at(now_s)
-            whole_s = float(step_s[state])
+            whole_s = float(self._board.plant.step_s[state])
             plan_left, plan_s = progress(left, whole_s, noise, machine.next_change_s(now_s) - now_s)
             with anyio.CancelScope() as self._asleep:
                 await anyio.sleep(plan_s)
@@ -137,7 +141,7 @@ def played(
         total_rails=("total",) if plant.rail_w else (),
         rails=tuple(plant.rail_w),
         beats=program,
-        stage=PlantStage(board, seen, program.leave),
+        stage=PlantStage(board, seen, program),
         labels=plant.labels,
         board={"workload": plant.workload, "steps": str(steps), "seed": str(seed)},
     )

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ceml.plant.machine import landing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ceml.domain.knobs import Level
     from ceml.platforms.plantboard import Board, PlantSensor
+
+
+class Program(Protocol):
+    """What runs on a board and takes part in a scenario."""
+
+    def leave(self, until_s: float) -> None:
+        """Leave after the present step, and come back then; infinity: never."""
+        ...
+
+    def change(self, *, step_time: float, power: float) -> None:
+        """Begin another phase."""
+        ...
 
 
 class PlantStage:
@@ -19,20 +31,18 @@ class PlantStage:
     Args:
         board: Whose knobs somebody else may write.
         sensors: Which may be lost.
-        leave: What sends the program away, where the platform brings one.
+        program: What runs on it, where the platform brings it.
     """
 
-    def __init__(
-        self, board: Board, sensors: Sequence[PlantSensor], leave: Callable[[float], None] | None = None
-    ) -> None:
+    def __init__(self, board: Board, sensors: Sequence[PlantSensor], program: Program | None = None) -> None:
         self._board = board
         self._sensors = {sensor.name: sensor for sensor in sensors}
-        self._leave = leave
+        self._program = program
 
     @property
     def brings_program(self) -> bool:
         """Whether the program is ours to send away."""
-        return self._leave is not None
+        return self._program is not None
 
     def lose(self, sensor: str) -> None:
         """From now on it does not answer."""
@@ -52,5 +62,10 @@ class PlantStage:
 
     def leave(self, until_s: float) -> None:
         """The program leaves after its present step, and comes back then; infinity: never."""
-        if self._leave is not None:
-            self._leave(until_s)
+        if self._program is not None:
+            self._program.leave(until_s)
+
+    def change(self, *, step_time: float, power: float) -> None:
+        """The program begins another phase: so many times the time of each step, and the power, of its start."""
+        if self._program is not None:
+            self._program.change(step_time=step_time, power=power)

@@ -16,7 +16,7 @@ from ceml.control.ports import Platform
 from ceml.domain.events import Event
 from ceml.domain.values import Limits
 from ceml.errors import SettingsError
-from ceml.parts import check_limits
+from ceml.parts import check_limits, choose_objective
 from ceml.plant.board import jetson_tx2
 from ceml.platforms.played import played
 from ceml.settings import load
@@ -29,7 +29,8 @@ BASE = Limits(power_cap_w=9.0, target_hz=1.0)
 def scenario(folder: Path, text: str, platform: Platform = BOARD) -> Scenario:
     path = folder / "s.toml"
     path.write_text(text, encoding="utf-8")
-    return read_scenario(path, BASE, platform, partial(check_limits, platform=platform))
+    check, make = partial(check_limits, platform=platform), partial(choose_objective, platform=platform)
+    return read_scenario(path, BASE, platform, check, make)
 
 
 def step(at: str, **what: str) -> str:
@@ -82,6 +83,14 @@ def test_limits_replace_those_they_name_and_keep_the_others(tmp_path: Path) -> N
         (step("1", application='"naps"'), r"step 1 .*it leaves or arrives"),
         (step("1", application='"arrives"'), r"step 1 .*at that time it is here"),
         (step("1", application='"leaves"') + step("2", application='"leaves"'), r"step 2 .*at that time it is away"),
+        (step("1", objective='"edpp"'), r"step 1 .*edpp"),
+        (step("1", objective="3"), r"step 1 .*objective = 3 must be a name"),
+        (step("1", phase="3"), r"step 1 .*must be a table of factors"),
+        (step("1", phase="{}"), r"step 1 .*must be a table of factors"),
+        (step("1", phase="{speed = 2}"), r"step 1 .*must be a table of factors"),
+        (step("1", phase="{power = 0}"), r"step 1 .*phase power = 0 must be a factor from 0.001 to 1000"),
+        (step("1", phase="{power = nan}"), r"step 1 .*phase power = nan must be a factor"),
+        (step("1", phase="{step_time = true}"), r"step 1 .*phase step_time = True must be a factor"),
         ("", r"it needs \[\[step\]\] entries"),
         ("step = 3", r"it needs \[\[step\]\] entries"),
         ("step = [3]", r"step 1: it must be a table"),
@@ -96,17 +105,17 @@ def test_what_is_wrong_is_said_in_one_sentence_that_names_the_entry(tmp_path: Pa
     assert "\n" not in str(caught.value).replace(text, "")
 
 
-def test_on_a_real_board_only_limits_can_be_staged(tmp_path: Path) -> None:
+def test_on_a_real_board_only_limits_and_objective_can_be_staged(tmp_path: Path) -> None:
     real = Platform(name="mine", space=BOARD.space, sensors=BOARD.sensors, total_rails=("total",))
-    assert scenario(tmp_path, step("1", budget="6"), real).steps
-    with pytest.raises(SettingsError, match="mine is a real board"):
-        scenario(tmp_path, step("1", sensor_lost='"board"'), real)
+    assert scenario(tmp_path, step("1", budget="6", objective='"edp"'), real).steps
+    for mishap in ({"sensor_lost": '"board"'}, {"phase": "{power = 2}"}):
+        with pytest.raises(SettingsError, match=r"mine is a real board|process of its own"):
+            scenario(tmp_path, step("1", **mishap), real)
 
 
-keys = st.sampled_from(["at", "budget", "target", "sensor_lost", "overwrite", "application", "x"])
-some = (
-    st.text(max_size=5) | st.integers() | st.floats() | st.booleans() | st.sampled_from(["1s", "6W", "board", "leaves"])
-)
+keys = st.sampled_from(["at", "budget", "target", "sensor_lost", "overwrite", "application", "objective", "phase", "x"])
+words = st.sampled_from(["1s", "6W", "board", "leaves", "edp"])
+some = st.text(max_size=5) | st.integers() | st.floats() | st.booleans() | words
 
 
 @given(st.lists(st.dictionaries(keys, some, max_size=4), max_size=4))
@@ -180,6 +189,28 @@ def test_an_application_can_leave_and_come_back_and_its_steps_are_all_done(tmp_p
     assert left.figures.run_energy_j == pytest.approx(calm.figures.run_energy_j, rel=0.05)
     gone, _ = run(tmp_path, step('"100s"', application='"leaves"'))
     assert gone.about["steps"] < 300
+
+
+def test_another_objective_is_searched_for_without_profiling_again(tmp_path: Path) -> None:
+    _, events = run(tmp_path, step('"200s"', objective='"performance"'))
+    (changed,) = of(events, "ObjectiveChanged")
+    assert (changed.at_s, changed.objective) == (200.0, "performance")
+    after = next(event for event in of(events, "Decided") if event.at_s >= 200.0)
+    assert after.at_s == pytest.approx(200.0)
+    assert after.rate_hz > of(events, "Decided")[0].rate_hz
+
+
+def test_a_program_can_change_phase_and_be_what_it_was_again(tmp_path: Path) -> None:
+    text = step('"150s"', phase="{step_time = 1.3, power = 0.8}") + step('"300s"', phase="{power = 1}")
+    played_, events = run(tmp_path, text)
+    changes = of(events, "PhaseChanged")
+    assert [event.cause for event in changes] == ["program", "program"]
+    assert 150.0 < changes[0].at_s < 190.0
+    assert 300.0 < changes[1].at_s < 340.0
+    back = next(event for event in of(events, "Decided") if event.at_s > changes[1].at_s)
+    assert back.at_s - changes[1].at_s < 30.0
+    assert played_.figures.run_excess is None
+    assert played_.figures.run_energy_j is not None
 
 
 def test_the_same_scenario_gives_the_same_run(tmp_path: Path) -> None:

@@ -109,6 +109,18 @@ def test_the_timeline_covers_the_work_without_gaps():
     assert machine.steps_in == {TOP: 0.25, SLOW_CPU: 0.75}
 
 
+def test_energy_is_that_of_the_phase_in_which_the_work_was_done():
+    machine, hungry = Machine(VIT), VIT.changed(power=3.0)
+    machine.work(TOP, 1.0, 0.0, 1.0)
+    machine.become(hungry, 1.0)
+    machine.work(TOP, 0.5, 1.0, 2.0)
+    step_j = float(VIT.step_s[TOP] * VIT.power_w[TOP])
+    assert machine.energy_j == pytest.approx(step_j + 0.5 * 3.0 * step_j)
+    assert [(begin, end) for begin, end, _ in machine.timeline()] == [(0.0, 1.0), (1.0, 2.0)]
+    assert machine.plant_at(0.5) is VIT
+    assert machine.plant_at(1.5) is hungry
+
+
 @given(st.floats(1e6, 3e9))
 def test_a_request_lands_on_the_next_level_up_or_the_highest(hz):
     levels = VIT.space.knobs[1].levels

@@ -47,6 +47,20 @@ def test_only_a_program_of_its_own_can_be_sent_away() -> None:
     assert stage.brings_program
 
 
+def test_another_phase_is_another_truth_from_then_on(virtually) -> None:
+    async def main() -> None:
+        board = MemoryBoard(PLANT)
+        board.running = True
+        before_w, _ = board.readings(0.0)
+        board.become(PLANT.changed(step_time=2.0, power=0.5))
+        after_w, _ = board.readings(0.0)
+        assert after_w["total"] == pytest.approx(before_w["total"] / 2)
+        assert board.machine.plant.step_s == pytest.approx(2 * PLANT.step_s, nan_ok=True)
+        assert board.machine.plant.power_w == pytest.approx(PLANT.power_w / 2, nan_ok=True)
+
+    virtually(main)
+
+
 def test_rests_are_no_part_of_the_timeline() -> None:
     machine = Machine(PLANT)
     machine.work(machine.target, 1.0, 0.0, 10.0)

@@ -26,7 +26,7 @@ from ceml.telemetry.record import RecordWriter
 from ceml.timeline import VirtualLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ceml.control.ports import Platform
     from ceml.domain.contracts import Fit
@@ -69,6 +69,7 @@ class _Notes:
     limits: Limits
     commitments: list[int] = field(default_factory=list[int])
     turns: tuple[int, float] | None = None
+    settled_s: float | None = None
     fit: Fit | None = None
     why: str | None = None
 
@@ -78,6 +79,7 @@ class _Notes:
                 self.fit = cast("Fit", event.fit)
             case Decided():
                 self.why = event.why
+                self.settled_s = event.at_s if self.settled_s is None else self.settled_s
                 state = self.platform.space.find(event.configuration)
                 if state is not None:
                     self.commitments.append(state)
@@ -85,7 +87,7 @@ class _Notes:
                     self.turns = None if other is None else (other, event.share)
             case BudgetChanged():
                 self.caps.append((event.at_s, _lower(self.own_cap_w, event.limits.power_cap_w)))
-                self.limits = event.limits
+                self.limits, self.settled_s = event.limits, None
             case _:
                 pass
 
@@ -94,7 +96,14 @@ def _lower(one: float | None, other: float | None) -> float | None:
     return min((cap for cap in (one, other) if cap is not None), default=None)
 
 
-def play(loaded: Loaded, *, steps: int, platform: Platform | None = None, timed: bool = True) -> Played:
+def play(
+    loaded: Loaded,
+    *,
+    steps: int,
+    platform: Platform | None = None,
+    timed: bool = True,
+    eyes: Sequence[Callable[[Event], None]] = (),
+) -> Played:
     """Run a program of so many steps from start to end, as the settings say, and score it.
 
     Args:
@@ -103,6 +112,7 @@ def play(loaded: Loaded, *, steps: int, platform: Platform | None = None, timed:
         platform: One that is already made and brings a program of so many steps, in place of the settings' own. Where
             its space is narrower than its plant's, the run may only use the former and is scored over the latter.
         timed: Whether to time one decision after the run.
+        eyes: Who else is shown every event.
 
     Raises:
         SettingsError: The settings, the table or a plugin is no good.
@@ -120,12 +130,12 @@ def play(loaded: Loaded, *, steps: int, platform: Platform | None = None, timed:
     own = [c.cap_w for c in map(bare, parts.mind.objective.constraints) if isinstance(c, PowerCap)]
     own_cap_w = min(own, default=None)
     notes = _Notes(parts.platform, [(0.0, _lower(own_cap_w, parts.limits.power_cap_w))], own_cap_w, parts.limits)
-    eyes: list[Callable[[Event], None]] = [notes.on]
+    looks: list[Callable[[Event], None]] = [notes.on, *eyes]
     record = RecordWriter(settings.record, settings.record_level) if settings.record else None
     if record:
-        eyes.append(record.write)
+        looks.append(record.write)
     try:
-        anyio.run(runtime.replay, house, eyes, backend_options={"loop_factory": VirtualLoop})
+        anyio.run(runtime.replay, house, looks, backend_options={"loop_factory": VirtualLoop})
     except Exception as error:
         told = combined(error)
         if told is None:
@@ -142,6 +152,7 @@ def play(loaded: Loaded, *, steps: int, platform: Platform | None = None, timed:
         steps=steps,
         commitments=notes.commitments,
         turns=notes.turns,
+        settled_s=notes.settled_s,
         caps=notes.caps,
         fit=notes.fit,
     )

@@ -24,6 +24,8 @@ from ceml.settings import Loaded
 from ceml.store.paths import PlatformContext
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ceml.bench.score import Figures
     from ceml.bench.session import Conditions, Strategy, Trials
     from ceml.control.ports import Platform
@@ -168,8 +170,8 @@ def run_rival(rival: Rival, loaded: Loaded, plant: Plant, conditions: Conditions
     )
 
 
-def platform_of(plant: Plant, conditions: Conditions) -> Platform:
-    """The grid as a platform that brings its own program."""
+def platform_of(plant: Plant, conditions: Conditions, phases: Mapping[int, Plant] | None = None) -> Platform:
+    """The grid as a platform that brings its own program; `phases`: what it becomes with its nth step."""
     return played(
         plant,
         steps=conditions.steps,
@@ -177,6 +179,7 @@ def platform_of(plant: Plant, conditions: Conditions) -> Platform:
         noise_time=conditions.noise_time,
         noise_power=conditions.noise_power,
         sensor_period_s=conditions.sensor_period_s,
+        phases=phases,
     )
 
 

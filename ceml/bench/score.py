@@ -54,6 +54,9 @@ class Figures:
         seconds_above_cap: Time with true power above 1.02 x the cap in force.
         max_over_cap_w: Largest true power above the cap in force, 0 if never.
         energy_above_cap: Integral of the power above the cap, as share of the energy of the same time.
+        settled_short: By how much the rate from settling to the end, later trials included, falls short of the best
+            state's: 1 - steps per true second / rate(best), below 0 where turns beat every constant state; None where
+            nothing settled or the program changed phase.
         rate_error: Mean absolute relative error of the rates that the model predicted at the first commitment, over
             the states for which it predicts any.
         power_error: The same for power.
@@ -77,6 +80,7 @@ class Figures:
     seconds_above_cap: float | None
     max_over_cap_w: float | None
     energy_above_cap: float | None
+    settled_short: float | None
     rate_error: float | None
     power_error: float | None
 
@@ -91,6 +95,7 @@ def score(
     commitments: Sequence[int] = (),
     turns: tuple[int, float] | None = None,
     caps: Caps = (),
+    settled_s: float | None = None,
     fit: Fit | None = None,
 ) -> Figures:
     """Score one run.
@@ -105,6 +110,7 @@ def score(
         commitments: States that the controller committed to, in order.
         turns: Where the last of them takes turns: with which other state, and its own share of the time.
         caps: The caps on power in the course of the run.
+        settled_s: When the first commitment was made after the last change of limits.
         fit: The model at the first commitment.
     """
     plant = machine.plant
@@ -143,6 +149,7 @@ def score(
         seconds_above_cap=above_s,
         max_over_cap_w=over_w,
         energy_above_cap=over_share,
+        settled_short=_short(machine, settled_s, best) if one_phase and settled_s is not None else None,
         rate_error=rate_error,
         power_error=power_error,
     )
@@ -225,6 +232,18 @@ def _least(numbers: NDArray[np.float64]) -> float:
 def _regret(chosen: float, best: float) -> float | None:
     above, below = (chosen, best) if best > 0.0 else (best, chosen)
     return max(0.0, known) if below and (known := _known(above / below - 1.0)) is not None else None
+
+
+def _short(machine: Machine, settled_s: float, best: int | None) -> float | None:
+    """How much the rate from a moment on falls short of the best state's; `best` is its place among the present."""
+    if best is None:
+        return None
+    step_s, done, seconds = machine.plant.step_s, 0.0, 0.0
+    for from_s, to_s, state in machine.timeline():
+        stretch_s = to_s - max(from_s, settled_s)
+        if stretch_s > 0.0:
+            done, seconds = done + stretch_s / float(step_s[state]), seconds + stretch_s
+    return 1.0 - done / seconds * float(step_s[machine.plant.space.states[best]]) if seconds else None
 
 
 def _above(machine: Machine, caps: Caps) -> tuple[float | None, float | None, float | None]:

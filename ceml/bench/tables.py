@@ -74,6 +74,7 @@ class Job:
         objective: What for.
         seed: Of the noise.
         strategy: Whose run.
+        cap: Budget as share of the power with every knob at its highest; None: no budget.
         knowledge: Directory of what other programs taught of the board, of which the run gets a copy; None: nothing.
     """
 
@@ -81,6 +82,7 @@ class Job:
     objective: str
     seed: int
     strategy: str = OURS
+    cap: float | None = None
     knowledge: Path | None = None
 
 
@@ -158,7 +160,7 @@ def playable(work: Work, grids: Sequence[Grid], objectives: Sequence[str]) -> tu
         for objective in objectives:
             job = Job(grid=grid, objective=objective, seed=0)
             try:
-                plant, conditions, loaded = _prepared(work, job)
+                plant, conditions, loaded = prepared(work, job)
                 context = PlatformContext(runtime_dir=Path(), in_process=True)
                 choose(loaded, context, platform=platform_of(plant, conditions))
             except SettingsError as error:
@@ -186,13 +188,13 @@ def learn(work: Work, job: Job) -> None:
     Raises:
         SettingsError: It cannot be played.
     """
-    plant, conditions, loaded = _prepared(work, job)
+    plant, conditions, loaded = prepared(work, job)
     play(loaded, steps=work.steps, platform=platform_of(plant, conditions), timed=False)
 
 
 def _do(work: Work, job: Job, *, timed: bool) -> tuple[Done, float | None]:
     try:
-        plant, conditions, loaded = _prepared(work, job)
+        plant, conditions, loaded = prepared(work, job)
         if job.strategy != OURS:
             return Done(job=job, figures=run_rival(RIVALS[job.strategy], loaded, plant, conditions)), None
         played = play(loaded, steps=work.steps, platform=platform_of(plant, conditions), timed=timed)
@@ -210,9 +212,10 @@ def _done(work: Work, job: Job) -> Done:
     return do(work, job)[0]
 
 
-def _prepared(work: Work, job: Job) -> tuple[Plant, Conditions, Loaded]:
+def prepared(work: Work, job: Job) -> tuple[Plant, Conditions, Loaded]:
     """The grid as a plant, the conditions of the run, and its settings."""
     settings, grid = work.loaded.settings, job.grid
+    plant = _plant(grid, settings.fix, settings.limit, settings.measured, work.steps)
     changed: dict[str, Any] = {
         "platform": "replay",
         "table": grid.table,
@@ -224,6 +227,8 @@ def _prepared(work: Work, job: Job) -> tuple[Plant, Conditions, Loaded]:
         "knowledge": job.knowledge,
         "fresh": False,
     }
+    if job.cap is not None:
+        changed["budget"] = job.cap * float(plant.power_w[plant.space.max_state])
     loaded = Loaded(settings.model_copy(update=changed), {**work.loaded.origins, **dict.fromkeys(changed, "flag")})
     conditions = Conditions(
         steps=work.steps,
@@ -232,7 +237,7 @@ def _prepared(work: Work, job: Job) -> tuple[Plant, Conditions, Loaded]:
         noise_power=settings.noise_power,
         sensor_period_s=settings.sensor_period_s,
     )
-    return _plant(grid, settings.fix, settings.limit, settings.measured, work.steps), conditions, loaded
+    return plant, conditions, loaded
 
 
 @lru_cache(maxsize=8)

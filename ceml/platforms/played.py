@@ -16,6 +16,8 @@ from ceml.platforms.plantboard import MemoryBoard, PlantActuator, PlantSensor, c
 from ceml.platforms.stage import PlantStage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anyio.abc import TaskStatus
 
     from ceml.control.ports import Publish
@@ -28,11 +30,20 @@ HEAD_START_S = 1e-6  # virtual time passes only when nobody else can run: by the
 class ReplayProgram:
     """The program on a board in memory: beats after every step, each step's time multiplied by noise of mean 1."""
 
-    def __init__(self, board: MemoryBoard, *, steps: int, noise_time: float, seed: int) -> None:
+    def __init__(
+        self,
+        board: MemoryBoard,
+        *,
+        steps: int,
+        noise_time: float,
+        seed: int,
+        phases: Mapping[int, Plant] | None = None,
+    ) -> None:
         self._board = board
         self._steps = steps
         self._noise_time = noise_time
         self._seed = seed
+        self._phases = phases or {}
         self._asleep: anyio.CancelScope | None = None
         self._away_until_s: float | None = None
         board.disturbed = self._disturbed
@@ -51,6 +62,8 @@ class ReplayProgram:
             for beat, noise in enumerate(self._noise(), start=1):
                 if self._away_until_s is not None and not await self._away(self._away_until_s, publish):
                     return
+                if beat in self._phases:
+                    self._board.become(self._phases[beat])
                 await self._step(noise)
                 publish(Heartbeat(at_s=anyio.current_time(), app=app, beat=beat))
         finally:
@@ -122,15 +135,18 @@ def played(
     noise_time: float = 0.02,
     noise_power: float = 0.025,
     sensor_period_s: float = 0.1,
+    phases: Mapping[int, Plant] | None = None,
 ) -> Platform:
     """Any plant as a platform in memory that brings its own program; `beats.machine` is the truth of the run.
+
+    `phases`: what the program becomes with its nth step, on the same states.
 
     Raises:
         SettingsError: An option is out of range.
     """
     check_run(steps, noise_time, noise_power, sensor_period_s)
     board = MemoryBoard(plant)
-    program = ReplayProgram(board, steps=steps, noise_time=noise_time, seed=seed)
+    program = ReplayProgram(board, steps=steps, noise_time=noise_time, seed=seed, phases=phases)
     seen = sensors(plant, board, noise_power, sensor_period_s, seed)
     return Platform(
         name="replay",

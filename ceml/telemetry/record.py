@@ -216,7 +216,7 @@ def as_event(entry: Mapping[str, Any]) -> Event | None:
     kind = _kinds().get(entry["event"]) if isinstance(entry.get("event"), str) else None
     try:
         return None if kind is None else _build(kind, entry)
-    except (TypeError, ValueError, KeyError, AttributeError):
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
         return None
 
 

@@ -257,7 +257,8 @@ def _savings(axes: Axes, bars: Sequence[tuple[str, Digest, Told]]) -> None:
 
 
 def _powers(rows: Sequence[Axes], traces: Sequence[tuple[str, Digest]]) -> None:
-    unit = time_unit(max(run.end_s - run.begun_s for _, run in traces))
+    span_s = max(run.end_s - run.begun_s for _, run in traces)
+    unit = time_unit(span_s)
     most = 0.0
     for axes, (name, run) in zip(rows, traces, strict=True):
         trace = run.lines.window_power if run.lines.window_power else run.lines.power
@@ -265,7 +266,7 @@ def _powers(rows: Sequence[Axes], traces: Sequence[tuple[str, Digest]]) -> None:
         axes.plot((at - run.begun_s) / unit.size, values, color=BLACK, linewidth=0.7)
         most = max(most, float(np.nanmax(values)))
         axes.set_ylabel(name, rotation=0, labelpad=10, va="center")
-        axes.set_xlim(left=0.0)
+    rows[0].set_xlim(0.0, span_s / unit.size)
     rows[0].set_ylim(0.0, most * 1.08 if most > 0 else 1.0)
     rows[0].set_title("power in W")
     rows[-1].set_xlabel(f"time since each record began in {unit.name}")

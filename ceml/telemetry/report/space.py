@@ -215,7 +215,7 @@ def _marks(
     at = None if star is None else (star[pair[0]], star[pair[1]])
     for (x, y), which in cells.items():
         if (x, y) != at:
-            panel.scatter(x, y, marker="o", s=62, color="white", edgecolors=BLACK, linewidths=0.7, zorder=3)
+            panel.scatter(x, y, marker="o", s=70, color="white", edgecolors=BLACK, linewidths=0.7, zorder=3)
         if min(which) <= MOST_NUMBERED:
             text = f"{which[0]}" if len(which) == 1 or (x, y) == at else f"{which[0]}+"
             panel.text(x, y, text, ha="center", va="center_baseline", fontsize=5.5, zorder=5)

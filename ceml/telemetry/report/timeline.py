@@ -165,7 +165,7 @@ def _labels(told: Sequence[tuple[int, Remark]], begun_s: float, unit: Unit, span
 def _reasons(told: Sequence[tuple[int, Remark]], begun_s: float, unit: Unit, untold: int) -> list[str]:
     lines: list[str] = []
     for number, remark in told[:MOST_REASONS]:
-        moment = f"{(remark.at_s - begun_s) / unit.size:.5g} {unit.name}"
+        moment = f"{(remark.at_s - begun_s) / unit.size:.4g} {unit.name}"
         text = f"{number:>3}  {moment}  {remark.kind}: {plain(remark.text, 260)}"
         lines += textwrap.wrap(text, 128, subsequent_indent="      ")
     more = len(told) - MOST_REASONS + untold

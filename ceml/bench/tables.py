@@ -158,7 +158,7 @@ def playable(work: Work, grids: Sequence[Grid], objectives: Sequence[str]) -> tu
         for objective in objectives:
             job = Job(grid=grid, objective=objective, seed=0)
             try:
-                plant, conditions, loaded = _prepared(work, job)
+                plant, conditions, loaded = prepared(work, job)
                 context = PlatformContext(runtime_dir=Path(), in_process=True)
                 choose(loaded, context, platform=platform_of(plant, conditions))
             except SettingsError as error:
@@ -186,13 +186,13 @@ def learn(work: Work, job: Job) -> None:
     Raises:
         SettingsError: It cannot be played.
     """
-    plant, conditions, loaded = _prepared(work, job)
+    plant, conditions, loaded = prepared(work, job)
     play(loaded, steps=work.steps, platform=platform_of(plant, conditions), timed=False)
 
 
 def _do(work: Work, job: Job, *, timed: bool) -> tuple[Done, float | None]:
     try:
-        plant, conditions, loaded = _prepared(work, job)
+        plant, conditions, loaded = prepared(work, job)
         if job.strategy != OURS:
             return Done(job=job, figures=run_rival(RIVALS[job.strategy], loaded, plant, conditions)), None
         played = play(loaded, steps=work.steps, platform=platform_of(plant, conditions), timed=timed)
@@ -210,8 +210,12 @@ def _done(work: Work, job: Job) -> Done:
     return do(work, job)[0]
 
 
-def _prepared(work: Work, job: Job) -> tuple[Plant, Conditions, Loaded]:
-    """The grid as a plant, the conditions of the run, and its settings."""
+def prepared(work: Work, job: Job) -> tuple[Plant, Conditions, Loaded]:
+    """The grid as a plant, the conditions of the run, and its settings.
+
+    Raises:
+        SettingsError: The grid is not in its table, or cannot be narrowed as asked.
+    """
     settings, grid = work.loaded.settings, job.grid
     changed: dict[str, Any] = {
         "platform": "replay",

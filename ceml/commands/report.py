@@ -11,6 +11,7 @@ from ceml.errors import SettingsError, Unavailable
 
 if TYPE_CHECKING:
     from ceml.commands.flags import Verbs
+    from ceml.telemetry.report.style import Picture
 
 _EPILOG = """\
 examples:
@@ -64,12 +65,23 @@ def run(args: argparse.Namespace) -> int:
     written: list[Path] = []
     if output is not None:
         written.append(_write(output, page))
-    for folder, suffix in ((args.png, "png"), (args.svg, "svg")):
+    written += write_pictures(pictures, png=args.png, svg=args.svg)
+    print("\n".join(f"written: {path}" for path in written) or "nothing in these records can be drawn")
+    return 0
+
+
+def write_pictures(pictures: list[tuple[str, Picture]], *, png: Path | None, svg: Path | None) -> list[Path]:
+    """Write pictures into directories, which are made; returns the files.
+
+    Raises:
+        SettingsError: They cannot be written.
+    """
+    written: list[Path] = []
+    for folder, suffix in ((png, "png"), (svg, "svg")):
         if folder is not None:
             _folder(folder)
             written += [_write(folder / f"{name}.{suffix}", getattr(made, suffix)) for name, made in pictures]
-    print("\n".join(f"written: {path}" for path in written) or "nothing in these records can be drawn")
-    return 0
+    return written
 
 
 def needs_matplotlib(who: str) -> None:

@@ -31,7 +31,8 @@ VERBS = {
     "app": ("app", "a simulated program that sends heartbeats, to try `ceml serve` on a simulated board"),
     "config": ("config", "show the effective settings and where each came from"),
     "plugins": ("plugin", "list objectives, models, searches, samplers, detectors and platforms"),
-    "record": ("record", "summarise what a run recorded"),
+    "record": ("record", "summarise what a run recorded, or export it as a table"),
+    "report": ("report", "what runs recorded, as a page with pictures, several side by side"),
     "knowledge": ("knowledge", "what earlier runs learnt: list, show, forget, export, import"),
     "restore": ("restore", "put the knobs back after a run that was killed"),
     "doctor": ("doctor", "what this machine offers to ceml, what is missing and how to mend it"),
@@ -44,6 +45,7 @@ examples:
   ceml serve --objective performance --budget 8W
                                                be as fast as 8 W allow
   ceml serve --record run.jsonl                write down what happens; then: ceml record show run.jsonl
+  ceml report run.jsonl                        the same as a page with pictures
   ceml status                                  how it stands; and: ceml explain, ceml budget 6W, ceml pause
   ceml config show                             every setting, its value and its reason
 

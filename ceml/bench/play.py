@@ -28,10 +28,12 @@ from ceml.timeline import VirtualLoop
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ceml.bench.score import Caps
     from ceml.control.ports import Platform
     from ceml.domain.contracts import Fit
     from ceml.domain.events import Event
     from ceml.domain.values import Limits
+    from ceml.plant.machine import Machine
     from ceml.settings import Loaded
 
 NO_DECISION = "no decision: the program ended too early (give it more --steps), or no state measured has a cost"
@@ -47,12 +49,18 @@ class Played:
         about: What ran on what, and `why` the last decision was taken, in words.
         labels: What must be said beside the figures.
         decision_s: Median wall seconds of fit, sampler and search, timed after the run; None without a decision.
+        machine: The truth of the run.
+        fit: The model at the first commitment; None where there was none.
+        caps: The caps on power in the course of the run.
     """
 
     figures: Figures
     about: dict[str, object]
     labels: tuple[str, ...]
     decision_s: float | None
+    machine: Machine = field(repr=False)
+    fit: Fit | None = field(repr=False)
+    caps: Caps = ()
 
     def as_json(self) -> dict[str, Any]:
         """Everything as one flat object of plain values."""
@@ -161,6 +169,9 @@ def play(
         about={**_about(house), "why": notes.why or NO_DECISION},
         labels=parts.platform.labels,
         decision_s=_decision_s(house) if timed and notes.commitments else None,
+        machine=parts.platform.beats.machine,
+        fit=notes.fit,
+        caps=notes.caps,
     )
 
 

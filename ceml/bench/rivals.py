@@ -146,7 +146,7 @@ def run_rival(rival: Rival, loaded: Loaded, plant: Plant, conditions: Conditions
     if rival.trials is None:
         if rival.narrow:
             platform = replace(platform, space=narrowed(plant.space))
-        return play(_papers(loaded, rival.search), steps=conditions.steps, platform=platform, timed=False).figures
+        return play(papers(loaded, rival.search), steps=conditions.steps, platform=platform, timed=False).figures
     parts = choose(loaded, PlatformContext(runtime_dir=Path(), in_process=True), platform=platform)
     objective = parts.mind.objective
     limits = constraints_of(parts.limits)
@@ -183,7 +183,7 @@ def platform_of(plant: Plant, conditions: Conditions, phases: Mapping[int, Plant
     )
 
 
-def _papers(loaded: Loaded, search: str) -> Loaded:
+def papers(loaded: Loaded, search: str) -> Loaded:
     """The settings with the paper's model, sampler, detector and one of its searches."""
     changed = {"model": "paper", "sampler": "paper", "detector": "difference", "search": search}
     fresh = dict.fromkeys(SAMPLER_OPTIONS, "default")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ceml.domain.contracts import Constraint, Fit, Objective
-    from ceml.domain.knobs import KnobSpace, Level
+    from ceml.domain.knobs import KnobSpace, Level, States
     from ceml.domain.values import Prediction
     from ceml.plant.machine import Machine, Plant
 
@@ -270,11 +270,12 @@ def _capped(caps: Caps, from_s: float, to_s: float) -> Iterator[tuple[float, flo
             yield seconds, cap_w
 
 
-def _errors(plant: Plant, fit: Fit | None) -> tuple[float | None, float | None]:
-    """Mean absolute relative error of predicted rate and power over all states."""
+def _errors(plant: Plant, fit: Fit | None, states: States | None = None) -> tuple[float | None, float | None]:
+    """Mean absolute relative error of predicted rate and power over some states; None: over all."""
     if fit is None:
         return None, None
-    truth, predicted = plant.truth(plant.space.states), fit.predict(plant.space.states)
+    states = plant.space.states if states is None else states
+    truth, predicted = plant.truth(states), fit.predict(states)
     with np.errstate(all="ignore"):
         rate = _mean(np.abs(predicted.rate_hz / truth.rate_hz - 1.0))
         power = _mean(np.abs(predicted.power_w / truth.power_w - 1.0))
@@ -285,6 +286,91 @@ def _mean(errors: NDArray[np.float64]) -> float:
     """Over the states that the model speaks of: `paper` says nothing where a knob it does not know is turned down."""
     spoken = errors[np.isfinite(errors)]
     return float(spoken.mean()) if len(spoken) else math.nan
+
+
+def held_out_errors(machine: Machine, fit: Fit | None, *, count: int = 25) -> tuple[float | None, float | None]:
+    """The paper's model error (figure 8): over states that the model was not shown, mean absolute relative.
+
+    Args:
+        machine: The truth of the run; states in force at any time are left out.
+        fit: The model at the first commitment.
+        count: How many of the others are asked for, drawn at random, the same ones for the same run; all of them where
+            there are no more.
+
+    Returns:
+        Of rate and of power; None where nothing is known.
+    """
+    plant = machine.plant
+    others = np.setdiff1d(plant.space.states, list(machine.steps_in))
+    if fit is None or not len(others):
+        return None, None
+    rng = np.random.default_rng(len(others))
+    return _errors(plant, fit, np.sort(rng.permutation(others)[:count]))
+
+
+class Stretch(NamedTuple):
+    """What became of a run while one cap was in force.
+
+    Attributes:
+        from_s: When the cap came into force, seconds from the start of the run.
+        to_s: When it ended.
+        cap_w: Watts; None: no cap.
+        settled_s: Seconds from then until the state that the stretch spent most time in was first in force.
+        above_s: Seconds with true power above 1.02 x the cap.
+        rate_hz: True steps per second on average over the stretch.
+        power_w: True watts on average.
+        held_rate_hz: True steps per second of the state held longest.
+        best_rate_hz: The most true steps per second that a state within the cap has; NaN where none keeps it.
+    """
+
+    from_s: float
+    to_s: float
+    cap_w: float | None
+    settled_s: float
+    above_s: float
+    rate_hz: float
+    power_w: float
+    held_rate_hz: float
+    best_rate_hz: float
+
+    @property
+    def short_of_best(self) -> float | None:
+        """How much slower the state held longest is than the best one within the cap."""
+        return _below_one(self.held_rate_hz, self.best_rate_hz)
+
+
+def stretches(machine: Machine, caps: Caps) -> list[Stretch]:
+    """The paper's figure 10 in numbers: one stretch for each cap that was in force while there was work."""
+    plant, found = machine.plant, list[Stretch]()
+    ends = [at_s for at_s, _ in caps[1:]] + [math.inf]
+    for (from_s, cap_w), to_s in zip(caps, ends, strict=True) if caps else ():
+        pieces = [
+            (max(b, from_s), min(e, to_s), state) for b, e, state in machine.timeline() if b < to_s and e > from_s
+        ]
+        took_s = math.fsum(e - b for b, e, _ in pieces)
+        if not took_s > 0.0:
+            continue
+        held: dict[int, float] = {}
+        for b, e, state in pieces:
+            held[state] = held.get(state, 0.0) + e - b
+        longest = max(held, key=lambda state: held[state])
+        kept = plant.space.states if cap_w is None else plant.space.states[plant.power_w[plant.space.states] <= cap_w]
+        found.append(
+            Stretch(
+                from_s=pieces[0][0] - machine.start_s,
+                to_s=pieces[-1][1] - machine.start_s,
+                cap_w=cap_w,
+                settled_s=next(b for b, _, state in pieces if state == longest) - pieces[0][0],
+                above_s=math.fsum(
+                    e - b for b, e, s in pieces if cap_w is not None and plant.power_w[s] > (1.0 + TOLERANCE) * cap_w
+                ),
+                rate_hz=math.fsum((e - b) / float(plant.step_s[s]) for b, e, s in pieces) / took_s,
+                power_w=math.fsum((e - b) * float(plant.power_w[s]) for b, e, s in pieces) / took_s,
+                held_rate_hz=1.0 / float(plant.step_s[longest]),
+                best_rate_hz=float(1.0 / plant.step_s[kept].min()) if len(kept) else math.nan,
+            )
+        )
+    return found
 
 
 # Over many runs -------------------------------------------------------------------------------------------------------
@@ -319,6 +405,14 @@ def captured(runs: Iterable[Figures]) -> float | None:
             saved += 1.0 - run.chosen_energy_j / run.max_state_energy_j
             possible += run.possible_saving
     return saved / possible if possible else None
+
+
+def geometric_mean(ratios: Iterable[float]) -> float | None:
+    """The mean of ratios to one baseline, as in the paper's figure 9; None where one is missing or not above 0."""
+    known = list(ratios)
+    if not known or not all(math.isfinite(ratio) and ratio > 0.0 for ratio in known):
+        return None
+    return math.exp(math.fsum(map(math.log, known)) / len(known))
 
 
 def failed(run: Figures) -> bool:

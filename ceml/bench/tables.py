@@ -213,7 +213,11 @@ def _done(work: Work, job: Job) -> Done:
 
 
 def prepared(work: Work, job: Job) -> tuple[Plant, Conditions, Loaded]:
-    """The grid as a plant, the conditions of the run, and its settings."""
+    """The grid as a plant, the conditions of the run, and its settings.
+
+    Raises:
+        SettingsError: The grid is not in its table, or cannot be narrowed as asked.
+    """
     settings, grid = work.loaded.settings, job.grid
     plant = _plant(grid, settings.fix, settings.limit, settings.measured, work.steps)
     changed: dict[str, Any] = {

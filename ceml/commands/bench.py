@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ceml import __version__
+from ceml.commands.bench_adapt import add_adapt, run_adapt
+from ceml.commands.bench_options import check_target, cores, seeds_of, whole
+from ceml.commands.bench_paper import add_paper, run_paper
 from ceml.commands.flags import add_settings_flags, given_flags
-from ceml.errors import SettingsError
 
 if TYPE_CHECKING:
     from ceml.commands.flags import Verbs
@@ -38,13 +39,15 @@ _SKIPPED = (
     *("pipe", "runtime_dir", "group", "record", "record_level", "verbose", "quiet", "log_format"),
     *("knowledge", "fresh"),  # runs know nothing of each other, but for those of --knowledge
 )
-_SEEDS = re.compile(r"(?:(?P<low>\d{1,18})\.\.)?(?P<high>\d{1,18})", re.ASCII)
 
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
     verb = verbs.add_parser("bench", help="pooled figures over measured tables, other strategies beside ours")
-    tables = verb.add_subparsers(dest="what", metavar="tables", required=True).add_parser(
+    what = verb.add_subparsers(dest="what", metavar="tables|paper|adapt", required=True)
+    add_paper(what)
+    add_adapt(what)
+    tables = what.add_parser(
         "tables",
         help="play every grid of some measured tables with many seeds, on all cores",
         description="Play every program of some measured tables (as `ceml replay` does, many seeds, all cores) and "
@@ -86,11 +89,15 @@ def add(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Play everything, sum up, print."""
+    if args.what == "paper":
+        return run_paper(args)
+    if args.what == "adapt":
+        return run_adapt(args)
     from ceml.bench import rivals, show, tables
     from ceml.bench.report import bench
     from ceml.settings import load
 
-    seeds, steps, jobs = seeds_of(args.seeds), _whole("steps", args.steps), _whole("jobs", args.jobs or _cores())
+    seeds, steps, jobs = seeds_of(args.seeds), whole("steps", args.steps), whole("jobs", args.jobs or cores())
     loaded = load(args.config, given_flags(args), os.environ)
     for warning in loaded.warnings:
         print(f"ceml: {warning}", file=sys.stderr)
@@ -100,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         args.tables, workloads=args.workloads or (), batches=args.batches or (), fix=loaded.settings.fix
     )
     teachers = tables.grids_of(args.tables, fix=loaded.settings.fix) if args.with_knowledge else None
-    _check_target(args.json)
+    check_target(args.json)
     with show.Progress() as progress:
         report = bench(
             tables.Work(loaded=loaded, steps=steps),
@@ -133,42 +140,3 @@ def run(args: argparse.Namespace) -> int:
         Path(args.json).write_text(f"{text}\n", encoding="utf-8")
     print(show.everything(report))
     return 0
-
-
-def seeds_of(text: str) -> range:
-    """`0..9`, or `10` for the first ten.
-
-    Raises:
-        SettingsError: No such form, or no seed in it.
-    """
-    match = _SEEDS.fullmatch(text.strip())
-    seeds = range(int(match["low"] or 0), int(match["high"]) + (1 if match["low"] else 0)) if match else range(0)
-    if not seeds:
-        raise SettingsError(f"--seeds {text}: write LOW..HIGH, e.g. 0..9, or how many, e.g. 10")
-    return seeds
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
-
-
-def _whole(name: str, number: int) -> int:
-    if number < 1:
-        raise SettingsError(f"--{name} {number}: give 1 or more")
-    return number
-
-
-def _check_target(target: str | None) -> None:
-    """Better now than after minutes of playing.
-
-    Raises:
-        SettingsError: The file cannot be written.
-    """
-    if target in (None, "-"):
-        return
-    try:
-        with Path(target).open("a", encoding="utf-8"):
-            pass
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SettingsError(f"--json {target} cannot be written: {reason}; give the path of a file, or -") from None

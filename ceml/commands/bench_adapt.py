@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 _EPILOG = """\
 examples:
   ceml bench adapt TABLE.csv ...                   seeds 0..9; with eight grids about half an hour on two cores
-  ceml bench adapt TABLE.csv --seeds 2 --json -    less of it, as JSON
+  ceml bench adapt TABLE.csv --seeds 2 --json      less of it, as JSON
 
-Budgets of 40 to 85 % of the most power; programs that become 15 % slower, quicker, hungrier or more frugal, and what they
-were again; 10 000 quiet windows a grid; knowledge that is 40 % off in power, steps that become 25 % longer. Only grids
-with smoothed columns and power are played. `ceml bench tables` tells how good choices are where nothing changes.
+Budgets of 40 to 85 % of the most power; programs that become 15 % slower, quicker, hungrier or more frugal, and then
+what they were; 10 000 quiet windows a grid; knowledge that is 40 % off in power, steps that become 25 % longer. Only
+grids with smoothed columns and power are played. `ceml bench tables` tells how good choices are otherwise.
 """
 
 
-def add(verbs: Verbs) -> None:
+def add_adapt(verbs: Verbs) -> None:
     """Add the verb to those of `ceml bench`."""
     adapt = verbs.add_parser(
         "adapt",
@@ -41,14 +41,13 @@ def add(verbs: Verbs) -> None:
     adapt.add_argument("--steps", type=int, default=2000, metavar="N", help="length of each run (default: 2000)")
     adapt.add_argument("--jobs", type=int, metavar="N", help="processes at once (default: one per core)")
     adapt.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    adapt.set_defaults(bench=run)
 
 
-def run(args: argparse.Namespace) -> int:
+def run_adapt(args: argparse.Namespace) -> int:
     """Play everything, sum up, print."""
     from ceml.bench import show, tables
     from ceml.bench.adaptation import adaptation
-    from ceml.commands.bench import cores, seeds_of, whole
+    from ceml.commands.bench_options import cores, seeds_of, whole
     from ceml.settings import load
 
     seeds, steps, jobs = seeds_of(args.seeds), whole("steps", args.steps), whole("jobs", args.jobs or cores())

@@ -1,9 +1,10 @@
-"""`ceml record show FILE`: what happened in a run, from its record."""
+"""`ceml record show FILE`: what happened in a run, from its record; `ceml record export FILE`: it as a table."""
 
 from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
-    verb = verbs.add_parser("record", help="summarise what a run recorded")
-    show = verb.add_subparsers(dest="what", metavar="show", required=True).add_parser(
+    verb = verbs.add_parser("record", help="summarise what a run recorded, or export it")
+    what = verb.add_subparsers(dest="what", metavar="show|export", required=True)
+    show = what.add_parser(
         "show",
         help="summarise a record",
         description="Summarise a record that `ceml serve --record FILE` wrote: what ran on what, the states that were "
@@ -30,12 +32,50 @@ def add(verbs: Verbs) -> None:
     )
     show.add_argument("file", type=Path, metavar="FILE", help="the record")
     show.add_argument("--json", action="store_true", help="print one JSON object instead of lines for people")
+    export = what.add_parser(
+        "export",
+        help="a record as a table for other programs",
+        description="Write the events of a record as one table, a row an event: nested fields become columns such as "
+        "observation.rail_w.gpu, with the unit in the name; lists stand as JSON, what is no number is empty.",
+        epilog="Example: ceml record export run.jsonl --csv windows.csv; then read it with anything.",
+        allow_abbrev=False,
+    )
+    export.add_argument("file", type=Path, metavar="FILE", help="the record")
+    export.add_argument("--csv", type=Path, metavar="OUT.csv", help="write CSV")
+    export.add_argument("--parquet", type=Path, metavar="OUT.parquet", help="write Parquet (needs pyarrow)")
+    export.add_argument(
+        "--events",
+        default="window_closed",
+        metavar="KINDS|all",
+        help="which events, between commas, e.g. sampled,heartbeat (default: window_closed)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read, sum up, print."""
+    """Read, sum up, print; or write a table."""
+    if args.what == "export":
+        return _export(args)
     seen = summarise(args.file)
     print(json.dumps(as_json(seen), indent=1, allow_nan=False) if args.json else as_text(seen))
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from ceml.errors import SettingsError
+    from ceml.telemetry import export
+
+    outputs = [(path, write) for path, write in ((args.csv, export.to_csv), (args.parquet, export.to_parquet)) if path]
+    if not outputs:
+        raise SettingsError("say where to: --csv OUT.csv, --parquet OUT.parquet or both")
+    for path, _ in outputs:
+        if path.exists() and args.file.exists() and path.samefile(args.file):
+            raise SettingsError(f"{path} is the record itself; give another file for the table")
+    table = export.Table(args.file, [kind.strip() for kind in args.events.split(",") if kind.strip()])
+    for path, write in outputs:
+        write(table, path)
+        print(f"written: {path}: {table.rows} rows, {len(table.columns)} columns")
+    if table.bad_lines:
+        print(f"ceml: {table.bad_lines} lines of {args.file} are no event (cut off, or spoilt)", file=sys.stderr)
     return 0
 
 

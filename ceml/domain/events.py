@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ceml.domain.values import NAN, FitStatus, Limits, Observation, Parameter
 
 if TYPE_CHECKING:
-    from ceml.domain.knobs import Configuration
+    from ceml.domain.knobs import Configuration, KnobSpace
 
 
 # Said by applications -----------------------------------------------------------------------------------------------
@@ -186,6 +186,7 @@ class ModelFitted:
     observations: int
     parameters: tuple[Parameter, ...] = ()
     fit: object = field(default=None, metadata={"record": False})  # a contracts.Fit, which lives a floor above
+    space: KnobSpace | None = field(default=None, metadata={"record": False})  # whose states the fit speaks of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +213,23 @@ class Decided:
     other: Configuration | None = None
     share: float = 1.0
     period_s: float = NAN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpacePredicted:
+    """What the model expected of the states at a decision, rounded, for pictures; of large spaces only a coarse grid.
+
+    `states` are positions in the product of the levels in `RunStarted.knobs`, last knob fastest; the rest goes with
+    them, NaN where the model says nothing. `energy_sd` is the relative standard deviation of the joules per step;
+    empty where the model states none. Records are given it (telemetry/prediction.py); nobody publishes it.
+    """
+
+    at_s: float
+    app: str
+    states: tuple[int, ...]
+    rate_hz: tuple[float, ...]
+    power_w: tuple[float, ...]
+    energy_sd: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,6 +368,7 @@ Event = (
     | WindowClosed
     | ModelFitted
     | Decided
+    | SpacePredicted
     | GuardStepped
     | ConfigurationApplied
     | ConfigurationRefused

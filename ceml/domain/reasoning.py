@@ -367,6 +367,7 @@ class Reasoning:
             observations=len(self.known),
             parameters=fit.parameters(),
             fit=fit,
+            space=self.space,
         )
 
     def predicted(self, configuration: Configuration) -> tuple[float, float]:

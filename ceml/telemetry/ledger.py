@@ -123,6 +123,7 @@ class Ledger:
         self._rails = {rail: _Rail() for rail in self.total_rails}
         self._rails_of: dict[str, set[str]] = {}  # sensor -> rails of the total that it gave
         self._read_by: dict[str, str] = {}  # rail -> sensor
+        self._latest_sensor = ""  # whose rails those in `_read_by` surely are
         self._queue: list[Key] = []  # applications that are here; the first one holds the machine
         self._key: Key | None = None  # whose chapter it is
         self._profiled_s = 0.0  # in earlier chapters
@@ -205,7 +206,7 @@ class Ledger:
 
     def _worked(self, event: Heartbeat) -> None:
         """Steps were done; the first beat of a chapter only starts the clock, as in a window."""
-        measured_s = min((rail.measured_s(event.at_s) for rail in self._rails.values()), default=0.0)
+        measured_s = min([rail.measured_s(event.at_s) for rail in self._rails.values()], default=0.0)
         share = 0.0
         if event.at_s > self._beat_s:
             share = min(max((measured_s - self._measured_s) / (event.at_s - self._beat_s), 0.0), 1.0)
@@ -219,7 +220,9 @@ class Ledger:
     def _sampled(self, event: Sampled) -> None:
         since_s = self.chapter.since_s if self._queue else float("inf")
         self.readings_w.update(event.rails_w)
-        self._read_by.update(dict.fromkeys(event.rails_w, event.sensor))
+        if self._latest_sensor != event.sensor or not event.rails_w.keys() <= self._read_by.keys():
+            self._latest_sensor = event.sensor
+            self._read_by.update(dict.fromkeys(event.rails_w, event.sensor))
         if event.temperatures_c:
             self.temperature_c = max(event.temperatures_c.values())
         for name, rail in self._rails.items():

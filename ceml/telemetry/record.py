@@ -14,7 +14,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
@@ -23,6 +23,7 @@ import structlog
 
 from ceml.domain import events, knobs
 from ceml.errors import SettingsError, Unavailable
+from ceml.telemetry.prediction import Predictions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +42,7 @@ _LEFT_OUT: dict[Level, tuple[type, ...]] = {
 }
 _BEGINNING = b'{"event":"'
 _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+_BUFFER = 1 << 20  # bytes read at once
 _LONGEST = 1 << 22  # bytes in a line; what has longer ones is no record, and need not fit into memory
 
 
@@ -58,7 +60,7 @@ def _field_names(kind: type) -> tuple[str, ...]:
 @cache
 def _hints(kind: type) -> dict[str, Any]:
     """Types of an event's fields; some names are imported there for type checkers only."""
-    names = {"Configuration": knobs.Configuration, "Mapping": Mapping}
+    names = {"Configuration": knobs.Configuration, "KnobSpace": knobs.KnobSpace, "Mapping": Mapping}
     return get_type_hints(kind, localns=names)
 
 
@@ -103,6 +105,7 @@ class RecordWriter:
     def __init__(self, path: Path, level: Level = "windows") -> None:
         self.path = path
         self._left_out = _LEFT_OUT[level]
+        self._predictions = Predictions()
         self._whole = 0  # bytes in whole lines
         try:
             self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
@@ -128,8 +131,16 @@ class RecordWriter:
             os.ftruncate(file, 0)
 
     def write(self, event: Event) -> None:
-        """Write one event, if the level asks for it and the file still takes it."""
-        if self._file is None or isinstance(event, self._left_out):
+        """Write one event, if the level asks for it and the file still takes it; after a decision also its grounds."""
+        if isinstance(event, self._left_out):
+            return
+        self._put(event)
+        predicted = self._predictions.on(event) if self._file is not None else None
+        if predicted is not None:
+            self._put(predicted)
+
+    def _put(self, event: Event) -> None:
+        if self._file is None:
             return
         line = _ENCODER.encode(as_json(event)).encode("ascii") + b"\n"
         written = 0
@@ -159,22 +170,28 @@ class RecordWriter:
             os.close(file)
 
 
-def read(path: Path, *, on_bad_line: Callable[[int], None] | None = None) -> Iterator[dict[str, Any]]:
+def read(
+    path: Path,
+    *,
+    on_bad_line: Callable[[int], None] | None = None,
+    loads: Callable[[bytes], Any] = json.loads,
+) -> Iterator[dict[str, Any]]:
     """The events of a record, one after the other, as mappings.
 
     Args:
         path: The record.
         on_bad_line: Called with the number of each line that is no event: cut off by a power cut, or overwritten.
+        loads: Reads one line of JSON; must raise `ValueError` on what is none.
 
     Raises:
         SettingsError: No such file, or no record.
     """
     number = 0
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=_BUFFER) as file:
             while line := file.readline(_LONGEST):
                 number += 1
-                event = _parse(line)
+                event = _parse(line, loads)
                 if event is not None:
                     yield event
                 elif number == 1:
@@ -196,43 +213,76 @@ def as_event(entry: Mapping[str, Any]) -> Event | None:
     Returns:
         None for an event that this version does not know or whose fields do not fit.
     """
-    kind = next((kind for kind in get_args(events.Event) if event_name(kind) == entry.get("event")), None)
+    kind = _kinds().get(entry["event"]) if isinstance(entry.get("event"), str) else None
     try:
         return None if kind is None else _build(kind, entry)
-    except (TypeError, ValueError, KeyError, AttributeError):
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
         return None
+
+
+@cache
+def _kinds() -> dict[str, Any]:
+    return {event_name(kind): kind for kind in get_args(events.Event)}
 
 
 def _build(kind: Any, entry: Mapping[str, Any]) -> Any:
+    names, makers = _makers(kind)
+    values = {name: entry[name] for name in names if name in entry}
+    for name, made in makers:
+        if name in values:
+            values[name] = made(values[name])
+    return kind(**values)
+
+
+@cache
+def _makers(kind: Any) -> tuple[tuple[str, ...], tuple[tuple[str, Callable[[Any], Any]], ...]]:
+    """The fields, and how those are made that do not stand in a line as they are; asked for once a kind."""
     hints = _hints(kind)
-    return kind(**{name: _typed(hints[name], entry[name]) for name in _field_names(kind) if name in entry})
+    made = ((name, _maker(hints[name])) for name in _field_names(kind))
+    return _field_names(kind), tuple((name, how) for name, how in made if how is not None)
 
 
-def _typed(hint: Any, value: Any) -> Any:
-    """The inverse of `_plain`."""
+def _real(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _reals(value: Any) -> dict[str, float]:
+    return {key: math.nan if item is None else float(item) for key, item in value.items()}
+
+
+def _maker(hint: Any) -> Callable[[Any], Any] | None:
+    """The inverse of `_plain`; None: as it is."""
     origin, inside = get_origin(hint), get_args(hint)
     if hint is float:
-        return math.nan if value is None else float(value)
+        return _real
+    if hint == Mapping[str, float]:
+        return _reals
     if hint is knobs.Configuration:
-        return knobs.Configuration(value)
+        return knobs.Configuration
     if origin is not None and origin not in (Union, UnionType) and issubclass(origin, Mapping):
-        return {key: _typed(inside[1], item) for key, item in value.items()}
+        made = _maker(inside[1])
+        return (lambda value: {key: made(item) for key, item in value.items()}) if made else _mapping
     if origin is tuple:
-        return tuple(_typed(inside[0], item) for item in value)
+        made = _maker(inside[0])
+        return (lambda value: tuple(map(made, value))) if made else tuple
     if is_dataclass(hint):
-        return _build(hint, value)
-    return hint(value) if isinstance(hint, type) and issubclass(hint, Enum) else value
+        return partial(_build, hint)
+    return hint if isinstance(hint, type) and issubclass(hint, Enum) else None
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _mapping(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: item for key, item in value.items()}  # noqa: C416 - dict() takes more than mappings
+
+
+def _parse(line: bytes, loads: Callable[[bytes], Any]) -> dict[str, Any] | None:
     try:
-        event: Any = json.loads(line)
+        event: Any = loads(line)
     except (ValueError, RecursionError):
         return None
-    if not line.endswith(b"\n") or not isinstance(event, dict):
+    if not isinstance(event, dict) or not line.endswith(b"\n"):
         return None
     known = cast("dict[str, Any]", event)
-    return known if isinstance(known.get("event"), str) and isinstance(known.get("at_s"), int | float) else None
+    return known if isinstance(known.get("event"), str) and isinstance(known.get("at_s"), (int, float)) else None
 
 
 # The schema -----------------------------------------------------------------------------------------------------------

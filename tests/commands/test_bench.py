@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ceml.cli import main
-from ceml.commands.bench import seeds_of
+from ceml.commands.bench_options import seeds_of
 from ceml.errors import SettingsError
 from tests.bench.small_tables import written
 

@@ -176,8 +176,8 @@ def shifted(work: Work, shift: Shift) -> Shifted:
     other = _changed(plant, shift.signal, shift.factor)
     platform = platform_of(plant, conditions, {there: other, back: plant})
     eye = _Eye()
-    play(loaded, steps=work.steps, platform=platform, timed=False, eyes=(eye,))
-    (_, (there_s, _), (back_s, _)) = platform.beats.machine.phases  # type: ignore[union-attr]
+    played = play(loaded, steps=work.steps, platform=platform, timed=False, eyes=(eye,))
+    (_, (there_s, _), (back_s, _)) = played.machine.phases
     found = next((event.at_s for event in eye.changes if there_s < event.at_s <= back_s), None)
     again = next((event.at_s for event in eye.changes if event.at_s > back_s), None)
     return Shifted(
@@ -242,8 +242,8 @@ def righted(work: Work, wrong: Wrong) -> Righted:
         at = work.steps // 3
         phases = {at: plant.changed(step_time=wrong.time)} if wrong.time != 1.0 else None
         platform, eye = platform_of(plant, conditions, phases), _Eye()
-        figures = play(loaded, steps=work.steps, platform=platform, timed=False, eyes=(eye,)).figures
-    machine = platform.beats.machine  # type: ignore[union-attr]
+        played = play(loaded, steps=work.steps, platform=platform, timed=False, eyes=(eye,))
+    figures, machine = played.figures, played.machine
     since_s = machine.phases[-1][0] if phases else (eye.decided[0].at_s if eye.decided else np.inf)
     later = [window.at_s for window in eye.windows if window.observation.start_s >= since_s]
     if len(later) < WRONG_WINDOWS:

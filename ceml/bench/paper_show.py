@@ -98,18 +98,14 @@ def _energies(found: Paper, board: str, lines: Sequence[Line]) -> str:
 
 
 def _stretches(capped: Sequence[Capped]) -> str:
-    head = ("", "", "from s", "to s", "cap W", "power W", "steps/s", "held", "best in cap", "settled s", "above cap s")
+    head = ("", "", "from s", "to s", "cap W", "power W", "steps/s", "held", "best", "settled s", "above cap s")
     rows = [head]
     for run in capped:
-        rows += [
-            (
-                run.name, run.strategy, f"{s.from_s:.1f}", f"{s.to_s:.1f}",
-                "-" if s.cap_w is None else f"{s.cap_w:.2f}",
-                f"{s.power_w:.2f}", f"{s.rate_hz:.4g}", f"{s.held_rate_hz:.4g}", f"{s.best_rate_hz:.4g}",
-                f"{s.settled_s:.1f}", f"{s.above_s:.2f}",
-            )
-            for s in run.stretches
-        ]  # fmt: skip
+        for s in run.stretches:
+            cap = "-" if s.cap_w is None else f"{s.cap_w:.2f}"
+            moments = (f"{s.from_s:.1f}", f"{s.to_s:.1f}", cap, f"{s.power_w:.2f}")
+            rates = (f"{s.rate_hz:.4g}", f"{s.held_rate_hz:.4g}", f"{s.best_rate_hz:.4g}")
+            rows.append((run.name, run.strategy, *moments, *rates, f"{s.settled_s:.1f}", f"{s.above_s:.2f}"))
     return table(rows, left=(0, 1))
 
 

@@ -114,14 +114,14 @@ def _as(kind: str, value: Any) -> Any:
 
 
 def to_csv(table: Table, target: Path) -> None:
-    """Write CSV, comma, UTF-8, one line of names first.
+    """Write CSV as in RFC 4180, UTF-8, one line of names first.
 
     Raises:
         SettingsError: It cannot be written.
     """
     try:
         with target.open("w", newline="", encoding="utf-8", errors="replace") as file:
-            writer = csv.DictWriter(file, fieldnames=list(table.columns), lineterminator="\n")
+            writer = csv.DictWriter(file, fieldnames=list(table.columns))
             writer.writeheader()
             writer.writerows(table)
     except OSError as error:

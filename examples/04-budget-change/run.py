@@ -1,6 +1,7 @@
 """Figure 10 of the paper on the simulated board: a budget that falls and rises, and what became of it.
 
-Writes `windows.csv` (measured power, rate and configuration over time, beside the cap in force) and `figure.svg`.
+Writes `windows.csv` (measured power, rate and configuration over time, beside the cap in force) and, where matplotlib
+is installed, `figure.svg`: the timeline that `ceml report` draws of the run's record.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,19 +26,20 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path(), help="where to write (default: here)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ceml-fig10-") as folder:
-        record = Path(folder) / "run.jsonl"
+        record = Path(folder) / f"{options.workload}.jsonl"
         words = ["replay", "jetson-tx2", "--workload", options.workload, "--steps", str(options.steps), "--json"]
         words += ["--objective", "performance", "--scenario", str(HERE / "scenario.toml"), "--record", str(record)]
+        words += ["--record-level", "all"]
         done = subprocess.run([*CEML, *words], stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             return done.returncode
         rows = windows(record)
-    options.out.mkdir(parents=True, exist_ok=True)
+        options.out.mkdir(parents=True, exist_ok=True)
+        drawn = figure(record, options.out / "figure.svg")
     with (options.out / "windows.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    (options.out / "figure.svg").write_text(figure(rows))
     played = json.loads(done.stdout)
     print(f"{options.workload}: {played['run_s']:.1f} s, {played['run_energy_j']:.0f} J (simulated)")
     print(f"above the cap by more than 2 %: {played['seconds_above_cap']:.2f} s")
@@ -44,7 +47,7 @@ def main() -> int:
         inside = [row for row in rows if from_s <= row["from_s"] and row["to_s"] <= to_s]
         means = {key: sum(row[key] for row in inside) / max(len(inside), 1) for key in ("power_w", "rate_hz")}
         print(f"{name:<11} {means['power_w']:6.2f} W {means['rate_hz']:6.3f} steps/s in {len(inside)} windows")
-    print(f"written: {options.out / 'windows.csv'}, {options.out / 'figure.svg'}")
+    print(f"written: {options.out / 'windows.csv'}" + (f", {options.out / 'figure.svg'}" if drawn else "; no picture"))
     return 0
 
 
@@ -63,36 +66,14 @@ def windows(record: Path) -> list[dict[str, float]]:
     return rows
 
 
-def figure(rows: list[dict[str, float]]) -> str:
-    """Power against the cap, the rate and each knob over time, each from 0 up."""
-    knobs = [key for key in rows[0] if key.endswith("_hz") and key != "rate_hz"]
-    panels = [("power_w", "power in W, cap dashed"), ("rate_hz", "steps/s"), *((knob, knob) for knob in knobs)]
-    end_s, width, height = rows[-1]["to_s"], 900, 90
-    parts: list[str] = []
-    for at, (key, title) in enumerate(panels):
-        top = 20 + at * (height + 30)
-        most = 1.05 * max(row[key] for row in rows)
-        if key == "power_w":
-            most = max(most, 1.05 * max(row["cap_w"] for row in rows))
-            parts.append(f'<path d="{path(rows, "cap_w", end_s, most, top)}" stroke="#c00" stroke-dasharray="5 3"/>')
-        parts.append(f'<path d="{path(rows, key, end_s, most, top)}" stroke="#036"/>')
-        parts.append(f'<text x="40" y="{top - 4}">{title}, up to {most / 1.05:.4g}</text>')
-        parts.append(f'<path d="M40 {top}V{top + height}H{width - 10}" stroke="#888"/>')
-    bottom = 20 + len(panels) * (height + 30)
-    parts.append(f'<text x="40" y="{bottom}">0 to {end_s:.0f} s; jetson-tx2, simulated</text>')
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {bottom + 10}" font-family="sans-serif" '
-        f'font-size="12"><g fill="none">{"".join(part for part in parts if part.startswith("<path"))}</g>'
-        f"{''.join(part for part in parts if part.startswith('<text'))}</svg>\n"
-    )
-
-
-def path(rows: list[dict[str, float]], key: str, end_s: float, most: float, top: float) -> str:
-    """A line of steps, 850 wide and 90 high."""
-    points = [(row[end], row[key]) for row in rows for end in ("from_s", "to_s")]
-    return "M" + "L".join(
-        f"{40 + 850 * at_s / end_s:.1f} {top + 90 * (1 - value / most):.1f}" for at_s, value in points
-    )
+def figure(record: Path, target: Path) -> bool:
+    """The timeline of a record; False where it could not be drawn, which `ceml report` has explained then."""
+    with tempfile.TemporaryDirectory(prefix="ceml-fig10-") as folder:
+        words = ["report", str(record), "--svg", folder]
+        if subprocess.run([*CEML, *words], stdout=subprocess.DEVNULL, check=False).returncode:
+            return False
+        shutil.copyfile(Path(folder) / "timeline.svg", target)
+    return True
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from ceml.parts import check_limits
 from ceml.platforms.restoring import put_back
 from ceml.store import journal
 from ceml.store.lock import locked
+from ceml.telemetry.diary import Diary
 from ceml.telemetry.record import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class House:
 
     parts: Parts
     ledger: Ledger
+    diary: Diary = field(default_factory=Diary)
     bus: Bus = field(default_factory=Bus)
     controller: Controller | None = None
     found: Configuration | None = None
@@ -102,7 +104,7 @@ async def live(
     inbox = bus.subscribe("telemetry", *get_args(Event), gathered=(Heartbeat, Sampled), patience_s=patience_s)
     for problem in parts.problems:
         house.say(problem)
-    looks = (house.ledger.on, _keeper(house), *eyes)
+    looks = (house.ledger.on, house.diary.on, _keeper(house), *eyes)
     async with anyio.create_task_group() as watched:
         watched.start_soon(_look, inbox, looks, name="telemetry")
         try:
@@ -281,7 +283,7 @@ async def serve(house: House, eyes: Sequence[Eye]) -> None:
 
     async def until_signal(house: House, home: Household) -> None:
         assert house.controller is not None  # noqa: S101 - it is up before the doors open
-        desk = Desk(parts, house.ledger, house.controller, house.bus)
+        desk = Desk(parts, house.ledger, house.diary, house.controller, house.bus)
         door = ControlSocket(
             parts.context.paths.control,
             desk.answer,

@@ -80,7 +80,7 @@ class Desk:
         self._controller = controller
         self._bus = bus
         tops = {knob.name: knob.levels[-1] for knob in parts.platform.space.knobs}
-        self._highest = {name: top for name, top in tops.items() if not isinstance(top, str)}
+        self._highest = {name: float(top) for name, top in tops.items() if not isinstance(top, str)}
         self._asked: tuple[Limits, Limits] | None = None  # in force when they were asked for, and those asked for
 
     def answer(self, request: Request, source: str) -> Result:

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from ceml.domain.values import Limits
     from ceml.parts import Parts
     from ceml.saved import Saved
+    from ceml.screens.views import Views
+    from ceml.settings import Settings
     from ceml.telemetry.ledger import Ledger
 
 Eye = Callable[[Event], None]
@@ -268,6 +270,13 @@ async def serve(house: House, eyes: Sequence[Eye]) -> None:
         silence_s=5.0 * parts.context.speed,
     )
 
+    views = _views(parts.settings, speed=parts.context.speed)
+
+    def doors(stack: ExitStack) -> None:
+        listener.open(stack)
+        if views is not None:
+            views.open(stack)
+
     async def listen(*, task_status: TaskStatus[None]) -> None:
         await listener.run(house.bus.publish, task_status=task_status)
 
@@ -295,6 +304,8 @@ async def serve(house: House, eyes: Sequence[Eye]) -> None:
         if parts.settings.budget_file is not None:
             await home.start("budget file", watch_budget)
         await home.start("control socket", door.run)
+        if views is not None:
+            await views.start(home, desk.answer, house.bus)
         where = str(parts.settings.pipe or parts.context.paths.beats)
         if parts.settings.dry_run:
             note = "nothing is changed: what would be tried is named, what would be chosen only measuring can tell"
@@ -305,13 +316,22 @@ async def serve(house: House, eyes: Sequence[Eye]) -> None:
     with Ending() as ending:
         house.ending = ending
         try:
-            await live(house, eyes, run=until_signal, doors=listener.open)
+            await live(house, eyes, run=until_signal, doors=doors)
         finally:
             if ending.held_up:  # whatever else came of it: this is the reason
                 raise CemlError(
                     f"{ending.reason} came, and nothing answered for {PATIENCE_S:g} s: a plugin or a disk held the "
                     f"run up, in {ending.held_up}. It was interrupted there, and the run was ended"
                 ) from None
+
+
+def _views(settings: Settings, *, speed: float) -> Views | None:
+    """What looks at the run, where anything does: nothing of it is imported otherwise."""
+    if settings.web is None:
+        return None
+    from ceml.screens.views import Views
+
+    return Views(settings, speed=speed)
 
 
 async def replay(house: House, eyes: Sequence[Eye]) -> None:

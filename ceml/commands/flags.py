@@ -24,6 +24,8 @@ _METAVARS = {
     "table": "TABLE.csv",
     "runtime_dir": "DIR",
     "sensor_period_s": "SECONDS",
+    "web": "HOST:PORT",
+    "web_token": "TOKEN",
     "platform": "NAME[:OPTIONS]",
     "objective": "NAME[:OPTIONS]",
     "model": "NAME[:OPTIONS]",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ceml.domain.events import BudgetChanged, Decided, GuardStepped, Heartbeat, PhaseChanged
@@ -14,7 +14,8 @@ from tests.telemetry.any_event import any_event
 FAST = Configuration({"gpu_hz": 1.3e9})
 
 
-@given(st.lists(any_event, max_size=60))
+@settings(max_examples=40)
+@given(st.lists(any_event, max_size=5))
 def test_entries_are_numbered_without_gaps_and_bounded_in_number_and_length(events: list):
     diary = Diary()
     for event in events:

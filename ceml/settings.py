@@ -329,8 +329,15 @@ class Settings(BaseModel):
     web_token: Token | None = _field(
         None,
         VIEWS,
-        "What lets limits and objective be changed on the page. Better set as CEML_WEB_TOKEN: flags can be read by "
-        "everybody on the machine. Unset: the page only shows.",
+        "What lets limits and objective be changed on the page, and whoever comes from elsewhere look. Better set as "
+        "CEML_WEB_TOKEN: flags can be read by everybody on the machine. Unset: the page only shows.",
+    )
+
+    metrics: Where = _field(
+        None,
+        VIEWS,
+        "HOST:PORT where Prometheus finds /metrics, e.g. 127.0.0.1:9105 (extra prometheus). An address that others can "
+        "reach asks for the token. Unset: none.",
     )
 
     verbose: bool = _field(False, OUTPUT, "Log every beat, sample and window too. Off: that is for finding mistakes.")
@@ -348,11 +355,12 @@ class Settings(BaseModel):
                 f"speed {self.speed:g} is for the platforms simulated and replay; "
                 f"on platform {self.platform} time passes as it does: leave speed at 1"
             )
-        if self.web is not None and not self.web.is_local and self.web_token is None:
-            raise ValueError(
-                f"web = {self.web} can be reached by other machines: set a token (CEML_WEB_TOKEN), or use an address "
-                f"of this machine alone such as 127.0.0.1:{self.web.port}"
-            )
+        for name, where in (("web", self.web), ("metrics", self.metrics)):
+            if where is not None and not where.is_local and self.web_token is None:
+                raise ValueError(
+                    f"{name} = {where} can be reached by other machines: set a token (CEML_WEB_TOKEN), or use an "
+                    f"address of this machine alone such as 127.0.0.1:{where.port}"
+                )
         return self
 
     @property

@@ -65,6 +65,9 @@ class Views:
         if self._settings.web is not None:
             need("web", "web", "starlette", "uvicorn")
             self._open(stack, "web", self._settings.web)
+        if self._settings.metrics is not None:
+            need("metrics", "prometheus", "prometheus_client", "uvicorn")
+            self._open(stack, "metrics", self._settings.metrics)
 
     def _open(self, stack: ExitStack, setting: str, where: Address) -> None:
         from ceml.api.http import listen
@@ -76,6 +79,8 @@ class Views:
         """Start what was opened."""
         if "web" in self._doors:
             await self._start_page(home, answer, bus)
+        if "metrics" in self._doors:
+            await self._start_metrics(home, _status(answer))
 
     async def _start_page(self, home: Household, answer: Callable[[Request, str], Result], bus: Bus) -> None:
         from ceml.api.http import address_of
@@ -90,7 +95,24 @@ class Views:
         changes = "with the token" if self._token else "none: it only shows"
         structlog.get_logger("ceml").info("web", page=f"http://{where}/", changes=changes)
 
+    async def _start_metrics(self, home: Household, status: Callable[[], dict[str, Any]]) -> None:
+        from ceml.api.http import address_of
+        from ceml.telemetry.prometheus import Metrics
+
+        where = address_of(self._doors["metrics"])
+        token = None if where.is_local else self._token
+        metrics = Metrics(status, version=__version__, token=token, speed=self._speed)
+        await self._serve(home, "metrics", metrics)
+        structlog.get_logger("ceml").info("metrics", scrape=f"http://{where}/metrics")
+
     async def _serve(self, home: Household, setting: str, app: Any) -> None:
         from ceml.api.http import HttpDoor
 
         await home.start(f"{setting} door", HttpDoor(self._doors[setting], app, name=setting, speed=self._speed).run)
+
+
+def _status(answer: Callable[[Request, str], Result]) -> Callable[[], dict[str, Any]]:
+    """What the control socket tells, as plain data: what is not known is None."""
+    from ceml.api.protocol import StatusRequest
+
+    return lambda: answer(StatusRequest(version=1, verb="status"), "metrics").model_dump()

@@ -1,10 +1,11 @@
-"""HOST:PORT as a person writes it, for whatever listens on the network."""
+"""HOST:PORT as a person writes it, for whatever listens on the network; the URL of whom figures are sent to."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 ALLOWED = "HOST:PORT such as 127.0.0.1:8765 or [::1]:8765, with a port from 0 (any free one) to 65535"
 _FORM = re.compile(
@@ -53,3 +54,21 @@ def address(value: object) -> Address:
     except ValueError:
         raise ValueError(f"must be {ALLOWED}; {host[:60]} is no address") from None
     return Address(host.lower(), int(found["port"]))
+
+
+def endpoint(value: object) -> str:
+    """URL of an OTLP collector; without a path, where collectors take metrics by default.
+
+    Raises:
+        ValueError: It is none; the text begins with "must be".
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+        parts = urlsplit("")
+    if not good or not text.isprintable() or " " in text or parts.query or parts.fragment:
+        raise ValueError("must be the URL of an OTLP/HTTP collector such as http://127.0.0.1:4318")
+    return text if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}/v1/metrics"

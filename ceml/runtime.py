@@ -327,7 +327,7 @@ async def serve(house: House, eyes: Sequence[Eye]) -> None:
 
 def _views(settings: Settings, *, speed: float) -> Views | None:
     """What looks at the run, where anything does: nothing of it is imported otherwise."""
-    if settings.web is None and settings.metrics is None:
+    if settings.web is None and settings.metrics is None and settings.otlp is None:
         return None
     from ceml.screens.views import Views
 

@@ -28,7 +28,7 @@ from pydantic import (
 )
 
 from ceml import units
-from ceml.address import Address, address
+from ceml.address import Address, address, endpoint
 from ceml.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -94,6 +94,10 @@ def _where(value: object) -> object:
     return value if value is None else address(value)
 
 
+def _url(value: object) -> object:
+    return value if value is None else endpoint(value)
+
+
 def _token(value: SecretStr) -> SecretStr:
     said = value.get_secret_value()
     if len(said) < LEAST_TOKEN or not said.isascii() or not said.isprintable() or " " in said:
@@ -106,6 +110,7 @@ def _token(value: SecretStr) -> SecretStr:
 
 Text = Annotated[str, Field(min_length=1)]
 Where = Annotated[Address | None, BeforeValidator(_where)]
+Url = Annotated[str | None, BeforeValidator(_url)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 Items = Annotated[tuple[Text, ...], BeforeValidator(_items)]
 Real = Annotated[float, BeforeValidator(_number)]
@@ -338,6 +343,13 @@ class Settings(BaseModel):
         VIEWS,
         "HOST:PORT where Prometheus finds /metrics, e.g. 127.0.0.1:9105 (extra prometheus). An address that others can "
         "reach asks for the token. Unset: none.",
+    )
+
+    otlp: Url = _field(
+        None,
+        VIEWS,
+        "URL of an OpenTelemetry collector that the same figures are sent to every 10 s, e.g. http://127.0.0.1:4318 "
+        "(extra otel). Unset: nothing is sent anywhere.",
     )
 
     verbose: bool = _field(False, OUTPUT, "Log every beat, sample and window too. Off: that is for finding mistakes.")

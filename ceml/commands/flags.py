@@ -25,6 +25,7 @@ _METAVARS = {
     "runtime_dir": "DIR",
     "sensor_period_s": "SECONDS",
     "web": "HOST:PORT",
+    "otlp": "URL",
     "metrics": "HOST:PORT",
     "web_token": "TOKEN",
     "platform": "NAME[:OPTIONS]",

@@ -5,6 +5,7 @@ Only what was asked for is imported; what it needs is an extra of the package.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,11 @@ class Views:
         if self._settings.metrics is not None:
             need("metrics", "prometheus", "prometheus_client", "uvicorn")
             self._open(stack, "metrics", self._settings.metrics)
+        if self._settings.otlp is not None:
+            need("otlp", "otel", "opentelemetry.sdk.metrics", "opentelemetry.exporter.otlp.proto.http.metric_exporter")
+            from ceml.telemetry.otel import period_s
+
+            period_s(os.environ)  # what is wrong with it is said before the run begins
 
     def _open(self, stack: ExitStack, setting: str, where: Address) -> None:
         from ceml.api.http import listen
@@ -81,6 +87,11 @@ class Views:
             await self._start_page(home, answer, bus)
         if "metrics" in self._doors:
             await self._start_metrics(home, _status(answer))
+        if self._settings.otlp is not None:
+            from ceml.telemetry.otel import Export
+
+            export = Export(_status(answer), endpoint=self._settings.otlp, version=__version__, speed=self._speed)
+            await home.start("export of metrics", export.run)
 
     async def _start_page(self, home: Household, answer: Callable[[Request, str], Result], bus: Bus) -> None:
         from ceml.api.http import address_of

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from base64 import b64encode
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.screens.page_of import JSON, TOKEN, ask, frames, get, port_of, until
-from tests.test_serve import FAST, Server, app, ceml, serving, wait_until
+from tests.test_serve import CLEAN, FAST, Server, app, ceml, serving, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -221,3 +223,27 @@ def test_the_token_is_not_shown_by_config_show():
     assert "# web_token is set, and not shown" in done.stdout
     assert 'web = "[::1]:8765"' in done.stdout
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "missing", "extra"),
+    [
+        (["--web", "127.0.0.1:0"], "starlette", "web"),
+        (["--web", "127.0.0.1:0"], "uvicorn", "web"),
+        (["--metrics", "127.0.0.1:0"], "prometheus_client", "prometheus"),
+        (["--otlp", "http://127.0.0.1:4318"], "opentelemetry", "otel"),
+    ],
+)
+def test_a_package_that_is_missing_is_named_with_the_command(
+    tmp_path: Path, words: list[str], missing: str, extra: str
+):
+    code = (
+        "import sys\nsys.modules[sys.argv[1]] = None\nfrom ceml.cli import main\n"
+        "sys.exit(main(['serve', '--runtime-dir', sys.argv[2], *sys.argv[3:]]))"
+    )
+    command = [sys.executable, "-c", code, missing, str(tmp_path), *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=CLEAN, timeout=60)
+    assert done.returncode == 2
+    assert f"pip install 'ceml-runtime[{extra}]'" in done.stderr
+    assert missing in done.stderr
+    assert not (tmp_path / "beats").exists()

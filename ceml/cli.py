@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 VERBS = {
     "serve": ("serve", "run in the foreground: listen for heartbeats, find the best frequencies, keep the budget"),
     "status": ("status", "how the running server stands: power, rate, limits and headroom, saving so far"),
+    "top": ("top", "the same live in the terminal, with keys for budget, objective, pause and resume"),
     "explain": ("explain", "why this configuration: the best candidates, their margins, what was measured"),
     "budget": ("budget", "change or show the limits of the running server"),
     "objective": ("objective", "change what the running server wants less of"),

@@ -20,6 +20,7 @@ from ceml.api.protocol import (
     Decision,
     Explained,
     ExplainRequest,
+    Happening,
     Limit,
     Measurement,
     ModelNumber,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from ceml.domain.manager import RuntimeManager
     from ceml.domain.values import Limits, Observation
     from ceml.parts import Parts
+    from ceml.telemetry.diary import Diary
     from ceml.telemetry.ledger import Ledger
 
 PHASES: dict[Phase, Literal["waiting", "profiling", "idle", "paused"]] = {
@@ -65,16 +67,20 @@ class Desk:
     Args:
         parts: What the run is made of.
         ledger: What it has done and cost so far.
+        diary: What happened lately.
         controller: Who holds the machine.
         bus: Where wishes are announced.
     """
 
-    def __init__(self, parts: Parts, ledger: Ledger, controller: Controller, bus: Bus) -> None:
+    def __init__(self, parts: Parts, ledger: Ledger, diary: Diary, controller: Controller, bus: Bus) -> None:
         self.objective = parts.settings.objective
         self._parts = parts
         self._ledger = ledger
+        self._diary = diary
         self._controller = controller
         self._bus = bus
+        tops = {knob.name: knob.levels[-1] for knob in parts.platform.space.knobs}
+        self._highest = {name: float(top) for name, top in tops.items() if not isinstance(top, str)}
         self._asked: tuple[Limits, Limits] | None = None  # in force when they were asked for, and those asked for
 
     def answer(self, request: Request, source: str) -> Result:
@@ -158,7 +164,7 @@ class Desk:
 
     def _status(self) -> Status:
         ledger, manager, platform = self._ledger, self._controller.holder, self._parts.platform
-        chapter, now_s = ledger.chapter, anyio.current_time()
+        chapter, limits, now_s = ledger.chapter, self._limits, anyio.current_time()
         phase = PHASES[manager.phase] if manager is not None else "waiting"
         decided = manager.decided if manager is not None else None
         return Status(
@@ -169,8 +175,12 @@ class Desk:
             phase="paused" if self._controller.paused else phase,
             app=manager.app if manager is not None else None,
             configuration=dict(ledger.configuration) if ledger.configuration is not None else None,
+            highest=self._highest,
             why=ledger.why,
+            power_w=ledger.power_w,
+            budget_w=limits.power_cap_w,
             rails_w=dict(ledger.readings_w),
+            rail_budgets_w=dict(limits.rail_caps_w),
             temperature_c=ledger.temperature_c,
             latest=_measurement(chapter.latest) if manager is not None else None,
             limits=self._headrooms(manager, chapter.latest, now_s),
@@ -184,6 +194,10 @@ class Desk:
             saving=chapter.saving,
             saving_so_far=chapter.saving_so_far,
             baseline=chapter.baseline_name if chapter.baseline is not None else None,
+            guard_steps=self._diary.guard_steps,
+            phase_changes=self._diary.phase_changes,
+            refused_lines=ledger.refused_lines,
+            happened=[Happening(**entry._asdict()) for entry in self._diary.entries],
         )
 
     def _headrooms(self, manager: RuntimeManager | None, latest: Observation | None, now_s: float) -> list[Limit]:

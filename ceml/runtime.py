@@ -36,6 +36,7 @@ from ceml.parts import check_limits
 from ceml.platforms.restoring import put_back
 from ceml.store import journal
 from ceml.store.lock import locked
+from ceml.telemetry.diary import Diary
 from ceml.telemetry.record import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from ceml.domain.values import Limits
     from ceml.parts import Parts
     from ceml.saved import Saved
+    from ceml.screens.views import Views
+    from ceml.settings import Settings
     from ceml.telemetry.ledger import Ledger
 
 Eye = Callable[[Event], None]
@@ -71,6 +74,7 @@ class House:
 
     parts: Parts
     ledger: Ledger
+    diary: Diary = field(default_factory=Diary)
     bus: Bus = field(default_factory=Bus)
     controller: Controller | None = None
     found: Configuration | None = None
@@ -102,7 +106,7 @@ async def live(
     inbox = bus.subscribe("telemetry", *get_args(Event), gathered=(Heartbeat, Sampled), patience_s=patience_s)
     for problem in parts.problems:
         house.say(problem)
-    looks = (house.ledger.on, _keeper(house), *eyes)
+    looks = (house.ledger.on, house.diary.on, _keeper(house), *eyes)
     async with anyio.create_task_group() as watched:
         watched.start_soon(_look, inbox, looks, name="telemetry")
         try:
@@ -266,6 +270,13 @@ async def serve(house: House, eyes: Sequence[Eye]) -> None:
         silence_s=5.0 * parts.context.speed,
     )
 
+    views = _views(parts.settings, speed=parts.context.speed)
+
+    def doors(stack: ExitStack) -> None:
+        listener.open(stack)
+        if views is not None:
+            views.open(stack)
+
     async def listen(*, task_status: TaskStatus[None]) -> None:
         await listener.run(house.bus.publish, task_status=task_status)
 
@@ -281,7 +292,7 @@ async def serve(house: House, eyes: Sequence[Eye]) -> None:
 
     async def until_signal(house: House, home: Household) -> None:
         assert house.controller is not None  # noqa: S101 - it is up before the doors open
-        desk = Desk(parts, house.ledger, house.controller, house.bus)
+        desk = Desk(parts, house.ledger, house.diary, house.controller, house.bus)
         door = ControlSocket(
             parts.context.paths.control,
             desk.answer,
@@ -293,6 +304,8 @@ async def serve(house: House, eyes: Sequence[Eye]) -> None:
         if parts.settings.budget_file is not None:
             await home.start("budget file", watch_budget)
         await home.start("control socket", door.run)
+        if views is not None:
+            await views.start(home, desk.answer, house.bus)
         where = str(parts.settings.pipe or parts.context.paths.beats)
         if parts.settings.dry_run:
             note = "nothing is changed: what would be tried is named, what would be chosen only measuring can tell"
@@ -303,13 +316,22 @@ async def serve(house: House, eyes: Sequence[Eye]) -> None:
     with Ending() as ending:
         house.ending = ending
         try:
-            await live(house, eyes, run=until_signal, doors=listener.open)
+            await live(house, eyes, run=until_signal, doors=doors)
         finally:
             if ending.held_up:  # whatever else came of it: this is the reason
                 raise CemlError(
                     f"{ending.reason} came, and nothing answered for {PATIENCE_S:g} s: a plugin or a disk held the "
                     f"run up, in {ending.held_up}. It was interrupted there, and the run was ended"
                 ) from None
+
+
+def _views(settings: Settings, *, speed: float) -> Views | None:
+    """What looks at the run, where anything does: nothing of it is imported otherwise."""
+    if settings.web is None and settings.metrics is None and settings.otlp is None:
+        return None
+    from ceml.screens.views import Views
+
+    return Views(settings, speed=speed)
 
 
 async def replay(house: House, eyes: Sequence[Eye]) -> None:

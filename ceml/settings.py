@@ -16,9 +16,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from ceml import units
+from ceml.address import Address, address, endpoint
 from ceml.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -31,6 +41,7 @@ if TYPE_CHECKING:
 _toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 PREFIX = "CEML_"
+LEAST_TOKEN = 16  # characters: 64 bits where they are hexadecimal, and a wrong one costs a second
 
 
 def _unless_none(parse: Callable[[object], float]) -> Callable[[object], float | None]:
@@ -79,7 +90,28 @@ def _path(value: object) -> object:
     return os.path.expanduser(value) if isinstance(value, str) else value  # noqa: PTH111 - never raises
 
 
+def _where(value: object) -> object:
+    return value if value is None else address(value)
+
+
+def _url(value: object) -> object:
+    return value if value is None else endpoint(value)
+
+
+def _token(value: SecretStr) -> SecretStr:
+    said = value.get_secret_value()
+    if len(said) < LEAST_TOKEN or not said.isascii() or not said.isprintable() or " " in said:
+        raise ValueError(
+            f"must be at least {LEAST_TOKEN} letters, digits or signs of ASCII without spaces, such as "
+            "`openssl rand -hex 16` gives"
+        )
+    return value
+
+
 Text = Annotated[str, Field(min_length=1)]
+Where = Annotated[Address | None, BeforeValidator(_where)]
+Url = Annotated[str | None, BeforeValidator(_url)]
+Token = Annotated[SecretStr, AfterValidator(_token)]
 Items = Annotated[tuple[Text, ...], BeforeValidator(_items)]
 Real = Annotated[float, BeforeValidator(_number)]
 Whole = Annotated[int, BeforeValidator(_number)]
@@ -92,7 +124,8 @@ Seconds = Annotated[float | None, BeforeValidator(_unless_none(units.duration_s)
 Joules = Annotated[float | None, BeforeValidator(_unless_none(units.energy_j))]
 Celsius = Annotated[float | None, BeforeValidator(_unless_none(units.temperature_c))]
 
-RUN, AIM, MEASURE, FILES, OUTPUT = "What to run on", "What to optimise", "Measuring", "Files", "Output"
+RUN, AIM, MEASURE, FILES = "What to run on", "What to optimise", "Measuring", "Files"
+VIEWS, OUTPUT = "Live views", "Output"
 
 
 def _field(default: object, group: str, description: str, **bounds: Any) -> Any:
@@ -299,6 +332,33 @@ class Settings(BaseModel):
         "windows", FILES, "How much to record; windows, because everything of a day at 10 Hz is 300 MB."
     )
 
+    web: Where = _field(
+        None,
+        VIEWS,
+        "HOST:PORT of a page that shows the run as it goes on, e.g. 127.0.0.1:8765 (extra web). An address that "
+        "others can reach needs a token. Unset: none; ceml status tells the same.",
+    )
+    web_token: Token | None = _field(
+        None,
+        VIEWS,
+        "What lets limits and objective be changed on the page, and whoever comes from elsewhere look. Better set as "
+        "CEML_WEB_TOKEN: flags can be read by everybody on the machine. Unset: the page only shows.",
+    )
+
+    metrics: Where = _field(
+        None,
+        VIEWS,
+        "HOST:PORT where Prometheus finds /metrics, e.g. 127.0.0.1:9105 (extra prometheus). An address that others can "
+        "reach asks for the token. Unset: none.",
+    )
+
+    otlp: Url = _field(
+        None,
+        VIEWS,
+        "URL of an OpenTelemetry collector that the same figures are sent to every 10 s, e.g. http://127.0.0.1:4318 "
+        "(extra otel). Unset: nothing is sent anywhere.",
+    )
+
     verbose: bool = _field(False, OUTPUT, "Log every beat, sample and window too. Off: that is for finding mistakes.")
     quiet: bool = _field(False, OUTPUT, "Log only warnings. Off: a person wants to see what is decided.")
     log_format: Literal["console", "json"] = _field(
@@ -314,6 +374,12 @@ class Settings(BaseModel):
                 f"speed {self.speed:g} is for the platforms simulated and replay; "
                 f"on platform {self.platform} time passes as it does: leave speed at 1"
             )
+        for name, where in (("web", self.web), ("metrics", self.metrics)):
+            if where is not None and not where.is_local and self.web_token is None:
+                raise ValueError(
+                    f"{name} = {where} can be reached by other machines: set a token (CEML_WEB_TOKEN), or use an "
+                    f"address of this machine alone such as 127.0.0.1:{where.port}"
+                )
         return self
 
     @property
@@ -452,6 +518,6 @@ def _sentence(detail: ErrorDetails, origins: Mapping[str, str]) -> str:
     if not detail["loc"]:
         return text
     name = str(detail["loc"][0])
-    shown = repr(detail["input"])
+    shown = "'...'" if name == "web_token" else repr(detail["input"])
     shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
     return f"{name} = {shown} (from {origins.get(name, 'default')}): {text}"

@@ -150,6 +150,16 @@ class Decision(_Told):
     share: float = Field(default=1.0, description="Share of the time in `configuration`.")
 
 
+class Happening(_Told):
+    """One thing that happened, in a sentence."""
+
+    number: int = Field(description="Counted from 1 in this run, without gaps.")
+    at_s: float = Field(description="Seconds of the run's clock.")
+    what: str = Field(description="Which kind of thing: decided, applied, guard, limits, ...")
+    text: str
+    grave: bool = Field(description="Whether a person should look at it.")
+
+
 class Status(_Told):
     """How the run stands."""
 
@@ -161,8 +171,12 @@ class Status(_Told):
     phase: Literal["waiting", "profiling", "idle", "paused"]
     app: str | None
     configuration: Levels | None = Field(description="In force now, as read back.")
+    highest: dict[str, float] = Field(description="The highest level of each knob whose levels have an order.")
     why: str
+    power_w: Number = Field(description="Of the whole board, last readings.")
+    budget_w: Number = Field(description="Cap on it in force.")
     rails_w: dict[str, Number] = Field(description="Last reading of each rail.")
+    rail_budgets_w: dict[str, Number] = Field(description="Caps on single rails in force.")
     temperature_c: Number = Field(description="Of the hottest zone, last reading.")
     latest: Measurement | None = Field(description="The latest window.")
     limits: list[Limit]
@@ -176,6 +190,10 @@ class Status(_Told):
     saving: Number = Field(description="Of the energy per step since the latest decision, as share of the baseline's.")
     saving_so_far: Number = Field(description="The same over all steps, profiling included.")
     baseline: str | None = Field(description="What savings are held against.")
+    guard_steps: int = Field(description="How often a broken limit was stepped away from.")
+    phase_changes: int = Field(description="How often the program changed.")
+    refused_lines: int = Field(description="Lines on the pipe that were no good.")
+    happened: list[Happening] = Field(description="The latest of what happened, the newest last, at most 20.")
 
 
 class Changed(_Told):

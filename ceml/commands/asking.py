@@ -34,16 +34,26 @@ def ask(args: argparse.Namespace, verb: str, **fields: object) -> dict[str, Any]
     Raises:
         CemlError: It is not there, or refuses; the text says what to do.
     """
+    from ceml.api import client
+
+    path = control_socket(args)
+    return client.ask(path, verb, timeout_s=args.timeout_s, **fields)
+
+
+def control_socket(args: argparse.Namespace) -> Path:
+    """Where the server that the flags name is asked.
+
+    Raises:
+        SettingsError: A flag is no good.
+    """
     import os
 
-    from ceml.api import client
     from ceml.errors import SettingsError
     from ceml.store.paths import RuntimePaths
 
     if not 0.0 < args.timeout_s < 1e6:
         raise SettingsError(f"--timeout-s {args.timeout_s:g} must be a number of seconds above 0, such as 5")
-    given = args.runtime_dir or os.environ.get("CEML_RUNTIME_DIR") or None
-    return client.ask(RuntimePaths.at(given).control, verb, timeout_s=args.timeout_s, **fields)
+    return RuntimePaths.at(args.runtime_dir or os.environ.get("CEML_RUNTIME_DIR") or None).control
 
 
 def knobs(levels: dict[str, float | str] | None) -> str:

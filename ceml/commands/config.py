@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from pydantic import SecretStr
+
+from ceml.address import Address
 from ceml.commands.flags import add_settings_flags, given_flags
 from ceml.settings import FIELDS, load
 
@@ -52,6 +55,8 @@ def as_toml(loaded: Loaded) -> str:
     for name in FIELDS:
         value = getattr(loaded.settings, name)
         text = f"# {name} is unset" if value is None else f"{name} = {_literal(value)}"
+        if isinstance(value, SecretStr):
+            text = f"# {name} is set, and not shown"
         lines.append((text, loaded.origins[name]))
     width = max(len(text) for text, _ in lines if len(text) <= 60)
     return "\n".join(f"{text:<{width}}  # {_comment(origin)}" for text, origin in lines)
@@ -63,7 +68,7 @@ def _literal(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and not isinstance(value, Address):
         return f"[{', '.join(_literal(item) for item in cast('tuple[object, ...]', value))}]"
     return _comment(json.dumps(str(value), ensure_ascii=False))
 

@@ -135,6 +135,11 @@ class Ledger:
         return self.last_s - self._first_s if isfinite(self._first_s) else 0.0
 
     @property
+    def power_w(self) -> float:
+        """Watts of the board, last readings; NaN where a rail of the total has none."""
+        return sum(self.readings_w.get(rail, NAN) for rail in self.total_rails) if self.total_rails else NAN
+
+    @property
     def profiling_s(self) -> float:
         """Seconds spent profiling, over all applications."""
         return self._profiled_s + self.chapter.profiling_s(self.last_s)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
+    from ceml.api.notify import ServiceManager
     from ceml.control.bus import Subscription
     from ceml.domain.knobs import Configuration
     from ceml.domain.values import Limits
@@ -252,8 +253,8 @@ def _ended(house: House) -> RunEnded:
 # Two ways of running --------------------------------------------------------------------------------------------------
 
 
-async def serve(house: House, eyes: Sequence[Eye]) -> None:
-    """In real time: open the pipe, and live until a signal that ends programs.
+async def serve(house: House, eyes: Sequence[Eye], manager: ServiceManager) -> None:
+    """In real time: open the pipe, and live until a signal that ends programs; the service manager hears of it.
 
     Raises:
         CemlError: It did not answer the signal, and was interrupted.
@@ -297,13 +298,17 @@ async def serve(house: House, eyes: Sequence[Eye]) -> None:
         if parts.settings.dry_run:
             note = "nothing is changed: what would be tried is named, what would be chosen only measuring can tell"
             structlog.get_logger().info("dry_run", note=note)
+        if manager.watchdog_s:
+            await home.start("watchdog", partial(manager.watch, house.controller.verified))
         structlog.get_logger().info("ready", platform=parts.platform.name, pipe=where, end_with="Ctrl-C")
+        manager.ready()
         house.reason = await ending.wait()
+        manager.stopping(house.reason)
 
     with Ending() as ending:
         house.ending = ending
         try:
-            await live(house, eyes, run=until_signal, doors=listener.open)
+            await live(house, (*eyes, manager.on), run=until_signal, doors=listener.open)
         finally:
             if ending.held_up:  # whatever else came of it: this is the reason
                 raise CemlError(

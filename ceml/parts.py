@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ceml.api.scenario import read_scenario
+from ceml.control.bundle import bundled, members
 from ceml.domain.budget import constraints_of
 from ceml.domain.contracts import UncertainFit
 from ceml.domain.reasoning import Mind
@@ -83,7 +84,9 @@ def choose(
     settings = loaded.settings
     if platform is None:
         options = {**_given(loaded, PLATFORM_OPTIONS), **platform_options}
-        platform = cast("Platform", find("platforms", settings.platform, context, **options))
+        references = members(settings.platform)
+        made = [cast("Platform", find("platforms", reference, context, **options)) for reference in references]
+        platform = bundled(made)
     objective = choose_objective(settings.objective, platform)
     model = cast("ResponseModel", find("models", settings.model))
     store = knowledge_store(settings, context, platform)

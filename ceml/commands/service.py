@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ceml.commands.unit import ceml_words, filled, home, warnings
+from ceml.control.bundle import members
 from ceml.errors import SettingsError, Unavailable
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def _install(root: Path, platform: str | None) -> list[Step]:
     chosen = said or platform or _found()
     config = filled("ceml.toml.in", PLATFORM=json.dumps(chosen)[1:-1])
     _checked(config)
-    used = dict.fromkeys(EXTRAS.get(part.partition(":")[0]) for part in chosen.split("+"))
+    used = dict.fromkeys(EXTRAS.get(part.partition(":")[0]) for part in members(chosen))
     extra = "".join(filled(name) for name in used if name is not None)
     texts = {
         "ceml.service.in": filled(
@@ -180,7 +181,7 @@ def _checked(config: str) -> None:
         file.flush()
         platform = load(Path(file.name), {}, {}).settings.platform
     names = [plugin.name for plugin in known("platforms")]
-    for part in platform.split("+"):
+    for part in members(platform):
         name = part.partition(":")[0]
         if name not in names and not name.endswith(".py"):
             raise SettingsError(f"platform = {platform!r}: there is no {name!r}; known are: {', '.join(names)}")

@@ -21,6 +21,7 @@ from ceml import __version__
 from ceml.api.budget_file import BudgetFile
 from ceml.api.socket import ControlSocket
 from ceml.apps.pipe import PipeListener
+from ceml.control import calibration
 from ceml.control.bus import Bus
 from ceml.control.controller import Controller
 from ceml.control.ending import PATIENCE_S, Ending
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
     from ceml.api.notify import ServiceManager
     from ceml.control.bus import Subscription
+    from ceml.control.calibration import Step, Sweep
     from ceml.domain.knobs import Configuration
     from ceml.domain.values import Limits
     from ceml.parts import Parts
@@ -328,3 +330,27 @@ async def replay(house: House, eyes: Sequence[Eye]) -> None:
         house.reason = "program done"
 
     await live(house, eyes, run=until_done)
+
+
+async def calibrate(house: House, sweep: Sweep, say: Callable[[int, Step], None]) -> bool:
+    """Measure a sweep with the same care for the knobs as a run; returns whether no signal came first."""
+    machine = Machine(house.parts.platform.actuators)
+    done = False
+
+    async def measure(house: House, _home: Household) -> None:
+        nonlocal done
+        async with anyio.create_task_group() as race:
+
+            async def hear() -> None:
+                house.reason = await ending.wait()
+                race.cancel_scope.cancel()
+
+            race.start_soon(hear, name="signals")
+            await calibration.run(sweep, machine, house.parts.platform.space, house.bus, say)
+            done = True
+            race.cancel_scope.cancel()
+
+    with Ending() as ending:
+        house.ending = ending
+        await live(house, (), run=measure)
+    return done

@@ -36,6 +36,8 @@ VERBS = {
     "report": ("report", "what runs recorded, as a page with pictures, several side by side"),
     "knowledge": ("knowledge", "what earlier runs learnt: list, show, forget, export, import"),
     "restore": ("restore", "put the knobs back after a run that was killed"),
+    "calibrate": ("calibrate", "measure what each device draws at each level and utilisation, for --model paper"),
+    "service": ("service", "install or remove the systemd service"),
     "doctor": ("doctor", "what this machine offers to ceml, what is missing and how to mend it"),
 }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ceml.api.scenario import read_scenario
+from ceml.control.bundle import bundled, members
 from ceml.domain.budget import constraints_of
 from ceml.domain.contracts import UncertainFit
 from ceml.domain.mind import Mind
@@ -17,16 +18,17 @@ from ceml.domain.values import Knowledge, Prediction, Situation
 from ceml.errors import SettingsError
 from ceml.plugins import find
 from ceml.plugins.checked import CheckedObjective
+from ceml.store import device_power
 from ceml.store.knowledge import KnowledgeStore, Known, machine_name
 from ceml.store.paths import state_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ceml.api.scenario import Scenario
     from ceml.control.ports import Platform
     from ceml.domain.contracts import ChangeDetector, Objective, ResponseModel, Sampler
-    from ceml.domain.values import Limits
+    from ceml.domain.values import DevicePower, Limits
     from ceml.settings import Loaded, Settings
     from ceml.store.paths import PlatformContext
 
@@ -83,18 +85,20 @@ def choose(
     settings = loaded.settings
     if platform is None:
         options = {**_given(loaded, PLATFORM_OPTIONS), **platform_options}
-        platform = cast("Platform", find("platforms", settings.platform, context, **options))
+        references = members(settings.platform)
+        made = [cast("Platform", find("platforms", reference, context, **options)) for reference in references]
+        platform = bundled(made)
     objective = choose_objective(settings.objective, platform)
     model = cast("ResponseModel", find("models", settings.model))
     store = knowledge_store(settings, context, platform)
     known = store.read() if store is not None and not settings.fresh else Known(Knowledge())
-    beforehand = platform.knowledge or Knowledge()
+    calibrated, problems = _calibration(store, platform, fresh=settings.fresh)
     mind = Mind(
         objective=objective,
         model=model,
         sampler=choose_sampler(loaded, model, platform),
         search=cast("Any", find("searches", settings.search)),
-        knowledge=replace(known.knowledge, board=beforehand.board),
+        knowledge=replace(known.knowledge, board=calibrated),
         total_rails=platform.total_rails,
         power_sensors=frozenset(s.name for s in platform.sensors) if platform.total_rails else frozenset(),
         lag_s=max((sensor.lag_s for sensor in platform.sensors), default=0.0),
@@ -113,7 +117,7 @@ def choose(
         scenario=_scenario(settings, platform),
         store=None if settings.dry_run else store,
         sampler=sampler_name(settings, model, platform),
-        problems=known.problems,
+        problems=(*known.problems, *problems),
     )
 
 
@@ -121,6 +125,19 @@ def knowledge_store(settings: Settings, context: PlatformContext, platform: Plat
     """Where knowledge of this machine lies; a run in virtual time has none unless it is told where."""
     root = settings.knowledge or (None if context.in_process else state_dir() / "knowledge")
     return None if root is None else KnowledgeStore(root, machine_name(platform.machine or platform.name))
+
+
+def _calibration(
+    store: KnowledgeStore | None, platform: Platform, *, fresh: bool
+) -> tuple[Mapping[str, DevicePower], tuple[str, ...]]:
+    """C9: what `ceml calibrate` measured here, device by device, else what the platform knows; and what was no good."""
+    beforehand = (platform.knowledge or Knowledge()).board
+    if store is None or fresh:
+        return beforehand, ()
+    try:
+        return {**beforehand, **device_power.read(store)}, ()
+    except SettingsError as error:
+        return beforehand, (str(error),)
 
 
 def _scenario(settings: Settings, platform: Platform) -> Scenario | None:

@@ -21,6 +21,7 @@ from ceml import __version__
 from ceml.api.budget_file import BudgetFile
 from ceml.api.socket import ControlSocket
 from ceml.apps.pipe import PipeListener
+from ceml.control import calibration
 from ceml.control.bus import Bus
 from ceml.control.controller import Controller
 from ceml.control.ending import PATIENCE_S, Ending
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
+    from ceml.api.notify import ServiceManager
     from ceml.control.bus import Subscription
+    from ceml.control.calibration import Step, Sweep
     from ceml.domain.knobs import Configuration
     from ceml.domain.values import Limits
     from ceml.parts import Parts
@@ -256,8 +259,8 @@ def _ended(house: House) -> RunEnded:
 # Two ways of running --------------------------------------------------------------------------------------------------
 
 
-async def serve(house: House, eyes: Sequence[Eye]) -> None:
-    """In real time: open the pipe, and live until a signal that ends programs.
+async def serve(house: House, eyes: Sequence[Eye], manager: ServiceManager) -> None:
+    """In real time: open the pipe, and live until a signal that ends programs; the service manager hears of it.
 
     Raises:
         CemlError: It did not answer the signal, and was interrupted.
@@ -310,13 +313,17 @@ async def serve(house: House, eyes: Sequence[Eye]) -> None:
         if parts.settings.dry_run:
             note = "nothing is changed: what would be tried is named, what would be chosen only measuring can tell"
             structlog.get_logger().info("dry_run", note=note)
+        if manager.watchdog_s:
+            await home.start("watchdog", partial(manager.watch, house.controller.verified))
         structlog.get_logger().info("ready", platform=parts.platform.name, pipe=where, end_with="Ctrl-C")
+        manager.ready()
         house.reason = await ending.wait()
+        manager.stopping(house.reason)
 
     with Ending() as ending:
         house.ending = ending
         try:
-            await live(house, eyes, run=until_signal, doors=doors)
+            await live(house, (*eyes, manager.on), run=until_signal, doors=doors)
         finally:
             if ending.held_up:  # whatever else came of it: this is the reason
                 raise CemlError(
@@ -345,3 +352,27 @@ async def replay(house: House, eyes: Sequence[Eye]) -> None:
         house.reason = "program done"
 
     await live(house, eyes, run=until_done)
+
+
+async def calibrate(house: House, sweep: Sweep, say: Callable[[int, Step], None]) -> bool:
+    """Measure a sweep with the same care for the knobs as a run; returns whether no signal came first."""
+    machine = Machine(house.parts.platform.actuators)
+    done = False
+
+    async def measure(house: House, _home: Household) -> None:
+        nonlocal done
+        async with anyio.create_task_group() as race:
+
+            async def hear() -> None:
+                house.reason = await ending.wait()
+                race.cancel_scope.cancel()
+
+            race.start_soon(hear, name="signals")
+            await calibration.run(sweep, machine, house.parts.platform.space, house.bus, say)
+            done = True
+            race.cancel_scope.cancel()
+
+    with Ending() as ending:
+        house.ending = ending
+        await live(house, (), run=measure)
+    return done

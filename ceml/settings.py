@@ -140,8 +140,8 @@ class Settings(BaseModel):
     platform: Text = _field(
         "simulated",
         RUN,
-        "Board to run on: NAME[:key=value,...] or path/to/file.py:factory. Simulated, because it runs everywhere and "
-        "can harm nothing.",
+        "Board to run on: NAME[:key=value,...] or path/to/file.py:factory; several joined by +, e.g. linux+nvml. "
+        "Simulated, because it runs everywhere and can harm nothing.",
     )
     board: Text | None = _field(None, RUN, "Which board of the platform; unset, the platform takes its own first one.")
     range: Literal["paper", "full"] | None = _field(

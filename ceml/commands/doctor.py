@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the report."""
     report = examine(args.root, args.board)
     print(json.dumps(report, indent=1) if args.json else "\n".join(_lines(report)))
-    return 0 if report["knobs"] else 1
+    return 0 if report["knobs"] or any(gpu["knobs"] for gpu in report["gpus"]) else 1
 
 
 def examine(root: str, board: str | None) -> Report:
@@ -49,6 +49,7 @@ def examine(root: str, board: str | None) -> Report:
     Raises:
         SettingsError: The board that was named is not known, or its profile is no good.
     """
+    from ceml.commands.cards import cards
     from ceml.platforms.rivals import rivals
 
     user = "root" if os.geteuid() == 0 else f"user {os.geteuid()}"
@@ -71,6 +72,8 @@ def examine(root: str, board: str | None) -> Report:
             raise
         report["missing"].append(str(error))
         _linux(report, root)
+    report["gpus"], missing = cards(root)
+    report["missing"] += missing
     if not report["knobs"]:
         _processors(report)
     return report
@@ -143,6 +146,10 @@ def _lines(report: Report) -> Iterator[str]:
     for label, rail in report["rails"].items():
         counted = " (counts for the total)" if rail in report["total_power"] else ""
         yield f"power     {rail:8} {label}{counted}"
+    for gpu in report["gpus"]:
+        turns = "; ".join(f"{name} {_level(name, levels)}" for name, levels in gpu["knobs"].items())
+        yield f"gpu       {gpu['name']}: {turns or 'nothing to turn'}"
+        yield from (f"          {sentence}" for sentence in gpu["missing"])
     yield f"load      {', '.join(report['devices_measured']) or 'none'}"
     if report["temperatures"]:
         yield f"heat      {', '.join(report['temperatures'])}"
@@ -151,8 +158,9 @@ def _lines(report: Report) -> Iterator[str]:
             yield f"{heading:9} {sentence}".replace("\n", "\n          ")
     for rival in report["rivals"]:
         yield f"rival     {rival['name']}: {rival['seen']}; {rival['does']}. Remedy: {rival['remedy']}"
-    if report["platform"]:
-        yield f"next      sudo ceml serve --platform {report['platform']}"
+    offers = [gpu["platform"] for gpu in report["gpus"] if gpu["knobs"]]
+    if platforms := [*filter(None, [report["platform"]]), *offers]:
+        yield f"next      sudo ceml serve --platform {'+'.join(platforms)}"
 
 
 def _level(name: str, levels: Sequence[Level]) -> str:

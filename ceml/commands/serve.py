@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     import structlog
 
     from ceml import runtime
+    from ceml.api.notify import ServiceManager
     from ceml.errors import combined
     from ceml.parts import choose
     from ceml.settings import load
@@ -80,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     if settings.log_format == "console" and not settings.quiet:
         eyes.append(progress.on)
         log.configure(settings.log_format, level, progress.above)
+    manager = ServiceManager.named_in(os.environ, os.getpid(), speed=settings.speed)
     house = runtime.House(
         parts=parts, ledger=ledger, say=lambda told: structlog.get_logger().warning("knowledge", problem=told)
     )
@@ -88,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
             runtime.serve,
             house,
             eyes,
+            manager,
             backend_options={"loop_factory": scaled(settings.speed)} if settings.speed != 1 else {},
         )
     except Exception as error:

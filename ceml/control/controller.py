@@ -91,6 +91,7 @@ class Controller:
         self._waiting: dict[Key, AppJoined] = {}
         self._next: Intent | None = None  # at most one intent waits; a newer one replaces it
         self._woken = anyio.Event()
+        self._proofs: list[anyio.Event] = []
         self._inbox = bus.subscribe(
             "controller",
             *(Heartbeat, Sampled),
@@ -212,6 +213,22 @@ class Controller:
                     await self.release(intent.why)
                 case None:
                     pass
+            if self._proofs:
+                await self._prove()
+
+    async def verified(self) -> None:
+        """Return once the loop that applies has had its turn and read the machine back: what a watchdog waits for."""
+        proof = anyio.Event()
+        self._proofs.append(proof)
+        self._woken.set()
+        await proof.wait()
+
+    async def _prove(self) -> None:
+        proofs, self._proofs = self._proofs, []
+        with anyio.move_on_after(self._deadline_s):
+            await self._machine.locate()
+            for proof in proofs:
+                proof.set()
 
     async def _withhold(self, wanted: Configuration, why: str) -> None:
         stays = await self._machine.locate()

@@ -63,6 +63,7 @@ class Window:
         self._waiting: list[tuple[int, Powers]] = []  # samples in the step that has not ended yet; two pieces at most
         self._ends: dict[tuple[str, str], Integral] = {}  # where the signal of a rail or device ended
         self._sampled_s = NAN
+        self._round_w: dict[str, float] = {}  # of the rails of the total, until each has spoken
 
     @property
     def end_s(self) -> float:
@@ -135,8 +136,12 @@ class Window:
                 self._ends[kind, name] = total
                 if kind == "rail":
                     self.counts[name] = self.counts.get(name, 0) + total.count - before
-        if self._total_rails:
-            total_w = sum([sample.rails_w.get(rail, NAN) for rail in self._total_rails])
+        for rail in self._total_rails:
+            if rail in sample.rails_w:
+                self._round_w[rail] = sample.rails_w[rail]
+        if len(self._round_w) == len(self._total_rails) > 0:  # several sensors may share in the total
+            total_w = sum(self._round_w.values())
+            self._round_w = {}
             if total_w == total_w:
                 powers.watts.add(total_w)
         self._sampled_s = at_s

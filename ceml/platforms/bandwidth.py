@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 
@@ -18,7 +18,7 @@ from ceml.domain.values import Sample
 from ceml.errors import CemlError, SettingsError, Temporary, Unavailable
 from ceml.platforms import affinity, sysfs
 from ceml.platforms.levers import LeverActuator
-from ceml.platforms.procstat import CpuLoad
+from ceml.platforms.procstat import CpuLoad, ProgramLoad
 from ceml.store.paths import PlatformContext  # noqa: TC001 - pydantic reads the annotation when the plugin is made
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 SHARES = (0.25, 0.5, 0.75, 1.0)
 RAIL = "estimated"
 LABELS = ("power estimated from processor load",)
+PROGRAM_LABELS = ("power estimated from the processor time of the program",)
 SETTLE_S = 0.1  # a quota counts from its next period of 0.1 s on
 LEAST_QUOTA_US = 1000  # kernel: sched-bwc
 
@@ -44,6 +45,7 @@ def bandwidth(
     pid: int,
     idle_w: float = 10.0,
     core_w: float = 5.0,
+    estimate: Literal["machine", "program"] = "machine",
     sensor_period_s: float = 0.1,
 ) -> Platform:
     """Any machine: processors and processor time of one program; power is estimated.
@@ -53,6 +55,7 @@ def bandwidth(
         pid: The program to turn; its children come along.
         idle_w: Assumed power of the idle machine.
         core_w: Assumed power that one busy processor adds.
+        estimate: Whose processor time counts: all of the machine's, or the program's alone, as where others share it.
         sensor_period_s: Seconds between two estimates.
 
     Raises:
@@ -69,15 +72,22 @@ def bandwidth(
     levers = look(pid)
     cores = os.cpu_count() or 1
     knobs = [lever.knob for lever in levers]
+    whole = estimate == "machine"
+    load = CpuLoad("/", period_s=sensor_period_s) if whole else ProgramLoad(pid, cores, period_s=sensor_period_s)
     return Platform(
         name="bandwidth",
         space=KnobSpace(knobs, _sensible(knobs)),
-        sensors=(EstimatedPower(CpuLoad("/", period_s=sensor_period_s), cores, idle_w=idle_w, core_w=core_w),),
+        sensors=(EstimatedPower(load, cores, idle_w=idle_w, core_w=core_w),),
         actuators=(LeverActuator("bandwidth", levers),),
         total_rails=(RAIL,),
         rails=(RAIL,),
-        labels=LABELS,
-        board={"pid": str(pid), "idle_w": f"{idle_w:g}", "core_w": f"{core_w:g}", "power": "estimated"},
+        labels=LABELS if whole else PROGRAM_LABELS,
+        board={
+            "pid": str(pid),
+            "idle_w": f"{idle_w:g}",
+            "core_w": f"{core_w:g}",
+            "power": f"estimated from the load of the {estimate}",
+        },
     )
 
 
@@ -224,7 +234,7 @@ class EstimatedPower:
     name = "estimated power"
     lag_s = 0.0
 
-    def __init__(self, load: CpuLoad, cores: int, *, idle_w: float, core_w: float) -> None:
+    def __init__(self, load: CpuLoad | ProgramLoad, cores: int, *, idle_w: float, core_w: float) -> None:
         """Nothing is read before first use."""
         self.period_s = load.period_s
         self._load = load

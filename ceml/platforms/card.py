@@ -133,7 +133,8 @@ class CardSensor:
         celsius: dict[str, float] = {}
         try:
             rates = card.ask("nvmlDeviceGetUtilizationRates", card.handle)
-            busy = {"gpu": rates.gpu / 100.0, "mem": rates.memory / 100.0}
+            index = card.rail.removeprefix("gpu")
+            busy = {f"gpu{index}": rates.gpu / 100.0, f"mem{index}": rates.memory / 100.0}
             heat = card.ask("nvmlDeviceGetTemperature", card.handle, library.NVML_TEMPERATURE_GPU)
             celsius = {card.rail: float(heat)}
         except CemlError:

@@ -61,7 +61,7 @@ def nvml(
         raise SettingsError(f"sensor_period_s={sensor_period_s}: must be from 0.02 to 60 seconds")
     library = started()
     card = Card(library, gpu)
-    levers, problems = _levers(card, knobs)
+    levers, problems = look(card, knobs)
     if not levers:
         raise Unavailable("\n".join([f"GPU {gpu} ({card.name}) has no knob that can be turned:", *problems]))
     sensor = CardSensor(card, period_s=sensor_period_s)
@@ -78,8 +78,8 @@ def nvml(
     )
 
 
-def _levers(card: Card, knobs: Sequence[str]) -> tuple[list[Lever], list[str]]:
-    """The knobs asked for that this GPU has, and why it has not the others."""
+def look(card: Card, knobs: Sequence[str]) -> tuple[list[Lever], list[str]]:
+    """The knobs asked for that this GPU has, and why it has not the others; nothing is changed."""
     makers: dict[str, Callable[[], Lever]] = {
         "gpu_hz": lambda: ClockLever(card, "gpu", _thinned(_graphics_hz(card))),
         "mem_hz": lambda: ClockLever(card, "mem", _thinned(_memory_hz(card))),
@@ -122,7 +122,8 @@ class ClockLever:
     def __init__(self, card: Card, device: str, levels_hz: tuple[float, ...]) -> None:
         """Nothing is set. `device` is `gpu` or `mem`."""
         library = card.library
-        self.knob = Knob(name=f"{device}_hz", levels=levels_hz, settle_s=SETTLE_S)
+        index = card.rail.removeprefix("gpu")
+        self.knob = Knob(name=f"{device}{index}_hz", levels=levels_hz, settle_s=SETTLE_S)
         self._card = card
         self._locked_hz: float | None = None
         graphics = device == "gpu"
@@ -177,7 +178,7 @@ class LimitLever:
         inside = tuple(float(watts) for watts in levels if least_mw <= watts * 1000 <= most_mw)
         if not inside:
             raise Unavailable(f"its power limit goes from {least_mw} to {most_mw} mW: nothing to choose")
-        self.knob = Knob(name="gpu_w", levels=inside, kind=KnobKind.POWER_LIMIT, settle_s=SETTLE_S)
+        self.knob = Knob(name=f"{card.rail}_w", levels=inside, kind=KnobKind.POWER_LIMIT, settle_s=SETTLE_S)
         self._card = card
 
     def look(self) -> Level:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
 
 from ceml.domain.values import Sample
-from ceml.errors import CemlError, Temporary
-from ceml.platforms import sysfs
+from ceml.errors import CemlError, Temporary, Unavailable
+from ceml.platforms import affinity, sysfs
 from ceml.platforms.worker import Worker
 
 if TYPE_CHECKING:
@@ -73,6 +74,41 @@ def _counts(text: str) -> tuple[frozenset[str], int, int]:
     if not online:
         raise Temporary(f"{STAT} names no processor; it is tried again")
     return frozenset(online), busy, total
+
+
+class ProgramLoad:
+    """Mean share of the machine's processors that one program and its children kept busy since the reading before.
+
+    Fields utime, stime, cutime and cstime of proc(5), /proc/PID/stat: a child that is done counts with its parent.
+    """
+
+    name = "program load"
+    lag_s = 0.0
+
+    def __init__(self, pid: int, cores: int, *, period_s: float) -> None:
+        """Nothing is read before first use."""
+        self.period_s = period_s
+        self._pid = pid
+        self._cores = cores
+        self._ticks_hz = os.sysconf("SC_CLK_TCK")
+        self._before: tuple[float, int] | None = None
+
+    async def read(self) -> Sample:
+        """The share since the reading before; the first has none, nor has one after a child that nobody waited for.
+
+        Raises:
+            Unavailable: The program is gone.
+        """
+        if affinity.started(self._pid) is None:
+            raise Unavailable(f"process {self._pid} is gone")
+        ticks = sum(map(affinity.ticks, affinity.processes(self._pid)))
+        now_s = anyio.current_time()
+        before, self._before = self._before, (now_s, ticks)
+        if before is None or now_s <= before[0] or ticks < before[1]:
+            return Sample(at_s=now_s)
+        took_s = now_s - before[0]
+        share = min((ticks - before[1]) / self._ticks_hz / took_s / self._cores, 1.0)
+        return Sample(at_s=now_s, utilisation={"cpu": share}, covers_s=took_s)
 
 
 @dataclass(frozen=True, slots=True)

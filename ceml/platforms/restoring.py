@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ceml.platforms import affinity, nvidia, sysfs
+from ceml.platforms import affinity, nvidia, radeon, sysfs
 from ceml.saved import Unrestored
 from ceml.store import board_file
 
@@ -18,6 +18,7 @@ PUT_BACK: dict[str, Callable[[Sequence[Item]], tuple[Unrestored, ...]]] = {
     sysfs.KIND: sysfs.put_back,
     affinity.KIND: affinity.put_back,
     nvidia.KIND: nvidia.put_back,
+    radeon.KIND: radeon.put_back,
 }
 
 

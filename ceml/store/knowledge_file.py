@@ -109,7 +109,7 @@ class ExportFile(_Part):
     programs: Annotated[tuple[ProgramFile, ...], Field(max_length=4096)]
 
 
-_File = TypeVar("_File", ProgramFile, MachineFile, ExportFile)
+_File = TypeVar("_File", bound=BaseModel)
 
 
 def as_text(content: BaseModel) -> str:
@@ -136,9 +136,10 @@ def parsed(path: Path, kind: type[_File], machine: str | None) -> _File:
         ) from None
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"knowledge {path} is not understood: {error}; delete it") from None
-    if machine is not None and isinstance(content, ProgramFile | MachineFile) and content.machine != machine:
+    whose = getattr(content, "machine", machine)
+    if machine is not None and whose != machine:
         raise SettingsError(
-            f"knowledge {path} is of machine {content.machine}, this one is {machine}: move it to a directory of that "
+            f"knowledge {path} is of machine {whose}, this one is {machine}: move it to a directory of that "
             "name, or delete it"
         )
     return content

@@ -34,6 +34,7 @@ class FakeJetson(FakeKernel):
         gpu: GPU clock.
         memory: Memory clock.
         running: Whether the made-up program runs: the load, and most of the watts.
+        load: Device -> share that something else keeps busy, in place of the program; None: nothing does.
         noise: Factor on every rail, for tests.
     """
 
@@ -47,6 +48,7 @@ class FakeJetson(FakeKernel):
         self.fake: Fake = fake
         version: Version = kernel or fake.kernel
         self.running = True
+        self.load: dict[str, float] | None = None
         self.policies = [
             Cpufreq(version=version, cpus=cpus, clock=Clock(table=fake.cpu_khz, delay_s=latency_s))
             for cpus in fake.clusters
@@ -89,7 +91,12 @@ class FakeJetson(FakeKernel):
             folder = f"/sys/class/thermal/thermal_zone{number}"
             self.constant(f"{folder}/type", zone)
             self.add(f"{folder}/temp", partial(self._millidegrees, number))
+        for device in WORK:
+            self.add(f"/fake/load_{device}", lambda: "", partial(self._put_load, device))
         self.add("/fake/step_s", lambda: f"{self.step_s():.9f}")  # what silicon tells a program; no kernel has it
+
+    def _put_load(self, device: str, text: str) -> None:
+        self.load = (self.load or {}) | {device: float(text)}
 
     def _iio(self, number: int, chip: Chip) -> None:
         folder = f"/sys/bus/i2c/drivers/ina3221x/{chip.at}/iio:device{number}"
@@ -136,6 +143,8 @@ class FakeJetson(FakeKernel):
 
     def busy(self) -> dict[str, float]:
         """Busy share of each device."""
+        if self.load is not None:
+            return dict.fromkeys(WORK, 0.0) | self.load
         if not self.running:
             return dict.fromkeys(WORK, 0.0)
         shares, step_s = self.shares(), self.step_s()

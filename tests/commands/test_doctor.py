@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from ceml.commands.doctor import examine
+from ceml.commands import cards
+from ceml.commands.doctor import _lines, examine
 from ceml.errors import SettingsError
 from ceml.platforms import profiles
+from ceml.testing.amdsmi import FakeAmdsmi
 from ceml.testing.directory import Directory
 from ceml.testing.host import FakeHost
 from ceml.testing.jetson import FakeJetson
 from ceml.testing.kernel import FakeKernel
+from ceml.testing.nvml import FakeNvml
 from tests.test_serve import ceml
 
 
@@ -98,3 +102,37 @@ def test_on_this_machine_it_runs_through() -> None:
     assert done.returncode in (0, 1), done.stderr
     assert done.stderr == ""
     assert "machine" in done.stdout
+
+
+def test_gpus_are_told_with_what_they_turn_and_how_to_use_them_all(monkeypatch) -> None:
+    nvidia, amd = FakeNvml(), FakeAmdsmi(2)
+    nvidia.lacking = {"nvmlDeviceGetPowerManagementLimitConstraints"}
+    monkeypatch.setitem(sys.modules, "pynvml", nvidia)
+    monkeypatch.setitem(sys.modules, "amdsmi", amd)
+    report = examine("/", None)
+    assert [(gpu["platform"], sorted(gpu["knobs"])) for gpu in report["gpus"]] == [
+        ("nvml", ["gpu_hz", "mem_hz"]),
+        ("amd", ["gpu_hz", "gpu_w"]),
+        ("amd:gpu=1", ["gpu1_hz", "gpu1_w"]),
+    ]
+    assert "NOT_SUPPORTED" in report["gpus"][0]["missing"][0] or "error 3" in report["gpus"][0]["missing"][0]
+    said = list(_lines(report))
+    assert said[-1].endswith("nvml+amd+amd:gpu=1")
+    assert nvidia.calls == []
+
+
+def test_a_gpu_without_a_library_is_named_with_the_remedy(monkeypatch) -> None:
+    monkeypatch.setattr(cards, "_vendors", lambda root: {"NVIDIA", "AMD"})
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    monkeypatch.setitem(sys.modules, "amdsmi", None)
+    found, missing = cards.cards("/")
+    assert found == []
+    assert [sentence.rpartition("[")[2] for sentence in missing] == ["nvidia]'", "amd]'"]
+
+
+def test_makers_are_known_by_their_number_on_the_bus(tmp_path: Path) -> None:
+    for number, vendor in enumerate(("0x10de", "0x1002", "0x8086")):
+        device = tmp_path / f"sys/class/drm/card{number}/device"
+        device.mkdir(parents=True)
+        (device / "vendor").write_text(f"{vendor}\n")
+    assert cards._vendors(str(tmp_path)) == {"NVIDIA", "AMD", ""}

@@ -302,3 +302,29 @@ def test_minds_of_the_departed_are_kept_but_not_for_ever(virtually) -> None:
 
     _, controller = lived(virtually, dials, story)
     assert len(controller.managers) == KEPT_AWAY
+
+
+def test_a_machine_that_reads_back_is_verified_and_one_that_does_not_is_not(virtually) -> None:
+    class Mute(Dial):
+        mute = False
+
+        async def locate(self) -> Configuration:
+            if self.mute:
+                await anyio.sleep_forever()
+            return await super().locate()
+
+    dial, proven = Mute(KNOBS[0]), []
+
+    async def main() -> None:
+        machine = Machine([dial])
+        controller = Controller(Bus(), machine, SPACE, lambda joined, limits: None, saved=await machine.save())  # type: ignore[arg-type]
+        async with anyio.create_task_group() as group:
+            await group.start(lambda *, task_status: controller.run(task_status=task_status))
+            for dial.mute in (False, True, False):
+                with anyio.move_on_after(5.0) as waited:
+                    await controller.verified()
+                proven.append(not waited.cancelled_caught)
+            group.cancel_scope.cancel()
+
+    virtually(main)
+    assert proven == [True, False, True]

@@ -124,6 +124,18 @@ def test_total_power_is_the_sum_of_the_rails_the_bundle_names() -> None:
     assert seen.power_samples == 2
 
 
+def test_the_scatter_of_the_total_is_known_where_several_sensors_share_in_it() -> None:
+    one, several = (Window(HERE, opens_s=0.0, total_rails=("cpu", "gpu")) for _ in range(2))
+    for number in range(10):
+        cpu, gpu = {"cpu": 10.0 + number % 2}, {"gpu": 20.0 + number % 3}
+        one.sample(Sampled(at_s=number + 1.0, sensor="all", rails_w={**cpu, **gpu}))
+        several.sample(Sampled(at_s=number + 1.0, sensor="a", rails_w=cpu))
+        several.sample(Sampled(at_s=number + 1.2, sensor="b", rails_w=gpu))
+        several.sample(Sampled(at_s=number + 1.3, sensor="c", rails_w={"mem": 5.0}))
+    assert several.observe().power_cv == pytest.approx(one.observe().power_cv)
+    assert one.observe().power_cv > 0.0
+
+
 def test_a_window_can_follow_on_without_losing_an_interval() -> None:
     w = window(opens_s=2.0, started_s=2.0)
     w.beat(beat(3.0))

@@ -53,7 +53,9 @@ with attach("trainer", pipe=sys.argv[1]) as beats:
 
 @contextmanager
 def running(code: str, *words: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True, env=CLEAN)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=CLEAN
+    )
     try:
         yield process
     finally:
@@ -131,6 +133,49 @@ def test_what_cannot_be_turned_is_said(tmp_path: Path) -> None:
         assert "of its own" in str(find_quota(process.pid))  # a child of ours, in our cgroup
 
 
+SPINNER = """
+import os, sys, time
+def spin(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end: pass
+for _ in range(3):
+    if os.fork() == 0:
+        spin(0.1); os._exit(0)
+    os.wait()
+spin(0.2)
+print("spun", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_processor_time_of_a_program_counts_its_children_alive_and_done_and_nobody_else(tmp_path: Path) -> None:
+    with running(
+        "import sys; print(flush=True); exec(sys.stdin.readline().encode().decode('unicode_escape'))"
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        made = platform(tmp_path, process.pid, estimate="program", idle_w=2.0, core_w=7.0)
+        assert made.labels == ("power estimated from the processor time of the program",)
+        assert made.board["power"] == "estimated from the load of the program"
+
+        async def main() -> None:
+            (sensor,) = made.sensors
+            assert (await sensor.read()).rails_w == {}  # the first has nothing to compare with
+            process.stdin.write(SPINNER.replace("\n", "\\n") + "\n")
+            process.stdin.flush()
+            await anyio.to_thread.run_sync(process.stdout.readline)
+            sample = await sensor.read()
+            joules = sample.rails_w["estimated"] * sample.covers_s
+            spun_s = 3 * 0.1 + 0.2
+            assert joules == pytest.approx(2.0 * sample.covers_s + 7.0 * spun_s, rel=0.25)
+            process.kill()
+            process.wait()
+            with pytest.raises(Unavailable, match="is gone"):
+                await sensor.read()
+
+        anyio.run(main)
+
+
 @contextmanager
 def cgroup() -> Iterator[Path]:
     """A cgroup of one's own; skipped where there is none to be had."""
@@ -179,7 +224,8 @@ def test_a_real_cgroup_keeps_its_promises_and_really_slows_the_program_down(tmp_
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_a_real_training_process_is_tuned_and_left_as_it_was_found(tmp_path: Path, end: signal.Signals) -> None:
     with running(TRAINER, str(tmp_path / "beats")) as process:
-        server = Server(tmp_path, "--platform", f"bandwidth:pid={process.pid}", "--beats-per-state", 3).up()
+        short = ("--beats-per-state", 3, "--longest-stay-s", 1.5)  # whatever else this machine is busy with
+        server = Server(tmp_path, "--platform", f"bandwidth:pid={process.pid}", *short).up()
         wait_until(lambda: bool(server.events("configuration_applied")), "the first state")
         if end is signal.SIGTERM:
             wait_until(lambda: bool(server.events("decided")), "a decision", seconds=60)

@@ -29,6 +29,7 @@ VERBS = {
     "replay": ("replay", "run the same loop on a measured table, in virtual time: thousands of steps in a second"),
     "bench": ("bench", "pooled figures over measured tables, other strategies beside ours, on all cores"),
     "app": ("app", "a simulated program that sends heartbeats, to try `ceml serve` on a simulated board"),
+    "client": ("client", "print a self-contained client for Python, C or shell, to put beside any program"),
     "config": ("config", "show the effective settings and where each came from"),
     "plugins": ("plugin", "list objectives, models, searches, samplers, detectors and platforms"),
     "record": ("record", "summarise what a run recorded"),

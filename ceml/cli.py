@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 VERBS = {
     "serve": ("serve", "run in the foreground: listen for heartbeats, find the best frequencies, keep the budget"),
+    "run": ("run", "the same for one program that it starts, and whose exit status it returns: ceml run -- PROGRAM"),
     "status": ("status", "how the running server stands: power, rate, limits and headroom, saving so far"),
     "explain": ("explain", "why this configuration: the best candidates, their margins, what was measured"),
     "budget": ("budget", "change or show the limits of the running server"),
@@ -83,7 +84,9 @@ def _no_value(found: re.Match[str]) -> str:
 def _joined(argv: Sequence[str]) -> list[str]:
     """`--budget -3W` as `--budget=-3W`: argparse takes what begins with a dash for a flag, and no flag is a number."""
     words: list[str] = []
-    for word in argv:
+    for at, word in enumerate(argv):
+        if word == "--":  # what follows is another program's
+            return [*words, *argv[at:]]
         if re.match(r"-\.?\d", word) and words and re.fullmatch(r"--[a-z][a-z-]*", words[-1]):
             words[-1] = f"{words[-1]}={word}"
         else:

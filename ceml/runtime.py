@@ -7,7 +7,7 @@ the house lives; at the end everything is restored inside a shield, and the jour
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -252,8 +252,13 @@ def _ended(house: House) -> RunEnded:
 # Two ways of running --------------------------------------------------------------------------------------------------
 
 
-async def serve(house: House, eyes: Sequence[Eye]) -> None:
+async def serve(house: House, eyes: Sequence[Eye], *, until: Callable[[Ending], Awaitable[str]] = Ending.wait) -> None:
     """In real time: open the pipe, and live until a signal that ends programs.
+
+    Args:
+        house: What to bring to life.
+        eyes: Called with every event, in order; they only look.
+        until: What to wait for once the doors are open, instead of a signal; returns the reason of the end.
 
     Raises:
         CemlError: It did not answer the signal, and was interrupted.
@@ -298,7 +303,7 @@ async def serve(house: House, eyes: Sequence[Eye]) -> None:
             note = "nothing is changed: what would be tried is named, what would be chosen only measuring can tell"
             structlog.get_logger().info("dry_run", note=note)
         structlog.get_logger().info("ready", platform=parts.platform.name, pipe=where, end_with="Ctrl-C")
-        house.reason = await ending.wait()
+        house.reason = await until(ending)
 
     with Ending() as ending:
         house.ending = ending

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,10 @@ from ceml.commands.flags import add_settings_flags, given_flags
 if TYPE_CHECKING:
     import argparse
 
+    from ceml.apps.launched import Launched
     from ceml.commands.flags import Verbs
     from ceml.parts import Parts
+    from ceml.settings import Loaded, Settings
     from ceml.telemetry.chapter import Chapter
 
 _EPILOG = """\
@@ -48,13 +51,26 @@ def add(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal comes."""
+    from ceml.settings import load
+
+    serve(load(args.config, given_flags(args), os.environ))
+    return 0
+
+
+def serve(loaded: Loaded, *, program: Launched | None = None) -> None:
+    """Serve until a signal comes or the program ends.
+
+    Args:
+        loaded: The settings.
+        program: What to start once we listen. The terminal is its own then: no progress line, warnings only (all the
+            news with `verbose`), and the summary goes to standard error.
+    """
     import anyio
     import structlog
 
     from ceml import runtime
     from ceml.errors import combined
     from ceml.parts import choose
-    from ceml.settings import load
     from ceml.store.paths import PlatformContext, RuntimePaths
     from ceml.telemetry import log
     from ceml.telemetry.ledger import Ledger
@@ -62,9 +78,8 @@ def run(args: argparse.Namespace) -> int:
     from ceml.telemetry.record import RecordWriter
     from ceml.timeline import scaled
 
-    loaded = load(args.config, given_flags(args), os.environ)
     settings = loaded.settings
-    level = "debug" if settings.verbose else "warning" if settings.quiet else "info"
+    level = _level(settings, program is not None)
     log.configure(settings.log_format, level, sys.stderr)
     for warning in loaded.warnings:
         structlog.get_logger().warning("unknown_variable", problem=warning)
@@ -77,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     if record:
         eyes.append(record.write)
     progress = Progress(sys.stderr, ledger, period_s=0.2 * settings.speed)
-    if settings.log_format == "console" and not settings.quiet:
+    if settings.log_format == "console" and not settings.quiet and program is None:
         eyes.append(progress.on)
         log.configure(settings.log_format, level, progress.above)
     house = runtime.House(
@@ -85,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     )
     try:
         anyio.run(
-            runtime.serve,
+            runtime.serve if program is None else partial(runtime.serve, until=program.run),
             house,
             eyes,
             backend_options={"loop_factory": scaled(settings.speed)} if settings.speed != 1 else {},
@@ -99,8 +114,17 @@ def run(args: argparse.Namespace) -> int:
         progress.clear()
         if record:
             record.close()
-    print("\n".join([summary(ledger, parts.platform.labels), *_in_truth(parts, ledger.chapter)]))
-    return 0
+    if program is None or not settings.quiet:
+        told = "\n".join([summary(ledger, parts.platform.labels), *_in_truth(parts, ledger.chapter)])
+        print(told, file=sys.stdout if program is None else sys.stderr)
+        if program is not None and program.started and not ledger.steps:
+            sys.stderr.write("ceml: no heartbeat came from the program, so nothing was tuned; see ceml client --help\n")
+
+
+def _level(settings: Settings, beside_a_program: bool) -> str:
+    if beside_a_program:
+        return "info" if settings.verbose else "warning"
+    return "debug" if settings.verbose else "warning" if settings.quiet else "info"
 
 
 def _in_truth(parts: Parts, chapter: Chapter) -> list[str]:

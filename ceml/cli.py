@@ -32,7 +32,11 @@ VERBS = {
     "app": ("app", "a simulated program that sends heartbeats, to try `ceml serve` on a simulated board"),
     "client": ("client", "print a self-contained client for Python, C or shell, to put beside any program"),
     "config": ("config", "show the effective settings and where each came from"),
-    "plugins": ("plugin", "list objectives, models, searches, samplers, detectors and platforms"),
+    "plugin": (
+        "plugin",
+        "start a plugin of your own (an objective, a model, ...), or check one: ceml plugin new|check",
+    ),
+    "plugins": ("plugins", "list objectives, models, searches, samplers, detectors and platforms"),
     "record": ("record", "summarise what a run recorded"),
     "knowledge": ("knowledge", "what earlier runs learnt: list, show, forget, export, import"),
     "restore": ("restore", "put the knobs back after a run that was killed"),

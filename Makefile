@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test test-full rivals fuzz lint bench lock clean
+FRAMEWORKS := .venv-frameworks
+
+.PHONY: help setup demo test test-full rivals frameworks fuzz lint bench lock clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -26,12 +28,20 @@ demo: $(READY)  ## a real application process on a simulated Jetson TX2, tuned w
 test: $(READY)  ## everything that must hold, floors included
 	@$(BIN)/python -m pytest -m "not fuzz" --ignore tests/benchmarks
 
-test-full: rivals  ## everything, the long ones and those that need the bench's rivals too
+test-full: rivals frameworks  ## everything, the long ones and those that need rivals or frameworks too
 	@$(BIN)/python -m pytest
 
 rivals: $(VENV)/.rivals  ## what other strategies of `ceml bench tables` need, into the same environment
 $(VENV)/.rivals: $(READY) requirements-rivals.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-rivals.lock
+	@touch $@
+
+frameworks: $(FRAMEWORKS)/.ready  ## PyTorch, Lightning, Transformers, Keras, ONNX Runtime, in an environment of their own
+$(FRAMEWORKS)/.ready: requirements-frameworks.txt
+	@echo "Setting up $(FRAMEWORKS) (once; PyTorch is large) ..."
+	@$(PYTHON) -m venv --clear $(FRAMEWORKS)
+	@$(FRAMEWORKS)/bin/python -m pip install -qq --disable-pip-version-check $$(grep '^torch==' $<)
+	@$(FRAMEWORKS)/bin/python -m pip install -qq --disable-pip-version-check -r $<
 	@touch $@
 
 fuzz: $(READY)  ## only the long random ones
@@ -54,4 +64,4 @@ lock:  ## resolve the dependencies anew (needs uv); hashes, no registry named
 	  pyproject.toml --group rivals -c requirements.lock -o requirements-rivals.lock
 
 clean:  ## remove what setup and the tests made
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(FRAMEWORKS) .pytest_cache .ruff_cache .hypothesis .benchmarks

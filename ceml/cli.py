@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 VERBS = {
     "serve": ("serve", "run in the foreground: listen for heartbeats, find the best frequencies, keep the budget"),
+    "run": ("run", "the same for one program that it starts, and whose exit status it returns: ceml run -- PROGRAM"),
     "status": ("status", "how the running server stands: power, rate, limits and headroom, saving so far"),
     "top": ("top", "the same live in the terminal, with keys for budget, objective, pause and resume"),
     "explain": ("explain", "why this configuration: the best candidates, their margins, what was measured"),
@@ -30,8 +31,13 @@ VERBS = {
     "replay": ("replay", "run the same loop on a measured table, in virtual time: thousands of steps in a second"),
     "bench": ("bench", "pooled figures over measured tables, other strategies beside ours, on all cores"),
     "app": ("app", "a simulated program that sends heartbeats, to try `ceml serve` on a simulated board"),
+    "client": ("client", "print a self-contained client for Python, C or shell, to put beside any program"),
     "config": ("config", "show the effective settings and where each came from"),
-    "plugins": ("plugin", "list objectives, models, searches, samplers, detectors and platforms"),
+    "plugin": (
+        "plugin",
+        "start a plugin of your own (an objective, a model, ...), or check one: ceml plugin new|check",
+    ),
+    "plugins": ("plugins", "list objectives, models, searches, samplers, detectors and platforms"),
     "record": ("record", "summarise what a run recorded, or export it as a table"),
     "report": ("report", "what runs recorded, as a page with pictures, several side by side"),
     "knowledge": ("knowledge", "what earlier runs learnt: list, show, forget, export, import"),
@@ -87,7 +93,9 @@ def _no_value(found: re.Match[str]) -> str:
 def _joined(argv: Sequence[str]) -> list[str]:
     """`--budget -3W` as `--budget=-3W`: argparse takes what begins with a dash for a flag, and no flag is a number."""
     words: list[str] = []
-    for word in argv:
+    for at, word in enumerate(argv):
+        if word == "--":  # what follows is another program's
+            return [*words, *argv[at:]]
         if re.match(r"-\.?\d", word) and words and re.fullmatch(r"--[a-z][a-z-]*", words[-1]):
             words[-1] = f"{words[-1]}={word}"
         else:

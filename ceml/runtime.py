@@ -7,7 +7,7 @@ the house lives; at the end everything is restored inside a shield, and the jour
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -259,8 +259,20 @@ def _ended(house: House) -> RunEnded:
 # Two ways of running --------------------------------------------------------------------------------------------------
 
 
-async def serve(house: House, eyes: Sequence[Eye], manager: ServiceManager) -> None:
+async def serve(
+    house: House,
+    eyes: Sequence[Eye],
+    manager: ServiceManager,
+    *,
+    until: Callable[[Ending], Awaitable[str]] = Ending.wait,
+) -> None:
     """In real time: open the pipe, and live until a signal that ends programs; the service manager hears of it.
+
+    Args:
+        house: What to bring to life.
+        eyes: Called with every event, in order; they only look.
+        manager: Who started us, if it wants to know.
+        until: What to wait for once the doors are open, instead of a signal; returns the reason of the end.
 
     Raises:
         CemlError: It did not answer the signal, and was interrupted.
@@ -317,7 +329,7 @@ async def serve(house: House, eyes: Sequence[Eye], manager: ServiceManager) -> N
             await home.start("watchdog", partial(manager.watch, house.controller.verified))
         structlog.get_logger().info("ready", platform=parts.platform.name, pipe=where, end_with="Ctrl-C")
         manager.ready()
-        house.reason = await ending.wait()
+        house.reason = await until(ending)
         manager.stopping(house.reason)
 
     with Ending() as ending:

@@ -44,14 +44,16 @@ def add(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the program and say how it ended."""
+    import os
+
     from ceml.apps.simulated import run as run_app
 
     ended = run_app(
-        args.runtime_dir,
+        args.runtime_dir or os.environ.get("CEML_RUNTIME_DIR") or None,
         args.workload,
         args.steps,
         name=args.name,
-        pipe=args.pipe,
+        pipe=args.pipe or (None if args.runtime_dir else os.environ.get("CEML_PIPE")),
         seed=args.seed,
         noise_time=args.noise_time,
         wait_s=args.wait_s,

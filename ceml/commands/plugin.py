@@ -1,49 +1,223 @@
-"""`ceml plugins`: what there is to choose from, one line each."""
+"""`ceml plugin new|check`: start a plugin of one's own, and hear in plain words whether it keeps its promises."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import keyword
+import re
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, cast
 
-from ceml.plugins import KINDS, known
+from ceml.errors import CemlError, SettingsError
+from ceml.plugins import KINDS, find
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable, Iterator
 
     from ceml.commands.flags import Verbs
+    from ceml.control.ports import Platform
 
-_OWN = "ceml-runtime"
+_PLURALS = {name: kinds for kinds, name in KINDS.items()}
+_USES = {
+    "objective": "--objective {0}",
+    "model": "--model {0} --sampler paper",
+    "search": "--search {0}",
+    "sampler": "--sampler {0}",
+    "detector": "--detector {0}",
+    "platform": "--platform {0}:root=DIRECTORY",
+}
+_ASKED = {
+    "objective": "numbers for 1 to 540 states, in any order and beside any others; worse states cost no less; speed",
+    "model": "fits to nothing, little and enough; shape, order, speed; median error on a board whose truth is known",
+    "search": "a state of the space, good, allowed where possible and flagged where not; spaces with holes; speed",
+    "sampler": "a whole run: states of the space, a bounded number of trials, an end",
+    "detector": "steady, changed and missing signals in any unit; reset; speed",
+    "platform": "each knob turned, read back, refused out of range and put back; each sensor read",
+}
 _EPILOG = """\
-Use one by its name (--objective edp), with options (--objective carbon:intensity=80), or one of your own from a file
-(--objective path/to/file.py:factory). The objectives shipped here take risk=0.5 to 0.99 (--objective energy:risk=0.9):
-states are judged by the rate and the power that they keep with that probability, so that of two equals the better known
-one wins; without it by what is expected. A package adds plugins by entry points in the groups ceml.<kind>.
+examples:
+  ceml plugin new objective my_metric        writes my_metric/: the plugin, its test, its pyproject.toml
+  ceml plugin check my_metric/ceml_my_metric.py:my_metric
+  ceml plugin check examples/03-own-objective/objective.py:fast_enough:longest_s=0.9
+  ceml plugin check edp                      one that is installed; `ceml plugins` lists them
 """
-_NOTES = {"objectives": "ours take risk=0.5 to 0.99, e.g. energy:risk=0.9: cautious where rate and power are uncertain"}
 
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
+    import argparse
+
+    options: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
     verb = verbs.add_parser(
-        "plugins",
-        help="list objectives, models, searches, samplers, detectors and platforms",
-        description="List every plugin that is installed, by kind, with its one-line help.",
+        "plugin",
+        help="start a plugin of your own, or check one",
+        description="An objective, a model, a search, a sampler, a detector or a platform of your own: a function in a "
+        "file, used as --objective path/to/file.py:function, or a package that installs it under a name.",
         epilog=_EPILOG,
-        allow_abbrev=False,
+        **options,
     )
-    verb.add_argument("kind", nargs="?", choices=tuple(KINDS), metavar="KIND", help=f"only one of: {', '.join(KINDS)}")
+    actions = verb.add_subparsers(dest="action", metavar="ACTION", required=True)
+    new = actions.add_parser(
+        "new",
+        help="write a working package: the plugin, its test, its entry point",
+        description="Write a package NAME/ with a plugin that works as it stands, a test that checks its promises, and "
+        "the entry point under which `pip install -e NAME` makes it known. Then make it yours.",
+        **options,
+    )
+    new.add_argument("kind", choices=tuple(_PLURALS), metavar="KIND", help=f"one of: {', '.join(_PLURALS)}")
+    new.add_argument("name", metavar="NAME", help="its name, as in --objective NAME: a lower-case Python name")
+    new.add_argument("--to", type=Path, default=Path(), metavar="DIR", help="where to write NAME/ (default: here)")
+    check = actions.add_parser(
+        "check",
+        help="ask a plugin for its promises, and say in plain words what is wrong",
+        description="Make the plugin as ceml would and ask it about made-up states, measurements and signals of which "
+        "the right answer is known. Exit status 0: all promises are kept; 2: some are not.\n\nasked for:\n"
+        + "\n".join(f"  {kind:<10} {asked}" for kind, asked in _ASKED.items()),
+        **options,
+    )
+    check.add_argument("reference", metavar="PLUGIN", help="path/to/file.py:factory[:key=value,...], or a name")
+    check.add_argument(
+        "--kind", choices=tuple(_PLURALS), metavar="KIND", help="what it is to be (default: what it can be)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the list."""
-    listed = {kind: known(kind) for kind in KINDS if args.kind in (None, kind)}
-    width = max((len(plugin.name) for plugins in listed.values() for plugin in plugins), default=0)
-    for kind, plugins in listed.items():
-        print(f"{kind} (--{KINDS[kind]})")
-        for plugin in plugins:
-            origin = "" if plugin.distribution == _OWN else f"  [{plugin.distribution}]"
-            print(f"  {plugin.name:<{width}}  {plugin.help}{origin}")
-        if kind in _NOTES:
-            print(f"  ({_NOTES[kind]})")
-        if not plugins:
-            print("  none")
+    """Write one, or check one."""
+    if args.action == "new":
+        return _new(args.kind, args.name, args.to)
+    with TemporaryDirectory(prefix="ceml-check-") as folder:
+        kind, made = _made(args.reference, args.kind, Path(folder))
+        faults = _faults(kind, made)
+    if not faults:
+        print(f"{kind} {args.reference} keeps its promises; it was asked for: {_ASKED[kind]}")
+        return 0
+    print(f"{kind} {args.reference} breaks {len(faults)} of its promises:")
+    for fault in faults:
+        print(f"- {fault}")
+    return 2
+
+
+# Checking -------------------------------------------------------------------------------------------------------------
+
+
+def _made(reference: str, kind: str | None, folder: Path) -> tuple[str, object]:
+    """The plugin, and what it is.
+
+    Raises:
+        SettingsError: It cannot be made, or is no plugin of any kind.
+    """
+    from ceml.store.paths import PlatformContext
+
+    told: dict[str, str] = {}
+    for kinds, name in KINDS.items():
+        if kind in (None, name):
+            context = (PlatformContext(runtime_dir=folder),) if name == "platform" else ()
+            try:
+                return name, find(kinds, reference, *context)
+            except CemlError as error:
+                told[name] = str(error)
+    strange = [text for text in told.values() if "which is no" not in text and not text.startswith("no ")]
+    if kind is not None or (strange and len(strange) == len([t for t in told.values() if not t.startswith("no ")])):
+        raise SettingsError(strange[0] if strange else next(iter(told.values())))
+    if any("which is no" in text for text in told.values()):
+        lacks = "; ".join(
+            f"a {name} needs {text.rpartition(' lacks ')[2]}" for name, text in told.items() if " lacks " in text
+        )
+        raise SettingsError(f"{reference}: what it makes is no plugin of any kind: {lacks}")
+    names = "; ".join(told.values())
+    raise SettingsError(names)
+
+
+def _faults(kind: str, made: object) -> list[str]:
+    from ceml.testing.promises import broken
+
+    if kind == "platform":
+        return _platform_faults(cast("Platform", made))
+    return broken(_promises(kind, made))
+
+
+def _promises(kind: str, made: Any) -> Iterator[Callable[[], None]]:
+    from ceml.testing import deciders, models, objectives
+
+    ask: dict[str, Callable[[Any], Iterator[Callable[[], None]]]] = {
+        "objective": objectives.promises,
+        "model": models.promises,
+        "search": deciders.search_promises,
+        "sampler": deciders.sampler_promises,
+        "detector": deciders.detector_promises,
+    }
+    return ask[kind](made)
+
+
+def _platform_faults(platform: Platform) -> list[str]:
+    """Each actuator turned and put back, each sensor read, in a loop of their own."""
+    from functools import partial
+
+    import anyio
+
+    from ceml.testing.checks import check_actuator, check_sensor
+
+    asked: list[tuple[str, Any]] = [
+        (f"actuator {at + 1}", partial(check_actuator, one)) for at, one in enumerate(platform.actuators)
+    ]
+    asked += [(f"sensor {sensor.name!r}", partial(check_sensor, sensor)) for sensor in platform.sensors]
+    faults: list[str] = []
+    for what, ask in asked:
+        try:
+            anyio.run(ask)
+        except CemlError as error:
+            faults.append(f"{what}: {error}")
+        except Exception as error:  # the plugin's own code: whatever it raises is said in words
+            faults.append(f"{what} raised {type(error).__name__}: {error}")
+    return faults
+
+
+# Writing --------------------------------------------------------------------------------------------------------------
+
+
+def _new(kind: str, name: str, to: Path) -> int:
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name) or keyword.iskeyword(name):
+        raise SettingsError(
+            f"name = {name!r}: a plugin's name is a lower-case Python name of at most 41 letters, digits and _, such "
+            "as my_metric"
+        )
+    folder = to / name
+    module = f"ceml_{name}"
+    words = {
+        "name": name,
+        "Name": "".join(part.capitalize() for part in name.split("_")),
+        "dashed": name.replace("_", "-"),
+        "module": module,
+        "kind": kind,
+        "Kind": kind.capitalize(),
+        "kinds": _PLURALS[kind],
+        "use": _USES[kind].format(name),
+        "needs": ":root=DIRECTORY" if kind == "platform" else "",
+    }
+    test = "test_platform.py.in" if kind == "platform" else "test.py.in"
+    written = {
+        f"{module}.py": f"{kind}.py.in",
+        f"test_{module}.py": test,
+        "pyproject.toml": "pyproject.toml.in",
+        "README.md": "README.md.in",
+    }
+    skeletons = files("ceml.commands") / "skeletons"
+    try:
+        folder.mkdir(parents=True)
+        for file, source in written.items():
+            text = Template((skeletons / source).read_text(encoding="utf-8")).substitute(words)
+            (folder / file).write_text(text, encoding="utf-8")
+    except FileExistsError:
+        raise SettingsError(
+            f"{folder} is there already, and is left as it is: take another name, or --to DIR"
+        ) from None
+    except OSError as error:
+        raise SettingsError(f"{folder} cannot be written: {error.strerror}; name another place with --to DIR") from None
+    print(f"{folder}: {', '.join(written)}")
+    print(f"  ceml plugin check {folder / module}.py:{name}{words['needs']}")
+    print(f"  use it as it is:  {_USES[kind].format(f'{folder / module}.py:{name}')}")
+    print(f"  or by its name:   pip install -e {folder}, then {words['use']}")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,10 @@ from ceml.commands.flags import add_settings_flags, given_flags
 if TYPE_CHECKING:
     import argparse
 
+    from ceml.apps.launched import Launched
     from ceml.commands.flags import Verbs
     from ceml.parts import Parts
+    from ceml.settings import Loaded, Settings
     from ceml.telemetry.chapter import Chapter
 
 _EPILOG = """\
@@ -48,6 +51,20 @@ def add(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal comes."""
+    from ceml.settings import load
+
+    serve(load(args.config, given_flags(args), os.environ))
+    return 0
+
+
+def serve(loaded: Loaded, *, program: Launched | None = None) -> None:
+    """Serve until a signal comes or the program ends.
+
+    Args:
+        loaded: The settings.
+        program: What to start once we listen. The terminal is its own then: no progress line, warnings only (all the
+            news with `verbose`), and the summary goes to standard error.
+    """
     import anyio
     import structlog
 
@@ -55,7 +72,6 @@ def run(args: argparse.Namespace) -> int:
     from ceml.api.notify import ServiceManager
     from ceml.errors import combined
     from ceml.parts import choose
-    from ceml.settings import load
     from ceml.store.paths import PlatformContext, RuntimePaths
     from ceml.telemetry import log
     from ceml.telemetry.ledger import Ledger
@@ -63,9 +79,8 @@ def run(args: argparse.Namespace) -> int:
     from ceml.telemetry.record import RecordWriter
     from ceml.timeline import scaled
 
-    loaded = load(args.config, given_flags(args), os.environ)
     settings = loaded.settings
-    level = "debug" if settings.verbose else "warning" if settings.quiet else "info"
+    level = _level(settings, program is not None)
     log.configure(settings.log_format, level, sys.stderr)
     for warning in loaded.warnings:
         structlog.get_logger().warning("unknown_variable", problem=warning)
@@ -78,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     if record:
         eyes.append(record.write)
     progress = Progress(sys.stderr, ledger, period_s=0.2 * settings.speed)
-    if settings.log_format == "console" and not settings.quiet:
+    if settings.log_format == "console" and not settings.quiet and program is None:
         eyes.append(progress.on)
         log.configure(settings.log_format, level, progress.above)
     manager = ServiceManager.named_in(os.environ, os.getpid(), speed=settings.speed)
@@ -87,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     )
     try:
         anyio.run(
-            runtime.serve,
+            runtime.serve if program is None else partial(runtime.serve, until=program.run),
             house,
             eyes,
             manager,
@@ -102,8 +117,17 @@ def run(args: argparse.Namespace) -> int:
         progress.clear()
         if record:
             record.close()
-    print("\n".join([summary(ledger, parts.platform.labels), *_in_truth(parts, ledger.chapter)]))
-    return 0
+    if program is None or not settings.quiet:
+        told = "\n".join([summary(ledger, parts.platform.labels), *_in_truth(parts, ledger.chapter)])
+        print(told, file=sys.stdout if program is None else sys.stderr)
+        if program is not None and program.started and not ledger.steps:
+            sys.stderr.write("ceml: no heartbeat came from the program, so nothing was tuned; see ceml client --help\n")
+
+
+def _level(settings: Settings, beside_a_program: bool) -> str:
+    if beside_a_program:
+        return "info" if settings.verbose else "warning"
+    return "debug" if settings.verbose else "warning" if settings.quiet else "info"
 
 
 def _in_truth(parts: Parts, chapter: Chapter) -> list[str]:

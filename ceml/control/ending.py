@@ -40,7 +40,9 @@ class Ending:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Ending:
-        self._before = {number: signal.signal(number, self._told) for number in ENDING}
+        deaf = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # `nohup` promised that the run goes on
+        numbers = [number for number in ENDING if not (deaf and number == signal.SIGHUP)]
+        self._before = {number: signal.signal(number, self._told) for number in numbers}
         self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._look)
         return self
 

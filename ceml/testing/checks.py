@@ -1,6 +1,10 @@
-"""Does a part keep its promises? For our own parts and for yours: `await check_actuator(mine)`, in a test.
+"""Does a part keep its promises? For our own parts and for yours, in a test.
 
-A check runs the real thing: an actuator's knobs are turned through their levels and put back.
+    check_objective(mine)            check_model, check_search, check_sampler, check_detector likewise
+    await check_actuator(mine)       check_sensor likewise
+
+A check runs the real thing: an actuator's knobs are turned through their levels and put back. Without a test, from the
+command line: `ceml plugin check path/to/file.py:factory`.
 """
 
 from __future__ import annotations
@@ -13,7 +17,11 @@ from typing import TYPE_CHECKING
 import anyio
 
 from ceml.domain.knobs import Configuration
-from ceml.errors import CemlError, Refused
+from ceml.errors import Refused
+from ceml.testing.deciders import check_detector, check_sampler, check_search
+from ceml.testing.models import check_model
+from ceml.testing.objectives import check_objective
+from ceml.testing.promises import BrokenPromise, promise
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,22 +30,20 @@ if TYPE_CHECKING:
     from ceml.domain.knobs import Knob, Level
     from ceml.domain.values import Sample
 
+__all__ = [
+    "BrokenPromise",
+    "check_actuator",
+    "check_detector",
+    "check_model",
+    "check_objective",
+    "check_sampler",
+    "check_search",
+    "check_sensor",
+    "promise",
+]
+
 READS = 5
 READ_S = 2.0  # the longest that one reading may take; a lost device must say so, not hang
-
-
-class BrokenPromise(CemlError):
-    """A part does not do what its contract says; the text names the promise and what came instead."""
-
-
-def promise(held: bool, text: str) -> None:
-    """Raise where a promise does not hold.
-
-    Raises:
-        BrokenPromise: It does not.
-    """
-    if not held:
-        raise BrokenPromise(text)
 
 
 async def check_actuator(

@@ -1,0 +1,79 @@
+"""`ceml run -- PROGRAM`: serve for one program, from its start to its end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ceml.commands.flags import add_settings_flags, given_flags
+
+if TYPE_CHECKING:
+    from ceml.commands.flags import Verbs
+
+_EPILOG = """\
+examples:
+  ceml run -- python train.py --epochs 3           on a simulated board, which is there to try it on
+  ceml run --platform linux --max-slowdown 10% -- python train.py
+                                                   least energy, at most 10 % slower, on this machine (as root)
+  ceml run --budget 7W --objective performance --record run.jsonl -- ./infer
+  ceml run --speed 50 -- ceml app --workload resnet50 --steps 500
+                                                   a simulated program on the simulated board
+The program sends heartbeats: `ceml.attach()`, one of the callbacks of ceml.apps.callbacks, or `ceml client`. They find
+the pipe by themselves, since CEML_PIPE is set for them. What the program prints is left alone; ours goes to standard
+error: warnings and a summary, nothing with --quiet, each decision with --verbose.
+
+exit status: the program's, or 128 + n where signal n ended it; 127 where there is no such program, 126 where it cannot
+be started; 2 where ceml itself cannot start, and then the program was not started either.
+"""
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb to the command line."""
+    verb = verbs.add_parser(
+        "run",
+        help="start a program, tune the machine while it runs, return its exit status",
+        usage="ceml run [options] -- PROGRAM [ARGUMENT ...]",
+        description="Do what `ceml serve` does for as long as one program runs: start it with the environment set so "
+        "that its heartbeats find us, tune the machine, put every knob back when it ends, and return its exit status. "
+        "SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed on to it, and it decides. If ceml fails on the way, the "
+        "program runs on undisturbed.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    verb.add_argument("command", nargs=argparse.REMAINDER, metavar="-- PROGRAM", help="what to run, after two dashes")
+    verb.add_argument("--config", type=Path, metavar="CONFIG.toml", help="settings from a file")
+    add_settings_flags(verb)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve while the program runs; returns its exit status."""
+    from ceml.apps.launched import Launched
+    from ceml.commands.serve import serve
+    from ceml.errors import CemlError, SettingsError
+    from ceml.settings import load
+    from ceml.store.paths import RuntimePaths
+
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    if not command:
+        raise SettingsError("no program to run: write it after two dashes, e.g. ceml run -- python train.py")
+    loaded = load(args.config, given_flags(args), os.environ)
+    paths = RuntimePaths.at(loaded.settings.runtime_dir)
+    pipe = Path(loaded.settings.pipe or paths.beats).absolute()
+    program = Launched(command, {"CEML_PIPE": str(pipe), "CEML_RUNTIME_DIR": str(paths.root)})
+    if not program.problem:
+        try:
+            serve(loaded, program=program)
+        except CemlError as error:
+            if not program.started:
+                raise
+            for line in str(error).splitlines():
+                sys.stderr.write(f"ceml: {line}\n")
+        finally:
+            program.wait()
+    if program.problem:
+        sys.stderr.write(f"ceml: {program.problem}\n")
+    return program.status

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import anyio
 import structlog
 
-from ceml import __version__
+from ceml import __version__, timeline
 from ceml.api.budget_file import BudgetFile
 from ceml.api.socket import ControlSocket
 from ceml.apps.pipe import PipeListener
@@ -26,6 +26,7 @@ from ceml.control.controller import Controller
 from ceml.control.ending import PATIENCE_S, Ending
 from ceml.control.household import Household
 from ceml.control.machine import Machine
+from ceml.control.readback import PERIOD_S, ReadBack
 from ceml.control.watch import PhaseWatcher, SensorPoller
 from ceml.desk import Desk
 from ceml.domain.events import AppJoined, AppLeft, Decided, Event, Heartbeat, RunEnded, RunStarted, Sampled
@@ -116,6 +117,7 @@ async def live(
                 async with anyio.create_task_group() as group:
                     home = Household(group)
                     await home.start("controller", house.controller.run)
+                    await home.start("read-back", _read_back(house, house.controller).run)
                     await home.start("phase watcher", PhaseWatcher(bus, parts.make_detector).run)
                     for sensor in parts.platform.sensors:
                         await home.start(f"{sensor.name} poller", SensorPoller(sensor, bus).run)
@@ -195,6 +197,12 @@ async def _put_back(house: House, controller: Controller, saved: Saved) -> None:
         unrestored = await controller.release("the run ends")
         if not unrestored and not house.parts.context.in_process:
             journal.remove(house.parts.context.paths.journal)
+
+
+def _read_back(house: House, controller: Controller) -> ReadBack:
+    context = house.parts.context
+    slept_s = (lambda: 0.0) if context.in_process else timeline.slept_s  # virtual time sleeps never
+    return ReadBack(house.bus, controller, period_s=PERIOD_S * context.speed, slept_s=slept_s)
 
 
 def _controller(house: House, machine: Machine, saved: Saved) -> Controller:

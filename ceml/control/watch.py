@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from ceml.domain.events import AppJoined, AppLeft, PhaseChanged, Sampled, SensorLost, SensorRecovered, WindowClosed
+from ceml.domain.events import (
+    AppJoined,
+    AppLeft,
+    KnobOverwritten,
+    PhaseChanged,
+    Sampled,
+    SensorLost,
+    SensorRecovered,
+    WindowClosed,
+)
 from ceml.domain.phase import MODEL_SMALL, Signs, cause_of
 from ceml.errors import Temporary, Unavailable
 
@@ -136,7 +145,10 @@ class PhaseWatcher:
         self._bus = bus
         self._make_detector = make_detector
         self._inbox = bus.subscribe(
-            "phase watcher", WindowClosed, AppJoined, AppLeft, Sampled, gathered=(Sampled,), patience_s=PATIENCE_S
+            "phase watcher",
+            *(WindowClosed, AppJoined, AppLeft, KnobOverwritten, Sampled),
+            gathered=(Sampled,),
+            patience_s=PATIENCE_S,
         )
         self._watched: dict[tuple[str, str], _Watched] = {}
         self._blamed: set[tuple[tuple[str, str], Configuration]] = set()
@@ -152,6 +164,9 @@ class PhaseWatcher:
                     self._window(event)
                 case Sampled() if event.temperatures_c:
                     self._hottest_c = max(event.temperatures_c.values())
+                case KnobOverwritten():  # the latest windows may be of another state
+                    for watched in self._watched.values():
+                        watched.moved(watched.configuration)
                 case AppJoined():
                     self._present.add((event.app, event.source))
                 case AppLeft():

@@ -276,6 +276,39 @@ class ConfigurationReleased:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnobOverwritten:
+    """Somebody else turned a knob that was `wanted` so; whatever was measured after `since_s` is of another state.
+
+    `since_s` is when it was last seen as wanted, `times` counts these meetings in the last minutes. It is put back.
+    """
+
+    at_s: float
+    knob: str
+    wanted: float | str
+    found: float | str
+    since_s: float
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlYielded:
+    """Somebody else turned this knob back so often that the machine is left to them; `why` says what to do."""
+
+    at_s: float
+    knob: str
+    times: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineResumed:
+    """The machine was suspended for `asleep_s`; what was in force before is asserted again."""
+
+    at_s: float
+    asleep_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ControlRefused:
     """Another application already holds the machine; this one is heard but not controlled until that one leaves."""
 
@@ -350,6 +383,9 @@ Event = (
     | ConfigurationRefused
     | ConfigurationWithheld
     | ConfigurationReleased
+    | KnobOverwritten
+    | ControlYielded
+    | MachineResumed
     | ControlRefused
     | EventsMissed
     | RunStarted

@@ -205,6 +205,18 @@ class KnobSpace:
             state += knob.levels.index(level) * stride
         return state if self.present[state] else None
 
+    def having(self, levels: Mapping[str, Level]) -> States:
+        """The present states that have all of these levels, ascending; none for a knob or a level that is not here."""
+        places: list[slice | int] = [slice(None)] * len(self.knobs)
+        names = [knob.name for knob in self.knobs]
+        for name, level in levels.items():
+            if name not in names or level not in self.knobs[names.index(name)].levels:
+                return np.empty(0, dtype=np.intp)
+            places[names.index(name)] = self.knobs[names.index(name)].levels.index(level)
+        mask = np.zeros(self.shape, dtype=np.bool_)
+        mask[tuple(places)] = True
+        return np.flatnonzero(np.ravel(mask) & self.present)
+
     def places(self, states: States) -> NDArray[np.intp]:
         """Level positions of states, shape (n, knobs)."""
         return np.stack(np.unravel_index(states, self.shape), axis=1).astype(np.intp, copy=False)

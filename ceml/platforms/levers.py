@@ -40,6 +40,14 @@ class Lever(Protocol):
         """
         ...
 
+    def order(self) -> Level:
+        """What it is ordered to be, as `look` but by reads that disturb nothing; not whether the device obeys.
+
+        Raises:
+            CemlError: It cannot be read now.
+        """
+        ...
+
     def put(self, level: float) -> float:
         """Write a level and read back what is then true, after a bounded wait.
 
@@ -73,6 +81,14 @@ class LeverActuator:
         """What is true now. A knob that cannot be read now stands nowhere (`?`), so the next `apply` turns it."""
         return await self._worker.run(self._look, wait=True)
 
+    async def glance(self) -> Configuration:
+        """What the knobs are ordered to be.
+
+        Raises:
+            Temporary: A write before has not ended.
+        """
+        return await self._worker.run(self._orders)
+
     async def apply(self, wanted: Configuration) -> Configuration:
         """Turn the knobs that do not stand where they should; what `wanted` does not name stays as it is.
 
@@ -100,7 +116,10 @@ class LeverActuator:
     # In the thread ------------------------------------------------------------------------------------------------
 
     def _look(self) -> Configuration:
-        return Configuration({lever.knob.name: _where(lever) for lever in self._levers})
+        return Configuration({lever.knob.name: _where(lever.look) for lever in self._levers})
+
+    def _orders(self) -> Configuration:
+        return Configuration({lever.knob.name: _where(lever.order) for lever in self._levers})
 
     def _turn(self, wanted: Configuration) -> Configuration:
         now = dict(self._look())
@@ -126,9 +145,9 @@ class LeverActuator:
                 raise Refused(f"{name} = {level} is no level of {self._name}; levels are {ladder}", knob=name)
 
 
-def _where(lever: Lever) -> Level:
+def _where(read: Callable[[], Level]) -> Level:
     try:
-        return lever.look()
+        return read()
     except CemlError:
         return "?"
 

@@ -30,6 +30,9 @@ _WARNINGS = (
     events.BudgetRefused,
     events.GuardStepped,
     events.ConfigurationRefused,
+    events.KnobOverwritten,
+    events.ControlYielded,
+    events.MachineResumed,
     events.ControlRefused,
     events.EventsMissed,
 )

@@ -12,6 +12,7 @@ import anyio
 from ceml.control.bus import Bus
 from ceml.control.controller import KEPT_AWAY, Controller
 from ceml.control.machine import Machine
+from ceml.control.readback import ReadBack
 from ceml.domain.events import (
     AppJoined,
     AppLeft,
@@ -68,6 +69,9 @@ class Dial:
     async def locate(self) -> Configuration:
         return Configuration({self.knobs[0].name: self.level})
 
+    async def glance(self) -> Configuration:
+        return await self.locate()
+
     async def apply(self, wanted: Configuration) -> Configuration:
         await anyio.sleep(self._delay_s)
         level = wanted[self.knobs[0].name]
@@ -92,8 +96,10 @@ class Dial:
         return ()
 
 
-def lived(virtually, dials: list[Dial], story: Callable, **options) -> tuple[list[Event], Controller]:
-    """Run a story beside a controller; returns everything that was published."""
+def lived(
+    virtually, dials: list[Dial], story: Callable, *, slept_s: Callable[[], float] = float, **options
+) -> tuple[list[Event], Controller]:
+    """Run a story beside a controller and its read-back; returns everything that was published."""
     heard: list[Event] = []
     made: list[Controller] = []
 
@@ -113,6 +119,8 @@ def lived(virtually, dials: list[Dial], story: Callable, **options) -> tuple[lis
         made.append(controller)
         async with anyio.create_task_group() as group:
             await group.start(lambda *, task_status: controller.run(task_status=task_status))
+            read_back = ReadBack(bus, controller, slept_s=slept_s)
+            await group.start(lambda *, task_status: read_back.run(task_status=task_status))
             await story(bus)
             await anyio.sleep(1)
             group.cancel_scope.cancel()

@@ -45,6 +45,7 @@ of_type: dict[str, st.SearchStrategy[Any]] = {
     ),
     "tuple[str, ...]": st.lists(names, max_size=3).map(tuple),
     "tuple[Parameter, ...]": st.lists(st.builds(Parameter, name=names, value=reals, unit=names), max_size=3).map(tuple),
+    "float | str": names | st.floats(allow_nan=False, allow_infinity=False),
     "float": reals,
     "float | None": st.none() | st.floats(allow_nan=False, allow_infinity=False),
     "int": st.integers(),

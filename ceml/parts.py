@@ -88,6 +88,7 @@ def choose(
     model = cast("ResponseModel", find("models", settings.model))
     store = knowledge_store(settings, context, platform)
     known = store.read() if store is not None and not settings.fresh else Known(Knowledge())
+    platform = replace(platform, space=known.settled(platform.space))
     beforehand = platform.knowledge or Knowledge()
     mind = Mind(
         objective=objective,

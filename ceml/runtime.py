@@ -29,8 +29,19 @@ from ceml.control.machine import Machine
 from ceml.control.readback import PERIOD_S, ReadBack
 from ceml.control.watch import PhaseWatcher, SensorPoller
 from ceml.desk import Desk
-from ceml.domain.events import AppJoined, AppLeft, Decided, Event, Heartbeat, RunEnded, RunStarted, Sampled
+from ceml.domain.events import (
+    AppJoined,
+    AppLeft,
+    ConfigurationApplied,
+    Decided,
+    Event,
+    Heartbeat,
+    RunEnded,
+    RunStarted,
+    Sampled,
+)
 from ceml.domain.manager import RuntimeManager
+from ceml.domain.settling import SettleTimes
 from ceml.domain.values import NAN
 from ceml.errors import CemlError, SettingsError
 from ceml.parts import check_limits
@@ -144,14 +155,19 @@ async def _look(inbox: Subscription, looks: Sequence[Eye]) -> None:
 def _keeper(house: House) -> Eye:
     """Writes down what was learnt whenever something was decided, and at the end; a failure is said once."""
     store, told = house.parts.store, False
+    times, timed = SettleTimes(), house.parts.context.speed == 1.0 and not house.parts.context.in_process
 
     def on(event: Event) -> None:
         nonlocal told
+        if timed and isinstance(event, ConfigurationApplied):
+            times.on(event)
         if store is None or house.controller is None or not isinstance(event, Decided | AppLeft | RunEnded):
             return
         try:
             for (app, _), manager in house.controller.managers.items():
                 store.keep(app, manager.reasoning.remembered(), frozenset(manager.reasoning.unreachable))
+            if times.seen and not isinstance(event, Decided):
+                store.keep_settling(times.seen)
         except OSError as error:
             if not told:
                 told = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 from math import prod
@@ -297,6 +297,11 @@ class KnobSpace:
         present = np.array(self.present)
         present[list(states)] = False
         return KnobSpace(self.knobs, present)
+
+    def settling(self, settle_s: Mapping[str, float]) -> KnobSpace:
+        """The same space with other settle times for the knobs named."""
+        knobs = (replace(knob, settle_s=settle_s.get(knob.name, knob.settle_s)) for knob in self.knobs)
+        return KnobSpace(knobs, self.present)
 
     def settle_s(self, before: Mapping[str, Level] | None, after: Mapping[str, Level]) -> float:
         """Seconds until a change is in force: the slowest settle time among the knobs that change."""

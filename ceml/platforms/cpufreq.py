@@ -204,6 +204,10 @@ class CpuLever:
         found = self._clock_hz(policy, near)
         return wanted if found == near else found
 
+    def forget(self) -> None:
+        """What was put is in force no more."""
+        self._put_hz = None
+
     def _write(self, policy: Policy, khz: int) -> None:
         name = self._knob.name
         if self._by_speed:

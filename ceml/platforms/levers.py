@@ -6,7 +6,7 @@ Every lever writes, reads back, and believes only what it read.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ceml.domain.knobs import Configuration
 from ceml.errors import CemlError, Refused, Temporary, Unavailable
@@ -62,6 +62,15 @@ class Lever(Protocol):
         ...
 
 
+@runtime_checkable
+class Remembers(Protocol):
+    """A lever that keeps in mind what it put, since nobody can be asked for it."""
+
+    def forget(self) -> None:
+        """Everything was put back: what was put is in force no more."""
+        ...
+
+
 class LeverActuator:
     """Turns the knobs of several levers; each is put back on its own."""
 
@@ -111,7 +120,7 @@ class LeverActuator:
             (item.kind, item.target) for item in await self._worker.run(self._items, wait=True)
         )
         items = [item for item in saved.items if (item.kind, item.target) in own]
-        return await self._worker.run(lambda: put_back(items), wait=True)
+        return await self._worker.run(lambda: self._put_back(items), wait=True)
 
     # In the thread ------------------------------------------------------------------------------------------------
 
@@ -131,6 +140,13 @@ class LeverActuator:
                 except Unavailable as error:
                     raise Temporary(str(error)) from None
         return Configuration(now)
+
+    def _put_back(self, items: Sequence[Item]) -> tuple[Unrestored, ...]:
+        left = put_back(items)
+        for lever in self._levers:
+            if isinstance(lever, Remembers):
+                lever.forget()
+        return left
 
     def _items(self) -> tuple[Item, ...]:
         return tuple(item for lever in reversed(self._levers) for item in lever.items())

@@ -150,6 +150,10 @@ class ClockLever:
         self._locked_hz = level
         return self._seen_hz(level)
 
+    def forget(self) -> None:
+        """The driver has its clocks back."""
+        self._locked_hz = None
+
     def _seen_hz(self, wanted: float) -> float:
         card = self._card
         try:

@@ -27,6 +27,7 @@ from ceml.control.ending import PATIENCE_S, Ending
 from ceml.control.household import Household
 from ceml.control.machine import Machine
 from ceml.control.readback import PERIOD_S, ReadBack
+from ceml.control.stuck import StuckWatcher
 from ceml.control.watch import PhaseWatcher, SensorPoller
 from ceml.desk import Desk
 from ceml.domain.events import (
@@ -130,6 +131,7 @@ async def live(
                     await home.start("controller", house.controller.run)
                     await home.start("read-back", _read_back(house, house.controller).run)
                     await home.start("phase watcher", PhaseWatcher(bus, parts.make_detector).run)
+                    await home.start("stuck watcher", StuckWatcher(bus).run)
                     for sensor in parts.platform.sensors:
                         await home.start(f"{sensor.name} poller", SensorPoller(sensor, bus).run)
                     if parts.scenario is not None:

@@ -277,6 +277,7 @@ class Controller:
             with anyio.move_on_after(self._deadline_s):
                 await self._read_back()  # what was measured until now counts only if nobody else turned a knob
                 before = await self._machine.locate()
+                self._hold.loosen()
                 effective = before if before == wanted else await self._machine.apply(wanted)
                 now_s = anyio.current_time()
                 self._hold.take(wanted, effective, now_s)

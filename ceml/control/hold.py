@@ -43,9 +43,13 @@ class Hold:
         """From now on this is held."""
         self._requested, self._effective, self._since_s = requested, effective, at_s
 
+    def loosen(self) -> None:
+        """A change begins: until it is answered nobody knows where the machine stands, waited for or not."""
+        self._requested = self._effective = None
+
     def let_go(self) -> None:
         """Nothing is held any more; old fights are forgotten."""
-        self._requested = self._effective = None
+        self.loosen()
         self._met.clear()
 
     async def look(self) -> tuple[KnobOverwritten, ...]:
@@ -76,7 +80,7 @@ class Hold:
             for knob in turned
         )
         if turned:
-            self._requested = self._effective = None  # said once; what is applied next is held anew
+            self.loosen()  # said once; what is applied next is held anew
         elif UNKNOWN not in found.values():
             self._since_s = began_s
         return said

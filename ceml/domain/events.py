@@ -94,6 +94,16 @@ class SensorRecovered:
     sensor: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensorStuck:
+    """Power reads the same in several different configurations; `why` says what to do."""
+
+    at_s: float
+    power_w: float
+    configurations: int
+    why: str
+
+
 # Said by people, files, watchers ------------------------------------------------------------------------------------
 
 
@@ -369,6 +379,7 @@ Event = (
     | Sampled
     | SensorLost
     | SensorRecovered
+    | SensorStuck
     | BudgetChanged
     | BudgetRefused
     | ObjectiveChanged

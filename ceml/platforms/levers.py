@@ -8,8 +8,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+import structlog
+
 from ceml.domain.knobs import Configuration
 from ceml.errors import CemlError, Refused, Temporary, Unavailable
+from ceml.platforms import sysfs
 from ceml.platforms.restoring import put_back
 from ceml.platforms.worker import Worker
 from ceml.saved import Saved, Unrestored
@@ -159,6 +162,28 @@ class LeverActuator:
             if level not in levels[name]:
                 ladder = ", ".join(f"{known:g}" if isinstance(known, float) else str(known) for known in levels[name])
                 raise Refused(f"{name} = {level} is no level of {self._name}; levels are {ladder}", knob=name)
+
+
+def allowed(levers: Sequence[Lever]) -> tuple[list[Lever], list[str]]:
+    """The levers that this user may turn, and a sentence for each of the others."""
+    kept: list[Lever] = []
+    problems: list[str] = []
+    for lever in levers:
+        denied = next((item.target for item in lever.items() if not sysfs.writable(item.target)), None)
+        if denied is None:
+            kept.append(lever)
+        else:
+            problems.append(
+                f"{lever.knob.name} is left as it is: this user may not write {denied}: run ceml as root (sudo ceml "
+                "serve); where root may not either, the kernel is locked down (cat /sys/kernel/security/lockdown)"
+            )
+    return kept, problems
+
+
+def say_missing(problems: Sequence[str]) -> None:
+    """Tell at start what is missing and how to mend it; `ceml doctor` says the same."""
+    for problem in problems:
+        structlog.get_logger().warning("missing", problem=problem)
 
 
 def _where(read: Callable[[], Level]) -> Level:

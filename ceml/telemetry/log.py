@@ -27,6 +27,7 @@ CHATTY = (events.Heartbeat, events.Sampled, events.WindowClosed)  # debug only: 
 _WARNINGS = (
     events.LinesRefused,
     events.SensorLost,
+    events.SensorStuck,
     events.BudgetRefused,
     events.GuardStepped,
     events.ConfigurationRefused,

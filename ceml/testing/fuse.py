@@ -185,7 +185,9 @@ class Server:
         return struct.pack("<4I2H2I2H8I", major, 31, readahead, 0, 16, 12, LARGEST, 1, 32, 0, *([0] * 8))
 
     def _open(self, node: int, data: bytes) -> bytes:
-        self._path(node)
+        path = self._path(node)
+        if struct.unpack_from("<I", data)[0] & os.O_ACCMODE != os.O_RDONLY:
+            self._kernel.open_to_write(path)
         return struct.pack("<QII", 0, _DIRECT, 0)
 
     def _read(self, node: int, data: bytes) -> bytes:

@@ -161,6 +161,22 @@ def test_knobs_that_cannot_be_read_back_prove_nothing(virtually) -> None:
     assert of(heard, KnobOverwritten) == []
 
 
+def test_a_change_of_our_own_that_nobody_waited_for_is_nobody_elses(virtually) -> None:
+    class Slow(Dial):
+        """The deadline passes, the write does not: a driver call cannot be called back (kernel.md, point 9)."""
+
+        async def apply(self, wanted: Configuration) -> Configuration:
+            if wanted[self.knobs[0].name] != self.level:
+                self.level = wanted[self.knobs[0].name]
+                await anyio.sleep(0.4)
+            return await super().apply(wanted)
+
+    two = [Slow(KNOBS[0]), Dial(KNOBS[1])]
+    heard, _ = lived(virtually, two, calmly)
+    assert len(of(heard, ConfigurationApplied)) > 3
+    assert of(heard, KnobOverwritten) == []
+
+
 def test_nothing_is_read_back_when_nothing_is_held(virtually) -> None:
     two = dials()
 

@@ -242,6 +242,27 @@ def test_a_refusal_is_an_event_and_the_run_goes_on(virtually) -> None:
     assert len(controller.managers["a", ""].reasoning.space) < len(SPACE)
 
 
+def test_a_level_that_the_firmware_clamps_leaves_the_space_whatever_the_other_knobs_say(virtually) -> None:
+    class Clamped(Dial):
+        async def apply(self, wanted: Configuration) -> Configuration:
+            return await super().apply(Configuration({"gpu_hz": min(float(wanted["gpu_hz"]), 0.6e9)}))
+
+    dials = [Dial(KNOBS[0]), Clamped(KNOBS[1])]
+    dials[1].level = 0.6e9
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("a"))
+        await beats(bus, "a", 100)
+
+    heard, controller = lived(virtually, dials, story)
+    reasoning = controller.managers["a", ""].reasoning
+    asked = {event.requested for event in of(heard, ConfigurationApplied) if event.requested["gpu_hz"] == 1e9}
+    assert len(asked) == 2
+    assert not len(reasoning.space.having({"gpu_hz": 1e9}))
+    assert len(reasoning.space) == 12
+    assert Configuration({"gpu_hz": 1e9}) in reasoning.unreachable
+
+
 def test_a_failure_that_passes_costs_no_state(virtually) -> None:
     dials = [Dial(KNOBS[0], busy=3), Dial(KNOBS[1])]
 

@@ -9,6 +9,7 @@ be given a fault: a method that raises at its n-th call, or a file system that i
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -114,6 +115,7 @@ def bear(request: dict) -> int:
             (2, request["log"], os.O_WRONLY | os.O_APPEND),
         ):
             os.dup2(os.open(path, flags), descriptor)
+        faulthandler.register(signal.SIGUSR1)  # where it hangs, should it ever
         if request.get("state"):
             os.environ["XDG_STATE_HOME"] = request["state"]
         if request.get("fault"):

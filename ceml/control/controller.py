@@ -268,7 +268,14 @@ class Controller:
                 self._bus.publish(refused)
                 return
             with anyio.move_on_after(patience * self._deadline_s):
-                await self._woken.wait()
+                await self._wanted_anew()
+
+    async def _wanted_anew(self) -> None:
+        """Wait for another intent; a look that is due cuts no patience short."""
+        while self._next is None:
+            if self._woken.is_set():
+                self._woken = anyio.Event()
+            await self._woken.wait()
 
     async def _try(self, wanted: Configuration, why: str) -> ConfigurationRefused | None:
         start_s = anyio.current_time()

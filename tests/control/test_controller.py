@@ -5,6 +5,7 @@ Not covered here: what a manager thinks (tests/domain/test_manager.py), whole ru
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, get_args
 
 import anyio
@@ -274,6 +275,27 @@ def test_a_failure_that_passes_costs_no_state(virtually) -> None:
     assert of(heard, ConfigurationRefused) == []
     assert {event.requested for event in of(heard, ConfigurationApplied)} >= PLAN
     assert len(controller.managers["a", ""].reasoning.space) == len(SPACE)
+
+
+def test_patience_with_a_busy_machine_is_not_cut_short_by_the_read_back(virtually) -> None:
+    class Timed(Dial):
+        asked_s: list[float]
+
+        async def apply(self, wanted: Configuration) -> Configuration:
+            self.asked_s.append(anyio.current_time())
+            return await super().apply(wanted)
+
+    dials = [Timed(KNOBS[0], busy=3), Dial(KNOBS[1])]
+    dials[0].asked_s = []
+
+    async def story(bus: Bus) -> None:
+        await anyio.sleep(0.7)
+        bus.publish(join("a"))
+        await beats(bus, "a", 60)
+
+    lived(virtually, dials, story)
+    gaps = [round(after - before, 6) for before, after in pairwise(dials[0].asked_s)]
+    assert [0.125, 0.5, 2.0] in [gaps[at : at + 3] for at in range(len(gaps))]
 
 
 def test_a_failure_that_lasts_costs_the_state_in_this_run_alone(virtually) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
 import threading
 import time
@@ -49,7 +50,12 @@ class Run:
         return [event for line in lines if line.endswith("}") and (event := json.loads(line))["event"] == kind]
 
     def meets(self, kind: str, count: int = 1, seconds: float = 30.0) -> dict:
-        wait_until(lambda: len(self.events(kind)) >= count, f"{kind}: {self.server.said}", seconds=seconds)
+        try:
+            wait_until(lambda: len(self.events(kind)) >= count, kind, seconds=seconds)
+        except AssertionError:
+            os.kill(self.server.pid, signal.SIGUSR1)
+            time.sleep(0.5)
+            raise AssertionError(f"no {kind} came: {self.server.said}") from None
         return self.events(kind)[count - 1]
 
     def lines(self, words: str) -> list[str]:

@@ -93,6 +93,7 @@ def choose(
     store = knowledge_store(settings, context, platform)
     known = store.read() if store is not None and not settings.fresh else Known(Knowledge())
     calibrated, problems = _calibration(store, platform, fresh=settings.fresh)
+    platform = replace(platform, space=known.settled(platform.space))
     mind = Mind(
         objective=objective,
         model=model,

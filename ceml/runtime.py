@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import anyio
 import structlog
 
-from ceml import __version__
+from ceml import __version__, timeline
 from ceml.api.budget_file import BudgetFile
 from ceml.api.socket import ControlSocket
 from ceml.apps.pipe import PipeListener
@@ -27,10 +27,23 @@ from ceml.control.controller import Controller
 from ceml.control.ending import PATIENCE_S, Ending
 from ceml.control.household import Household
 from ceml.control.machine import Machine
+from ceml.control.readback import PERIOD_S, ReadBack
+from ceml.control.stuck import StuckWatcher
 from ceml.control.watch import PhaseWatcher, SensorPoller
 from ceml.desk import Desk
-from ceml.domain.events import AppJoined, AppLeft, Decided, Event, Heartbeat, RunEnded, RunStarted, Sampled
+from ceml.domain.events import (
+    AppJoined,
+    AppLeft,
+    ConfigurationApplied,
+    Decided,
+    Event,
+    Heartbeat,
+    RunEnded,
+    RunStarted,
+    Sampled,
+)
 from ceml.domain.manager import RuntimeManager
+from ceml.domain.settling import SettleTimes
 from ceml.domain.values import NAN
 from ceml.errors import CemlError, SettingsError
 from ceml.parts import check_limits
@@ -123,7 +136,9 @@ async def live(
                 async with anyio.create_task_group() as group:
                     home = Household(group)
                     await home.start("controller", house.controller.run)
+                    await home.start("read-back", _read_back(house, house.controller).run)
                     await home.start("phase watcher", PhaseWatcher(bus, parts.make_detector).run)
+                    await home.start("stuck watcher", StuckWatcher(bus).run)
                     for sensor in parts.platform.sensors:
                         await home.start(f"{sensor.name} poller", SensorPoller(sensor, bus).run)
                     if parts.scenario is not None:
@@ -149,14 +164,19 @@ async def _look(inbox: Subscription, looks: Sequence[Eye]) -> None:
 def _keeper(house: House) -> Eye:
     """Writes down what was learnt whenever something was decided, and at the end; a failure is said once."""
     store, told = house.parts.store, False
+    times, timed = SettleTimes(), house.parts.context.speed == 1.0 and not house.parts.context.in_process
 
     def on(event: Event) -> None:
         nonlocal told
+        if timed and isinstance(event, ConfigurationApplied):
+            times.on(event)
         if store is None or house.controller is None or not isinstance(event, Decided | AppLeft | RunEnded):
             return
         try:
             for (app, _), manager in house.controller.managers.items():
                 store.keep(app, manager.reasoning.remembered(), frozenset(manager.reasoning.unreachable))
+            if times.seen and not isinstance(event, Decided):
+                store.keep_settling(times.seen)
         except OSError as error:
             if not told:
                 told = True
@@ -202,6 +222,12 @@ async def _put_back(house: House, controller: Controller, saved: Saved) -> None:
         unrestored = await controller.release("the run ends")
         if not unrestored and not house.parts.context.in_process:
             journal.remove(house.parts.context.paths.journal)
+
+
+def _read_back(house: House, controller: Controller) -> ReadBack:
+    context = house.parts.context
+    slept_s = (lambda: 0.0) if context.in_process else timeline.slept_s  # virtual time sleeps never
+    return ReadBack(house.bus, controller, period_s=PERIOD_S * context.speed, slept_s=slept_s)
 
 
 def _controller(house: House, machine: Machine, saved: Saved) -> Controller:

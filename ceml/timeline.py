@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from time import monotonic  # the one place where the operating system is asked
+from time import CLOCK_BOOTTIME, CLOCK_MONOTONIC, clock_gettime, monotonic  # here alone the system is asked
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -102,6 +102,11 @@ class ScaledLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Seconds on the scaled clock."""
         return self.origin_s + (monotonic() - self.origin_s) * self.speed
+
+
+def slept_s() -> float:
+    """Seconds that this machine has been suspended since it was booted: meanwhile the monotonic clock stands still."""
+    return clock_gettime(CLOCK_BOOTTIME) - clock_gettime(CLOCK_MONOTONIC)
 
 
 def scaled(speed: float) -> Callable[[], asyncio.AbstractEventLoop]:

@@ -1,4 +1,4 @@
-"""`ceml doctor`: what this machine offers, what is missing and how to mend it. It reads and changes nothing."""
+"""`ceml doctor`: what this machine offers, what is missing and how to mend it. Without --probe it changes nothing."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import json
 import os
 import platform as host
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ceml.errors import CemlError, Unavailable
+from ceml.store.paths import state_dir
 
 if TYPE_CHECKING:
     import argparse
@@ -27,20 +29,62 @@ def add(verbs: Verbs) -> None:
         "doctor",
         help="what this machine offers to ceml, what is missing and how to mend it",
         description="Look at this machine and say what ceml can turn and measure on it, what is missing, which command "
-        "mends that, and which other programs turn the same knobs. Nothing is changed. Run it as the user that will "
-        "run ceml serve. Exit status: 0 = there is something to turn, 1 = there is not.",
+        "mends that, and which other programs turn the same knobs. Run it as the user that will run ceml serve. "
+        "Nothing is changed but by --probe. Exit status: 0 = there is something to turn, 1 = there is not.",
         allow_abbrev=False,
     )
     verb.add_argument("--json", action="store_true", help="one JSON object instead of text")
     verb.add_argument("--board", metavar="ID|FILE.toml", help="take it for this Jetson board, or for your own profile")
     verb.add_argument("--root", default="/", metavar="DIR", help="where /sys and /proc are (default: /)")
+    verb.add_argument(
+        "--probe",
+        action="store_true",
+        help="turn every knob through all its levels and put it back, read every sensor, and write down what serve "
+        "then uses: how long changes take, which levels are never reached; some seconds, best with the machine at work",
+    )
+    verb.add_argument("--runtime-dir", type=Path, metavar="DIR", help="with --probe: the server's runtime directory")
+    verb.add_argument("--knowledge", type=Path, metavar="DIR", help="where what is known of this machine is kept")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the report."""
     report = examine(args.root, args.board)
+    root = args.knowledge or Path(os.environ.get("CEML_KNOWLEDGE") or state_dir() / "knowledge")
+    if report["knobs"]:
+        report |= _kept(report, root)
+    if args.probe:
+        report["probe"] = _probe(args, root)
     print(json.dumps(report, indent=1) if args.json else "\n".join(_lines(report)))
     return 0 if report["knobs"] or any(gpu["knobs"] for gpu in report["gpus"]) else 1
+
+
+def _kept(report: Report, root: Path) -> Report:
+    """What earlier probes and runs taught of this machine."""
+    from ceml.commands.probe import known_of
+
+    known = known_of(root, report["machine"].get("board", report["platform"]).partition(" ")[0])
+    return {} if known is None else {"known": known.model_dump(mode="json")}
+
+
+def _probe(args: argparse.Namespace, root: Path) -> Report:
+    """Probe the Jetson or the Linux machine that this is.
+
+    Raises:
+        CemlError: There is nothing to turn, a server runs, or something could not be put back.
+    """
+    from ceml.commands.probe import probe
+    from ceml.platforms import jetson, linux
+    from ceml.store.paths import PlatformContext, RuntimePaths
+
+    paths = RuntimePaths.at(args.runtime_dir)
+    context = PlatformContext(runtime_dir=paths.root)
+    try:
+        jetson.detect(args.root, args.board)
+    except Unavailable:
+        platform = linux.linux(context, root=args.root)
+    else:
+        platform = jetson.jetson(context, board=args.board, range="full", root=args.root)
+    return probe(platform, paths, root)
 
 
 def examine(root: str, board: str | None) -> Report:
@@ -136,6 +180,9 @@ def _processors(report: Report) -> None:
 
 
 def _lines(report: Report) -> Iterator[str]:
+    from ceml.commands.probe import lines, machine_lines
+    from ceml.store.knowledge_file import MachineFile
+
     machine = report["machine"]
     yield "machine   " + ", ".join(f"{name} {value}" for name, value in machine.items())
     for knob in report["knobs"]:
@@ -158,6 +205,10 @@ def _lines(report: Report) -> Iterator[str]:
             yield f"{heading:9} {sentence}".replace("\n", "\n          ")
     for rival in report["rivals"]:
         yield f"rival     {rival['name']}: {rival['seen']}; {rival['does']}. Remedy: {rival['remedy']}"
+    if "known" in report and "probe" not in report:
+        yield from machine_lines(MachineFile.model_validate(report["known"]))
+    if "probe" in report:
+        yield from lines(report["probe"])
     offers = [gpu["platform"] for gpu in report["gpus"] if gpu["knobs"]]
     if platforms := [*filter(None, [report["platform"]]), *offers]:
         yield f"next      sudo ceml serve --platform {'+'.join(platforms)}"

@@ -20,6 +20,7 @@ _EPILOG = """\
 examples:
   ceml knowledge list                       machines and programs
   ceml knowledge show resnet                what was measured of a program
+  ceml knowledge show                       of the machines themselves: settle times, what is never reached
   ceml knowledge forget resnet              the next run starts from nothing
   ceml knowledge export board.json          to take along
   ceml knowledge import board.json          on another machine of the same kind, or after a new installation
@@ -48,7 +49,8 @@ def add(verbs: Verbs) -> None:
         return what.add_parser(name, help=help, description=help, parents=[common], allow_abbrev=False)
 
     action("list", "list machines and programs")
-    action("show", "show what was measured of a program").add_argument("app", metavar="PROGRAM")
+    show = action("show", "show what was measured of a program, or of the machine itself")
+    show.add_argument("app", metavar="PROGRAM", nargs="?")
     forget = action("forget", "forget a program, or with --all everything of the machines named")
     forget.add_argument("app", metavar="PROGRAM", nargs="?")
     forget.add_argument("--all", action="store_true", help="everything, unreachable states too")
@@ -67,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if args.what == "list":
         _list(root, stores)
     elif args.what == "show":
-        _show(stores, args.app)
+        _show(stores, args.app) if args.app else _show_machines(root, stores)
     elif args.what == "forget":
         _forget(stores, args.app, everything=args.all)
     else:
@@ -123,6 +125,16 @@ def _show(stores: list[KnowledgeStore], app: str) -> None:
             print(f"{store.machine}: {app}, phase {at}, {len(phase.observations)} states, best energy first")
             for seen in sorted(phase.observations, key=_joules):
                 print(f"  {seen.configuration}: {_measured(seen)}")
+
+
+def _show_machines(root: Path, stores: list[KnowledgeStore]) -> None:
+    from ceml.commands.probe import known_of, machine_lines
+
+    for store in stores:
+        known = known_of(root, store.machine)
+        print(f"{store.machine}  ({store.directory / 'machine.json'})")
+        for line in machine_lines(known) if known is not None else ["nothing is known; try ceml doctor --probe"]:
+            print(f"  {line}")
 
 
 def _joules(seen: Observation) -> float:

@@ -204,6 +204,9 @@ def _closing(seen: Seen) -> list[str]:
     lines = [f"windows    {seen.windows}"]
     if seen.ledger.refused_lines:
         lines.append(f"refused    {seen.ledger.refused_lines} lines on the pipe")
+    if seen.ledger.overwritten:
+        said = ", ".join(f"{knob} {times}" for knob, times in seen.ledger.overwritten.items())
+        lines.append(f"disturbed  knobs that somebody else turned, times: {said}; what was measured then is left out")
     if seen.unknown:
         lines.append(f"unknown    {seen.unknown} lines of kinds that this version does not know")
     if seen.bad_lines:
@@ -252,6 +255,7 @@ def as_json(seen: Seen) -> dict[str, Any]:
         "started": record.as_json(seen.started) if seen.started else None,
         "apps": apps,
         "windows": seen.windows,
+        "overwritten": seen.ledger.overwritten,
         "refused_lines": seen.ledger.refused_lines,
         "unknown_lines": seen.unknown,
         "bad_lines": seen.bad_lines,

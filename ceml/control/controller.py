@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from ceml.control.hold import Hold
 from ceml.domain.events import (
     AppJoined,
     AppLeft,
@@ -18,6 +19,7 @@ from ceml.domain.events import (
     ControlRefused,
     ControlResumed,
     Heartbeat,
+    KnobOverwritten,
     ObjectiveChanged,
     PhaseChanged,
     Release,
@@ -81,6 +83,7 @@ class Controller:
         self.paused = False
         self._bus = bus
         self._machine = machine
+        self._hold = Hold(machine)
         self._space = space
         self._make_manager = make_manager
         self._saved = saved
@@ -92,12 +95,14 @@ class Controller:
         self._next: Intent | None = None  # at most one intent waits; a newer one replaces it
         self._woken = anyio.Event()
         self._proofs: list[anyio.Event] = []
+        self._look_due = False
+        self._again = ""  # why what is held is asserted again
         self._inbox = bus.subscribe(
             "controller",
             *(Heartbeat, Sampled),
             *(wishes := (BudgetChanged, ObjectiveChanged, ControlPaused, ControlResumed)),
             *(decisions := (AppJoined, AppLeft, PhaseChanged, SensorLost, SensorRecovered)),
-            *(answers := (ConfigurationApplied, ConfigurationRefused, ConfigurationWithheld)),
+            *(answers := (ConfigurationApplied, ConfigurationRefused, ConfigurationWithheld, KnobOverwritten)),
             urgent=(*wishes, *decisions, *answers),
         )
 
@@ -203,6 +208,7 @@ class Controller:
         while True:
             await self._woken.wait()
             self._woken = anyio.Event()
+            await self._keep_hold()
             intent, self._next = self._next, None
             match intent:
                 case Try() | Use() if self._dry_run:
@@ -230,6 +236,41 @@ class Controller:
             for proof in proofs:
                 proof.set()
 
+    def look_back(self) -> None:
+        """Have the machine read back as soon as nothing is being applied."""
+        self._look_due = True
+        self._woken.set()
+
+    def assert_again(self, why: str) -> None:
+        """Have what is in force applied once more."""
+        self._again = why
+        self._woken.set()
+
+    async def _keep_hold(self) -> None:
+        """Put back what somebody else turned, or yield; what is wanted anew matters more."""
+        wanted = self._hold.wanted
+        if self._look_due and self._next is None:
+            turned = await self._read_back()
+            if turned:
+                self._again = f"{' and '.join(turned)} was turned by somebody else"
+        why, self._again, self._look_due = self._again, "", False
+        if why and wanted is not None and self._next is None and not self.paused:
+            self._next = Use(configuration=wanted, why=why)
+
+    async def _read_back(self) -> tuple[str, ...]:
+        """Announce the knobs that somebody else turned; returns their names, none where they are left to them."""
+        turned: tuple[KnobOverwritten, ...] = ()
+        with anyio.move_on_after(self._deadline_s):
+            turned = await self._hold.look()
+        for event in turned:
+            self._bus.publish(event)
+        yielded = self._hold.lost(turned[0].at_s) if turned else None
+        if yielded is None:
+            return tuple(event.knob for event in turned)
+        self._bus.publish(yielded)
+        self._bus.publish(ControlPaused(at_s=yielded.at_s, source=f"{yielded.knob} is fought over"))
+        return ()
+
     async def _withhold(self, wanted: Configuration, why: str) -> None:
         stays = await self._machine.locate()
         self._bus.publish(ConfigurationWithheld(at_s=anyio.current_time(), requested=wanted, effective=stays, why=why))
@@ -244,16 +285,26 @@ class Controller:
                 self._bus.publish(refused)
                 return
             with anyio.move_on_after(patience * self._deadline_s):
-                await self._woken.wait()
+                await self._wanted_anew()
+
+    async def _wanted_anew(self) -> None:
+        """Wait for another intent; a look that is due cuts no patience short."""
+        while self._next is None:
+            if self._woken.is_set():
+                self._woken = anyio.Event()
+            await self._woken.wait()
 
     async def _try(self, wanted: Configuration, why: str) -> ConfigurationRefused | None:
         start_s = anyio.current_time()
         knob, reason, passing = "", f"no answer within {self._deadline_s:g} s", True
         try:
             with anyio.move_on_after(self._deadline_s):
+                await self._read_back()  # what was measured until now counts only if nobody else turned a knob
                 before = await self._machine.locate()
+                self._hold.loosen()
                 effective = before if before == wanted else await self._machine.apply(wanted)
                 now_s = anyio.current_time()
+                self._hold.take(wanted, effective, now_s)
                 self._bus.publish(
                     ConfigurationApplied(
                         at_s=now_s,
@@ -275,6 +326,7 @@ class Controller:
 
     async def release(self, why: str) -> tuple[Unrestored, ...]:
         """Put every knob back to its prior value; says and returns what could not be. A dry run wrote nothing."""
+        self._hold.let_go()
         unrestored = () if self._dry_run else await self._machine.restore(self._saved)
         self._bus.publish(
             ConfigurationReleased(

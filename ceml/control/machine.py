@@ -26,6 +26,13 @@ class Machine:
             levels.update(await actuator.locate())
         return Configuration(levels)
 
+    async def glance(self) -> Configuration:
+        """What it is ordered to be, over all actuators; `?` where that cannot be read now."""
+        levels: dict[str, Level] = {}
+        for actuator in self._actuators:
+            levels.update(await actuator.glance())
+        return Configuration(levels)
+
     async def apply(self, wanted: Configuration) -> Configuration:
         """Turn the knobs; returns what is then true.
 

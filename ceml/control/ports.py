@@ -57,6 +57,17 @@ class Actuator(Protocol):
         """What is true now."""
         ...
 
+    async def glance(self) -> Configuration:
+        """What it is ordered to be, by reads that cost little and disturb nothing: asked every second.
+
+        As `locate`, but for devices that do not do as ordered: then it names the order. It raises nothing for one
+        knob: one that cannot be read now stands at `?`.
+
+        Raises:
+            Temporary: Not this time.
+        """
+        ...
+
     async def apply(self, wanted: Configuration) -> Configuration:
         """Turn the knobs; returns what is then true, read back, which need not be what was wanted.
 

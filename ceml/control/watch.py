@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from ceml.domain.events import AppJoined, AppLeft, PhaseChanged, Sampled, SensorLost, SensorRecovered, WindowClosed
+from ceml.domain.events import (
+    AppJoined,
+    AppLeft,
+    KnobOverwritten,
+    PhaseChanged,
+    Sampled,
+    SensorLost,
+    SensorRecovered,
+    WindowClosed,
+)
 from ceml.domain.phase import MODEL_SMALL, Signs, cause_of
 from ceml.errors import Temporary, Unavailable
 
@@ -139,7 +148,10 @@ class PhaseWatcher:
         self._bus = bus
         self._make_detector = make_detector
         self._inbox = bus.subscribe(
-            "phase watcher", WindowClosed, AppJoined, AppLeft, Sampled, gathered=(Sampled,), patience_s=PATIENCE_S
+            "phase watcher",
+            *(WindowClosed, AppJoined, AppLeft, KnobOverwritten, Sampled),
+            gathered=(Sampled,),
+            patience_s=PATIENCE_S,
         )
         self._watched: dict[tuple[str, str], list[_Watched]] = {}  # the latest first
         self._blamed: set[tuple[tuple[str, str], Configuration]] = set()
@@ -155,6 +167,9 @@ class PhaseWatcher:
                     self._window(event)
                 case Sampled() if event.temperatures_c:
                     self._hottest_c = max(event.temperatures_c.values())
+                case KnobOverwritten():  # the latest windows may be of another state
+                    for watched in [each for known in self._watched.values() for each in known]:
+                        watched.moved(watched.configuration)
                 case AppJoined():
                     self._present.add((event.app, event.source))
                 case AppLeft():

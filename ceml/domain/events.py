@@ -94,6 +94,16 @@ class SensorRecovered:
     sensor: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensorStuck:
+    """Power reads the same in several different configurations; `why` says what to do."""
+
+    at_s: float
+    power_w: float
+    configurations: int
+    why: str
+
+
 # Said by people, files, watchers ------------------------------------------------------------------------------------
 
 
@@ -299,6 +309,39 @@ class ConfigurationReleased:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnobOverwritten:
+    """Somebody else turned a knob that was `wanted` so; whatever was measured after `since_s` is of another state.
+
+    `since_s` is when it was last seen as wanted, `times` counts these meetings in the last minutes. It is put back.
+    """
+
+    at_s: float
+    knob: str
+    wanted: float | str
+    found: float | str
+    since_s: float
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlYielded:
+    """Somebody else turned this knob back so often that the machine is left to them; `why` says what to do."""
+
+    at_s: float
+    knob: str
+    times: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineResumed:
+    """The machine was suspended for `asleep_s`; what was in force before is asserted again."""
+
+    at_s: float
+    asleep_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ControlRefused:
     """Another application already holds the machine; this one is heard but not controlled until that one leaves."""
 
@@ -359,6 +402,7 @@ Event = (
     | Sampled
     | SensorLost
     | SensorRecovered
+    | SensorStuck
     | BudgetChanged
     | BudgetRefused
     | ObjectiveChanged
@@ -374,6 +418,9 @@ Event = (
     | ConfigurationRefused
     | ConfigurationWithheld
     | ConfigurationReleased
+    | KnobOverwritten
+    | ControlYielded
+    | MachineResumed
     | ControlRefused
     | EventsMissed
     | RunStarted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 from math import prod
@@ -205,6 +205,18 @@ class KnobSpace:
             state += knob.levels.index(level) * stride
         return state if self.present[state] else None
 
+    def having(self, levels: Mapping[str, Level]) -> States:
+        """The present states that have all of these levels, ascending; none for a knob or a level that is not here."""
+        places: list[slice | int] = [slice(None)] * len(self.knobs)
+        names = [knob.name for knob in self.knobs]
+        for name, level in levels.items():
+            if name not in names or level not in self.knobs[names.index(name)].levels:
+                return np.empty(0, dtype=np.intp)
+            places[names.index(name)] = self.knobs[names.index(name)].levels.index(level)
+        mask = np.zeros(self.shape, dtype=np.bool_)
+        mask[tuple(places)] = True
+        return np.flatnonzero(np.ravel(mask) & self.present)
+
     def places(self, states: States) -> NDArray[np.intp]:
         """Level positions of states, shape (n, knobs)."""
         return np.stack(np.unravel_index(states, self.shape), axis=1).astype(np.intp, copy=False)
@@ -285,6 +297,11 @@ class KnobSpace:
         present = np.array(self.present)
         present[list(states)] = False
         return KnobSpace(self.knobs, present)
+
+    def settling(self, settle_s: Mapping[str, float]) -> KnobSpace:
+        """The same space with other settle times for the knobs named."""
+        knobs = (replace(knob, settle_s=settle_s.get(knob.name, knob.settle_s)) for knob in self.knobs)
+        return KnobSpace(knobs, self.present)
 
     def settle_s(self, before: Mapping[str, Level] | None, after: Mapping[str, Level]) -> float:
         """Seconds until a change is in force: the slowest settle time among the knobs that change."""

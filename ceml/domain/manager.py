@@ -32,6 +32,7 @@ from ceml.domain.events import (
     GuardStepped,
     Heartbeat,
     Intent,
+    KnobOverwritten,
     ObjectiveChanged,
     PhaseChanged,
     Release,
@@ -45,6 +46,7 @@ from ceml.domain.events import (
 from ceml.domain.guard import BOARD, STEP_TIME, Alarm, PowerGuard, TargetGuard
 from ceml.domain.measuring import Measuring
 from ceml.domain.purse import Purse
+from ceml.domain.reach import Reach
 from ceml.domain.reasoning import Judgement, Reasoning
 from ceml.domain.turns import Turns
 from ceml.domain.values import NAN, NO_LIMITS, Observation, Stay
@@ -87,6 +89,7 @@ class RuntimeManager:
         self._round: dict[Configuration, Observation] = {}  # what each state showed in its latest turn
         self._wanted: Configuration | None = None
         self._measuring = Measuring(mind)
+        self._reach = Reach()
         self._purse = Purse(mind.exploration_budget, mind.total_rails)
         self._guard = PowerGuard(mind.total_rails, mind.lag_s)
         self._guard.limit(self._caps)
@@ -118,6 +121,8 @@ class RuntimeManager:
                 return self._unreachable(event)
             case ConfigurationWithheld() if event.requested == self._wanted:
                 return self._withheld(event)
+            case KnobOverwritten():
+                return self._spoilt(event)
             case AppJoined():
                 return self._joined(event)
             case AppLeft():
@@ -207,8 +212,11 @@ class RuntimeManager:
     def _applied(self, event: ConfigurationApplied) -> Answer:
         if event.requested != self._wanted or self.phase is Phase.RELEASED:
             return ()
+        missed = self._reach.learn(event.requested, event.effective)
         if event.effective != event.requested:  # the machine cannot reach what was asked: believe what it says
-            self.reasoning.drop(event.requested)
+            self.reasoning.drop(event.requested, for_good=not self._reach.reached(event.requested))
+            if missed is not None and len(self.reasoning.space.having(missed)) < len(self.reasoning.space):
+                self.reasoning.drop(missed)
             if self.reasoning.space.find(event.effective) is None or self._turns is not None:
                 return self._next_after_refusal(event.at_s)
         self._measuring.open(event.effective, event.in_force_s)
@@ -223,6 +231,14 @@ class RuntimeManager:
     def _unreachable(self, event: ConfigurationRefused) -> Answer:
         self.reasoning.drop(event.requested, for_good=not event.passing)
         return self._next_after_refusal(event.at_s)
+
+    def _spoilt(self, event: KnobOverwritten) -> Answer:
+        """Somebody else turned a knob: what was measured since it was last seen right is of another state.
+
+        The controller asserts again what was in force; then a new window opens.
+        """
+        spoilt = self._measuring.discard(self.reasoning.observations, event.since_s, event.at_s)
+        return self._profile(event.at_s) if spoilt and self.phase in (Phase.PROFILING, Phase.IDLE) else ()
 
     def _next_after_refusal(self, at_s: float) -> Answer:
         again = self._explore if self.phase is Phase.IDLE else None

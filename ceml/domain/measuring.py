@@ -140,6 +140,12 @@ class Measuring:
             self._lessons.keep(window, observations)
         return bool(whole)
 
+    def discard(self, observations: list[Observation], from_s: float, to_s: float) -> bool:
+        """Something else was in force then: what was measured does not count; whether an observation has gone."""
+        self.window = self.idle = None
+        self._whole = {here: window for here, window in self._whole.items() if window.end_s <= from_s}
+        return self._lessons.discard(observations, from_s, to_s)
+
     def forget(self) -> None:
         """The program changed: its slow steps and the commitment were another program's."""
         self._lessons.forget()

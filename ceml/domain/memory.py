@@ -88,7 +88,7 @@ def of_others(app: str, knowledge: Knowledge) -> Knowledge:
 
 def reachable(space: KnobSpace, knowledge: Knowledge) -> KnobSpace:
     """The space without the states that proved unreachable; the whole space where nothing would be left."""
-    gone = [state for state in map(space.find, knowledge.unreachable) if state is not None]
+    gone = {int(state) for levels in knowledge.unreachable for state in space.having(levels)}
     return space.without(gone) if 0 < len(gone) < len(space) else space
 
 

@@ -92,12 +92,12 @@ class Reasoning:
         return self._mind.objective
 
     def drop(self, configuration: Configuration, *, for_good: bool = True) -> None:
-        """A state proved unreachable; `for_good`: other runs should know."""
+        """A state proved unreachable, or all that have these levels; `for_good`: other runs should know."""
         if for_good:
             self.unreachable.add(configuration)
-        state = self.space.find(configuration)
-        if state is not None:
-            self.space, self._allowed = self.space.without([state]), None
+        gone = self.space.having(configuration)
+        if len(gone):
+            self.space, self._allowed = self.space.without(gone.tolist()), None
 
     def recognise(self, observation: Observation) -> None:
         """The first window of a phase, before it is kept, tells whether the phase is one that is known."""

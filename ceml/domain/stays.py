@@ -101,6 +101,15 @@ class Lessons:
             self._doubtful.append((len(observations), window))
         observations.append(window.observe(self.stalls, learnt=True))
 
+    def discard(self, observations: list[Observation], since_s: float, until_s: float) -> bool:
+        """Take out what was measured in that time, in which the knobs were not as they were thought to be."""
+        kept = [at for at, seen in enumerate(observations) if not since_s < seen.end_s <= until_s]
+        place = {before: after for after, before in enumerate(kept)}
+        self._doubtful = [(place[at], window) for at, window in self._doubtful if at in place]
+        found = len(kept) < len(observations)
+        observations[:] = [observations[at] for at in kept]
+        return found
+
     def forget(self) -> None:
         """The program changed."""
         self.stalls, self._doubtful = Stalls(), []

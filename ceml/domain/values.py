@@ -250,7 +250,8 @@ class Knowledge:
     Attributes:
         board: Offline power calibration per device (C9).
         programs: What earlier runs measured, the latest first.
-        unreachable: Configurations that the machine was asked for and refused.
+        unreachable: Configurations that the machine was asked for and refused; some name one knob alone, and then
+            that level is reached in none.
     """
 
     board: Mapping[str, DevicePower] = field(default_factory=dict)  # type: ignore[assignment]

@@ -125,8 +125,8 @@ def _level(knob: Knob, asked: Level) -> Level:
         if asked not in knob.levels:
             raise Refused(f"{knob.name}={asked!r}: this board knows {known}", knob=knob.name)
         return asked
-    if isinstance(asked, str) or not math.isfinite(asked):
-        raise Refused(f"{knob.name}={asked!r} is no number; this board knows {known}", knob=knob.name)
+    if isinstance(asked, str) or not math.isfinite(asked) or (asked <= 0.0 and asked not in knob.levels):
+        raise Refused(f"{knob.name}={asked!r} is no number above 0; this board knows {known}", knob=knob.name)
     return next((level for level in knob.levels if float(level) >= asked), knob.levels[-1])
 
 

@@ -47,6 +47,10 @@ class AffinityLever:
             return float(len(mask))
         return "processors " + ",".join(map(str, mask))
 
+    def order(self) -> Level:
+        """The same: the mask is the order."""
+        return self.look()
+
     def put(self, level: float) -> float:
         """Turn the whole family and read the program back.
 

@@ -76,12 +76,12 @@ def amd(
 
 def look(card: RadeonCard, knobs: Sequence[str] = KNOBS) -> tuple[list[Lever], list[str]]:
     """The knobs asked for that this GPU has, and why it has not the others; nothing is changed."""
-    makers: dict[str, Callable[[], Lever]] = {"gpu_w": lambda: CapLever(card), "gpu_hz": lambda: TopLever(card)}
+    kinds: dict[str, Callable[[RadeonCard], Lever]] = {"gpu_w": CapLever, "gpu_hz": TopLever}
     made: list[Lever] = []
     problems: list[str] = []
     for name in dict.fromkeys(knobs):
         try:
-            made.append(makers[name]())
+            made.append(kinds[name](card))
         except CemlError as error:
             problems.append(f"{name}: {error}")
     return made, problems

@@ -206,6 +206,10 @@ class QuotaLever:
             raise Temporary(f"{self._quota.path} reads {word!r}; it is tried again") from None
         return next((float(level) for level in self.knob.levels if abs(float(level) - share) < 0.005), share)
 
+    def order(self) -> Level:
+        """The same: the quota is the order."""
+        return self.look()
+
     def put(self, level: float) -> float:
         """Write the quota and read it back.
 

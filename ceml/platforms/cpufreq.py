@@ -15,7 +15,7 @@ from ceml.platforms import sysfs
 from ceml.platforms.levers import nearest, settled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ceml.domain.knobs import Knob, Level
     from ceml.saved import Item
@@ -132,6 +132,7 @@ class CpuLever:
         """Take policies with the same levels; nothing is written."""
         self._knob = knob
         self._policies = tuple(policies)
+        self._put_hz: float | None = None
         self._by_speed = all("userspace" in policy.governors for policy in policies)
 
     @property
@@ -141,18 +142,28 @@ class CpuLever:
 
     def look(self) -> Level:
         """The clock where all policies are held at one frequency; the lowest, where they differ; else the governor."""
+        return self._over_all(self._clock_hz)
+
+    def order(self) -> Level:
+        """What was put, while every policy is so; else what one of them is now that it was not put to.
+
+        By what the driver was asked for: to read the clock itself may make the kernel ask it again.
+        """
+        return self._over_all(self._ordered_hz, wanted=self._put_hz)
+
+    def _over_all(self, read_hz: Callable[[Policy], float], wanted: float | None = None) -> Level:
         found: list[float] = []
         for policy in self._policies:
             try:
                 governor = self._governed(policy)
                 if governor:
                     return governor
-                found.append(self._clock_hz(policy))
+                found.append(read_hz(policy))
             except Temporary:  # its processors are offline now
                 continue
         if not found:
             raise Temporary(f"no processor of {self._knob.name} answers: are they offline?")
-        return min(found)
+        return min((hz for hz in found if hz != wanted), default=found[0])
 
     def _governed(self, policy: Policy) -> str:
         """The governor that moves the clock; empty where it is held."""
@@ -180,6 +191,7 @@ class CpuLever:
                 taken.append(policy)
         if not taken:
             raise problem
+        self._put_hz = level
         return settled(lambda: self._reached(taken, level), level, WAIT_S)
 
     def _reached(self, policies: Sequence[Policy], wanted: float) -> float:
@@ -192,6 +204,10 @@ class CpuLever:
         found = self._clock_hz(policy, near)
         return wanted if found == near else found
 
+    def forget(self) -> None:
+        """What was put is in force no more."""
+        self._put_hz = None
+
     def _write(self, policy: Policy, khz: int) -> None:
         name = self._knob.name
         if self._by_speed:
@@ -202,6 +218,17 @@ class CpuLever:
         raising = khz >= sysfs.number(policy.file("scaling_max_freq"))
         for end in ("max", "min") if raising else ("min", "max"):
             sysfs.order(policy.file(f"scaling_{end}_freq"), khz, knob=name)
+
+    def _ordered_hz(self, policy: Policy) -> float:
+        """The last request that the driver took, or the limit that holds it (kernel.md, points 2 and 4).
+
+        What was put, where it is as near to that as the policy's own limits let it.
+        """
+        held = "scaling_setspeed" if self._by_speed else "scaling_max_freq"
+        hz, wanted = sysfs.number(policy.file(held)) * 1e3, self._put_hz
+        near = None if wanted is None else _within(wanted, policy.limits_hz)
+        found = nearest(self._knob.levels, hz, near)
+        return wanted if wanted is not None and found == near else found
 
     def _clock_hz(self, policy: Policy, wanted: float | None = None) -> float:
         """The clock itself where root may see it; `scaling_cur_freq` says only what the driver was asked for."""

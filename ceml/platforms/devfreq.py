@@ -101,6 +101,14 @@ class DevfreqLever:
             return sysfs.text(file("governor"))
         return self._clock_hz()
 
+    def order(self) -> Level:
+        """The frequency that both limits allow alone, else the governor; the clock itself is not asked."""
+        file = self._device.file
+        high = sysfs.number(file("max_freq"))
+        if sysfs.number(file("min_freq")) != high:
+            return sysfs.text(file("governor"))
+        return nearest(self._knob.levels, float(high))
+
     def put(self, level: float) -> float:
         """Keep it powered, hold it at one frequency, and wait until the clock is there; returns the clock.
 

@@ -122,6 +122,10 @@ class BpmpLever:
         """The rate where it is locked."""
         return self._rate_hz() if sysfs.number(self._lock) else FREE
 
+    def order(self) -> Level:
+        """The same: the firmware tells only the rate that came of it."""
+        return self.look()
+
     def put(self, level: float) -> float:
         """Lock, set the rate, and read it back.
 
@@ -154,6 +158,10 @@ class OverrideLever:
     def look(self) -> Level:
         """The rate where it is overridden."""
         return self._rate_hz() if sysfs.number(self._state) else FREE
+
+    def order(self) -> Level:
+        """The same: reading it disturbs nothing."""
+        return self.look()
 
     def put(self, level: float) -> float:
         """Set the rate, override, and read it back.
@@ -190,6 +198,10 @@ class LimitsLever:
         """The rate where both limits are the same."""
         low, high = sysfs.number(self._low), sysfs.number(self._high)
         return nearest(self.knob.levels, float(high)) if low == high else FREE
+
+    def order(self) -> Level:
+        """The same: the limits are the order."""
+        return self.look()
 
     def put(self, level: float) -> float:
         """Move both limits, in an order in which they never cross.

@@ -140,7 +140,13 @@ class PowerSensor:
     lag_s = 0.0  # the chips' default averages over milliseconds
 
     def __init__(
-        self, name: str, rails: Mapping[str, str], find: Callable[[], Sequence[Channel]], *, period_s: float
+        self,
+        name: str,
+        rails: Mapping[str, str],
+        find: Callable[[], Sequence[Channel]],
+        *,
+        needed: Sequence[str] = (),
+        period_s: float,
     ) -> None:
         """Nothing is read before first use.
 
@@ -148,10 +154,12 @@ class PowerSensor:
             name: For logs.
             rails: Label on the board -> name of the rail.
             find: Finds the channels; asked again when one has gone, since numbers of directories change.
+            needed: Rails without which the power of the board is not known; a reading without one of them is none.
             period_s: Seconds between two polls.
         """
         self.name = name
         self.period_s = period_s
+        self._needed = frozenset(needed)
         self._rails = dict(rails)
         self._find = find
         self._channels: list[Channel] = []
@@ -161,8 +169,8 @@ class PowerSensor:
         """All rails that answer.
 
         Raises:
-            Temporary: None answers, or one reads what no rail can carry.
-            Unavailable: None is there any more.
+            Temporary: None answers, or one that is needed does not, or reads what no rail can carry.
+            Unavailable: None is there any more, or one that is needed is not.
         """
         watts = await self._worker.run(self._read)
         return Sample(at_s=anyio.current_time(), rails_w=watts)
@@ -171,15 +179,18 @@ class PowerSensor:
         if not self._channels:
             self._channels = [channel for channel in self._find() if channel.label in self._rails]
         rails_w: dict[str, float] = {}
-        problem: CemlError = Unavailable(f"{self.name}: no rail of {', '.join(self._rails)} is there; see ceml doctor")
+        problem = absent = Unavailable(f"{self.name}: no rail of {', '.join(self._rails)} is there; see ceml doctor")
         for channel in self._channels:
             try:
                 rails_w[self._rails[channel.label]] = _sane(channel.watts(), channel)
             except CemlError as error:
-                problem = error
+                if problem is absent or self._rails[channel.label] in self._needed:
+                    problem = error  # what is needed is named before all others
                 if isinstance(error, Unavailable):
                     self._channels = []  # look for all of them again the next time
-        if not rails_w:
+        if not rails_w or self._needed - rails_w.keys():
+            if problem.__class__ is Unavailable:
+                self._channels = []  # look for all of them again the next time
             raise problem
         return rails_w
 

@@ -14,7 +14,7 @@ from ceml.control.ports import Platform, Sensor
 from ceml.domain.knobs import Knob, KnobSpace
 from ceml.errors import CemlError, SettingsError, Unavailable
 from ceml.platforms import cpufreq, devfreq, emc, hwmon, procstat, profiles, rivals, sysfs
-from ceml.platforms.levers import LeverActuator
+from ceml.platforms.levers import LeverActuator, allowed, say_missing
 from ceml.store.paths import PlatformContext  # noqa: TC001 - pydantic reads the annotation when the plugin is made
 
 if TYPE_CHECKING:
@@ -84,8 +84,11 @@ def jetson(
     if not 0.01 <= sensor_period_s <= 60:
         raise SettingsError(f"sensor_period_s={sensor_period_s}: must be from 0.01 to 60 seconds")
     found = look(root, board, RANGES[range])
+    found.levers, denied = allowed(found.levers)
+    found.problems += denied
     if not found.levers:
         raise Unavailable("\n".join([f"no knob of this {found.profile.names[0]} can be turned:", *found.problems]))
+    say_missing(found.problems)
     rivals.warn(root)
     labels = ["board guessed from its chip"] if found.guessed else []
     if found.total and found.profile.id == "jetson-agx-orin":
@@ -99,7 +102,7 @@ def jetson(
         rails=tuple(dict.fromkeys(found.rails.values())),
         zones=tuple(found.zones),
         labels=tuple(labels),
-        board={"board": found.profile.id, "model": found.model, "range": range},
+        board={"board": found.profile.id, "device_tree": found.model, "range": range},
     )
 
 
@@ -241,7 +244,8 @@ def sensors(found: Found, root: str, period_s: float) -> tuple[Sensor, ...]:
     """Sensors for what was found."""
     made: list[Sensor] = [procstat.CpuLoad(root, period_s=period_s)]
     if found.rails:
-        made.append(hwmon.PowerSensor("power rails", found.rails, partial(hwmon.channels, root), period_s=period_s))
+        find = partial(hwmon.channels, root)
+        made.append(hwmon.PowerSensor("power rails", found.rails, find, needed=found.total, period_s=period_s))
     if found.shares or found.zones:
         made.append(procstat.LoadSensor(found.shares, found.zones, period_s=period_s))
     return tuple(made)

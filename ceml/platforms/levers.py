@@ -6,10 +6,13 @@ Every lever writes, reads back, and believes only what it read.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import structlog
 
 from ceml.domain.knobs import Configuration
 from ceml.errors import CemlError, Refused, Temporary, Unavailable
+from ceml.platforms import sysfs
 from ceml.platforms.restoring import put_back
 from ceml.platforms.worker import Worker
 from ceml.saved import Saved, Unrestored
@@ -40,6 +43,14 @@ class Lever(Protocol):
         """
         ...
 
+    def order(self) -> Level:
+        """What it is ordered to be, as `look` but by reads that disturb nothing; not whether the device obeys.
+
+        Raises:
+            CemlError: It cannot be read now.
+        """
+        ...
+
     def put(self, level: float) -> float:
         """Write a level and read back what is then true, after a bounded wait.
 
@@ -51,6 +62,15 @@ class Lever(Protocol):
 
     def items(self) -> tuple[Item, ...]:
         """Everything that `put` may touch, as it is now, in an order in which it can be put back."""
+        ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A lever that keeps in mind what it put, since nobody can be asked for it."""
+
+    def forget(self) -> None:
+        """Everything was put back: what was put is in force no more."""
         ...
 
 
@@ -72,6 +92,14 @@ class LeverActuator:
     async def locate(self) -> Configuration:
         """What is true now. A knob that cannot be read now stands nowhere (`?`), so the next `apply` turns it."""
         return await self._worker.run(self._look, wait=True)
+
+    async def glance(self) -> Configuration:
+        """What the knobs are ordered to be.
+
+        Raises:
+            Temporary: A write before has not ended.
+        """
+        return await self._worker.run(self._orders)
 
     async def apply(self, wanted: Configuration) -> Configuration:
         """Turn the knobs that do not stand where they should; what `wanted` does not name stays as it is.
@@ -95,12 +123,15 @@ class LeverActuator:
             (item.kind, item.target) for item in await self._worker.run(self._items, wait=True)
         )
         items = [item for item in saved.items if (item.kind, item.target) in own]
-        return await self._worker.run(lambda: put_back(items), wait=True)
+        return await self._worker.run(lambda: self._put_back(items), wait=True)
 
     # In the thread ------------------------------------------------------------------------------------------------
 
     def _look(self) -> Configuration:
-        return Configuration({lever.knob.name: _where(lever) for lever in self._levers})
+        return Configuration({lever.knob.name: _where(lever.look) for lever in self._levers})
+
+    def _orders(self) -> Configuration:
+        return Configuration({lever.knob.name: _where(lever.order) for lever in self._levers})
 
     def _turn(self, wanted: Configuration) -> Configuration:
         now = dict(self._look())
@@ -112,6 +143,13 @@ class LeverActuator:
                 except Unavailable as error:
                     raise Temporary(str(error)) from None
         return Configuration(now)
+
+    def _put_back(self, items: Sequence[Item]) -> tuple[Unrestored, ...]:
+        left = put_back(items)
+        for lever in self._levers:
+            if isinstance(lever, Remembers):
+                lever.forget()
+        return left
 
     def _items(self) -> tuple[Item, ...]:
         return tuple(item for lever in reversed(self._levers) for item in lever.items())
@@ -126,9 +164,31 @@ class LeverActuator:
                 raise Refused(f"{name} = {level} is no level of {self._name}; levels are {ladder}", knob=name)
 
 
-def _where(lever: Lever) -> Level:
+def allowed(levers: Sequence[Lever]) -> tuple[list[Lever], list[str]]:
+    """The levers that this user may turn, and a sentence for each of the others."""
+    kept: list[Lever] = []
+    problems: list[str] = []
+    for lever in levers:
+        denied = next((item.target for item in lever.items() if not sysfs.writable(item.target)), None)
+        if denied is None:
+            kept.append(lever)
+        else:
+            problems.append(
+                f"{lever.knob.name} is left as it is: this user may not write {denied}: run ceml as root (sudo ceml "
+                "serve); where root may not either, the kernel is locked down (cat /sys/kernel/security/lockdown)"
+            )
+    return kept, problems
+
+
+def say_missing(problems: Sequence[str]) -> None:
+    """Tell at start what is missing and how to mend it; `ceml doctor` says the same."""
+    for problem in problems:
+        structlog.get_logger().warning("missing", problem=problem)
+
+
+def _where(read: Callable[[], Level]) -> Level:
     try:
-        return lever.look()
+        return read()
     except CemlError:
         return "?"
 

@@ -10,7 +10,7 @@ from ceml.control.ports import Platform, Sensor
 from ceml.domain.knobs import Knob, KnobSpace
 from ceml.errors import SettingsError, Unavailable
 from ceml.platforms import cpufreq, hwmon, procstat, rapl, rivals, sysfs
-from ceml.platforms.levers import LeverActuator
+from ceml.platforms.levers import LeverActuator, allowed, say_missing
 from ceml.store.paths import PlatformContext  # noqa: TC001 - pydantic reads the annotation when the plugin is made
 
 if TYPE_CHECKING:
@@ -59,8 +59,10 @@ def linux(
     if not 0.01 <= sensor_period_s <= 60:
         raise SettingsError(f"sensor_period_s={sensor_period_s}: must be from 0.01 to 60 seconds")
     found = look(root)
-    if not found.levers:
-        raise Unavailable("\n".join(found.problems))
+    levers, denied = allowed(found.levers)
+    if not levers:
+        raise Unavailable("\n".join([*found.problems, *denied]))
+    say_missing(denied)
     if meter is not None and meter not in found.meters:
         raise SettingsError(f"meter={meter!r} is no power meter here; there are: {', '.join(found.meters) or 'none'}")
     sensors: list[Sensor] = [procstat.CpuLoad(root, period_s=sensor_period_s)]
@@ -75,9 +77,9 @@ def linux(
     total, labels = _total(found, meter)
     return Platform(
         name="linux",
-        space=KnobSpace([lever.knob for lever in found.levers]),
+        space=KnobSpace([lever.knob for lever in levers]),
         sensors=sensors,
-        actuators=(LeverActuator("linux", found.levers),),
+        actuators=(LeverActuator("linux", levers),),
         total_rails=total,
         rails=total,
         zones=tuple(found.zones),

@@ -135,6 +135,10 @@ class ClockLever:
         """The clock where we locked it; nobody can ask who else did."""
         return "driver" if self._locked_hz is None else self._seen_hz(self._locked_hz)
 
+    def order(self) -> Level:
+        """What we locked: nobody can ask whether somebody else locked it since."""
+        return "driver" if self._locked_hz is None else self._locked_hz
+
     def put(self, level: float) -> float:
         """Lock it, and read the clock where the GPU is at work: an idle one rests below its lock.
 
@@ -146,6 +150,10 @@ class ClockLever:
         self._card.order(self.knob.name, self._set, mhz, mhz)
         self._locked_hz = level
         return self._seen_hz(level)
+
+    def forget(self) -> None:
+        """The driver has its clocks back."""
+        self._locked_hz = None
 
     def _seen_hz(self, wanted: float) -> float:
         card = self._card
@@ -185,6 +193,10 @@ class LimitLever:
         """The limit in force."""
         card = self._card
         return card.ask("nvmlDeviceGetPowerManagementLimit", card.handle) / 1e3
+
+    def order(self) -> Level:
+        """The same: the limit is the order."""
+        return self.look()
 
     def put(self, level: float) -> float:
         """Set it and read it back.

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ceml.errors import SettingsError
+from ceml.errors import SettingsError, Unavailable
 from ceml.saved import Item, Saved
 
 VERSION = 1
@@ -31,11 +31,18 @@ def write_durably(path: Path, text: str) -> None:
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     try:
-        os.write(descriptor, text.encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    fresh.replace(path)
+        try:
+            left = text.encode()
+            while left:
+                left = left[os.write(descriptor, left) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        fresh.replace(path)
+    except OSError:
+        with suppress(OSError):
+            fresh.unlink()  # half of it: on a full disk it would be in the way
+        raise
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
@@ -44,9 +51,19 @@ def write_durably(path: Path, text: str) -> None:
 
 
 def write(path: Path, saved: Saved) -> None:
-    """Write the journal."""
+    """Write the journal.
+
+    Raises:
+        Unavailable: It cannot be written: then no knob may be turned.
+    """
     content = {"version": VERSION, "boot_id": boot_id(), "pid": os.getpid(), "items": [list(i) for i in saved.items]}
-    write_durably(path, json.dumps(content, indent=1))
+    try:
+        write_durably(path, json.dumps(content, indent=1))
+    except OSError as error:
+        raise Unavailable(
+            f"the journal {path} cannot be written: {error.strerror}. No knob was turned, since none could be put back "
+            "after a crash; mend that (is the disk full?), or name another directory with --runtime-dir"
+        ) from None
 
 
 def read(path: Path) -> Saved | None:

@@ -1,6 +1,6 @@
 """What outlives a run: one directory a machine, one JSON file a program, and what the machine refused.
 
-    DIRECTORY/<machine>/machine.json      configurations that proved unreachable
+    DIRECTORY/<machine>/machine.json      what proved unreachable, settle times, what sensors cost
     DIRECTORY/<machine>/program-<name>.json   what was measured, pooled per configuration and phase
 
 Plain files, versioned, checked when read, safe to delete at any time. A file that cannot be understood is passed over
@@ -19,12 +19,16 @@ from typing import TYPE_CHECKING
 from ceml.domain.knobs import Configuration
 from ceml.domain.values import Knowledge, Remembered
 from ceml.errors import SettingsError
-from ceml.store.knowledge_file import ExportFile, MachineFile, ProgramFile, as_text, parsed, phase_of
+from ceml.store.knowledge_file import ExportFile, MachineFile, ProgramFile, Reading, Settling, as_text, parsed, phase_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pydantic import BaseModel
+
+    from ceml.domain.knobs import KnobSpace
+    from ceml.domain.probed import ProbedKnob, ProbedSensor
+    from ceml.domain.settling import Seen
 
 MOST_PROGRAMS = 64  # read for one machine, the latest first
 
@@ -36,10 +40,27 @@ class Known:
     Attributes:
         knowledge: Programs (the latest first) and unreachable configurations.
         problems: One sentence for each file that was passed over.
+        settling: Knob -> how long it takes to come into force.
     """
 
     knowledge: Knowledge
     problems: tuple[str, ...] = ()
+    settling: Mapping[str, Settling] = field(default_factory=dict[str, Settling])
+
+    def settled(self, space: KnobSpace) -> KnobSpace:
+        """The space with settle times of this machine, where they are longer than its driver says.
+
+        What was seen is how long an order took to be answered; a clock or a quota may come into force later still.
+        """
+        if not self.settling:
+            return space
+        return space.settling(
+            {
+                knob.name: max(known.settle_s, knob.settle_s)
+                for knob in space.knobs
+                if (known := self.settling.get(knob.name)) is not None
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -81,14 +102,77 @@ class KnowledgeStore:
                 programs += read_program(path, self.machine)
             except SettingsError as error:
                 problems.append(str(error))
-        unreachable: frozenset[Configuration] = frozenset()
+        here = MachineFile(machine=self.machine)
+        try:
+            here = self.machine_file()
+        except SettingsError as error:
+            problems.append(str(error))
+        unreachable = frozenset(map(Configuration, here.unreachable))
+        return Known(Knowledge(programs=tuple(programs), unreachable=unreachable), tuple(problems), here.settling)
+
+    def machine_file(self) -> MachineFile:
+        """What is known of the machine itself; of one that nothing is known of, an empty one.
+
+        Raises:
+            SettingsError: The file is there and cannot be understood.
+        """
         path = self.directory / "machine.json"
-        if path.exists():
-            try:
-                unreachable = frozenset(map(Configuration, parsed(path, MachineFile, self.machine).unreachable))
-            except SettingsError as error:
-                problems.append(str(error))
-        return Known(Knowledge(programs=tuple(programs), unreachable=unreachable), tuple(problems))
+        return parsed(path, MachineFile, self.machine) if path.exists() else MachineFile(machine=self.machine)
+
+    def keep_settling(self, seen: Mapping[str, Seen]) -> None:
+        """Write how long changes took in a run; what was probed stays, and what earlier runs saw weighs as much.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        before = self._machine_or_none()
+        settling = dict(before.settling)
+        for knob, each in seen.items():
+            known = settling.get(knob)
+            if known is None:
+                settling[knob] = Settling(settle_s=min(each.settle_s, 60.0), changes=each.changes)
+            elif not known.probed:
+                mean_s = 0.5 * (known.settle_s + min(each.settle_s, 60.0))
+                settling[knob] = Settling(settle_s=mean_s, changes=known.changes + each.changes)
+        self.write(self.directory / "machine.json", before.model_copy(update={"settling": settling}))
+
+    def keep_probed(self, knobs: Sequence[ProbedKnob], sensors: Sequence[ProbedSensor]) -> MachineFile:
+        """Write what turning the knobs and reading the sensors came to; what was known of the same knobs gives way.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        before = self._machine_or_none()
+        sound = [each for each in knobs if not each.problem]
+        names = {each.knob.name for each in sound}
+        gone = [each for each in before.unreachable if not (len(each) == 1 and set(each) <= names)]
+        gone += [{each.knob.name: level} for each in sound for level in each.unreached]
+        settling = {
+            each.knob.name: Settling(settle_s=each.settle_s, changes=len(each.latencies_s), probed=True)
+            for each in sound
+            if each.latencies_s
+        }
+        read = {
+            each.name: Reading(period_s=each.period_s, read_s=each.read_s, steps=each.steps)
+            for each in sensors
+            if not each.problem
+        }
+        content = before.model_copy(
+            update={
+                "unreachable": tuple(gone),
+                "settling": {**before.settling, **settling},
+                "sensors": {**before.sensors, **read},
+            }
+        )
+        self.write(self.directory / "machine.json", content)
+        return content
+
+    def _machine_or_none(self) -> MachineFile:
+        """What is known of the machine; nothing where that cannot be understood: it was said when it was read."""
+        try:
+            return self.machine_file()
+        except SettingsError:
+            return MachineFile(machine=self.machine)
 
     def keep(self, app: str, phases: Sequence[Remembered], unreachable: frozenset[Configuration]) -> None:
         """Write what was learnt of one program and of the machine, where it is news.
@@ -101,7 +185,8 @@ class KnowledgeStore:
             self.write(self.path(app), content)
         if unreachable:
             listed = tuple(dict(each) for each in sorted(unreachable, key=str))
-            self.write(self.directory / "machine.json", MachineFile(machine=self.machine, unreachable=listed))
+            content = self._machine_or_none().model_copy(update={"unreachable": listed})
+            self.write(self.directory / "machine.json", content)
 
     def write(self, path: Path, content: BaseModel) -> None:
         """Replace a file of this machine, unless it holds the very same; atomically.

@@ -92,13 +92,31 @@ class ProgramFile(_Part):
     phases: Annotated[tuple[_Phase, ...], Field(max_length=16)]
 
 
+class Settling(_Part):
+    """How long a knob takes to come into force, from how many changes; `probed` by `ceml doctor`, or seen in runs."""
+
+    settle_s: Annotated[float, Field(ge=0.0, le=60.0)]
+    changes: Annotated[int, Field(ge=1)]
+    probed: bool = False
+
+
+class Reading(_Part):
+    """What a reading of a sensor costs, in seconds, and the least steps that its values were seen to move by."""
+
+    period_s: Positive
+    read_s: Share
+    steps: dict[str, Share] = {}
+
+
 class MachineFile(_Part):
-    """What is known of a machine whatever runs on it."""
+    """What is known of a machine whatever runs on it; an unreachable entry may name one knob alone, for all states."""
 
     format: Literal["ceml-machine"] = "ceml-machine"
     version: Literal[1] = VERSION
     machine: Name
     unreachable: tuple[dict[str, float | str], ...] = ()
+    settling: dict[str, Settling] = {}
+    sensors: dict[str, Reading] = {}
 
 
 class ExportFile(_Part):

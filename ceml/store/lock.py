@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from ceml.errors import SettingsError
+from ceml.errors import SettingsError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -20,8 +20,14 @@ def locked(path: Path) -> Generator[None]:
 
     Raises:
         SettingsError: Another process holds it.
+        Unavailable: There is no file to lock and none can be made.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+    except OSError as error:
+        raise Unavailable(
+            f"{path} cannot be opened: {error.strerror}. Mend that, or name another directory with --runtime-dir"
+        ) from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -31,8 +37,9 @@ def locked(path: Path) -> Generator[None]:
                 f"another ceml serve (pid {holder}) controls this machine: it holds {path}. "
                 "Stop it first, or give this one another --runtime-dir."
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # the number is for messages; a full disk must not stop who puts knobs back
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)

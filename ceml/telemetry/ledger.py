@@ -24,6 +24,7 @@ from ceml.domain.events import (
     ControlResumed,
     Decided,
     Heartbeat,
+    KnobOverwritten,
     LinesRefused,
     PhaseChanged,
     RunEnded,
@@ -98,6 +99,7 @@ class Ledger:
         why: Why it is.
         chapter: The application in charge, or the last one.
         refused_lines: Lines on the pipe that were no good.
+        overwritten: Knob -> how often somebody else turned it.
         decisions: How many there were.
         readings_w: Last reading of each rail; those of a lost sensor are gone.
         temperature_c: The hottest zone, last reading.
@@ -113,6 +115,7 @@ class Ledger:
         self.configuration: Configuration | None = None
         self.why = ""
         self.refused_lines = 0
+        self.overwritten: dict[str, int] = {}
         self.decisions = 0
         self.readings_w: dict[str, float] = {}
         self.temperature_c = NAN
@@ -192,6 +195,8 @@ class Ledger:
                     self.chapter.in_force(event)
             case ConfigurationReleased():
                 self.configuration, self.why = event.effective, event.why
+            case KnobOverwritten():
+                self.overwritten[event.knob] = self.overwritten.get(event.knob, 0) + 1
             case ControlPaused():
                 self.chapter.paused(event.at_s)
             case ControlResumed():

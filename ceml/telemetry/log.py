@@ -27,9 +27,13 @@ CHATTY = (events.Heartbeat, events.Sampled, events.WindowClosed)  # debug only: 
 _WARNINGS = (
     events.LinesRefused,
     events.SensorLost,
+    events.SensorStuck,
     events.BudgetRefused,
     events.GuardStepped,
     events.ConfigurationRefused,
+    events.KnobOverwritten,
+    events.ControlYielded,
+    events.MachineResumed,
     events.ControlRefused,
     events.EventsMissed,
 )

@@ -75,9 +75,10 @@ async def check_actuator(
         await _turn(actuator, list(knobs.values()), levels_per_knob)
         await _refuses(actuator, list(knobs.values()))
         if disturb is not None:
-            before = await actuator.locate()
+            before, ordered = await actuator.locate(), await actuator.glance()
             await disturb()
             promise(await actuator.locate() != before, "locate tells what is true, not what was asked for last")
+            promise(await actuator.glance() != ordered, "glance shows what somebody else ordered")
     finally:
         left = await actuator.restore(saved)
     promise(left == (), f"everything is put back: {left}")
@@ -95,6 +96,12 @@ async def _turn(actuator: Actuator, knobs: list[Knob], count: int) -> None:
             )
             located = await actuator.locate()
             promise(located == effective, f"{knob.name} = {level}: apply says {effective}, locate {located}")
+            ordered = await actuator.glance()
+            promise(set(ordered) == set(located), f"glance answers for every knob: {sorted(ordered)}")
+            promise(
+                ordered[knob.name] in (level, effective[knob.name]),
+                f"{knob.name} = {level}: glance says {ordered[knob.name]}, neither that nor {effective[knob.name]}",
+            )
             again = await actuator.apply(Configuration({knob.name: level}))
             promise(again == effective, f"{knob.name} = {level} twice: first {effective}, then {again}")
 

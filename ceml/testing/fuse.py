@@ -60,7 +60,10 @@ def mounted(kernel: FakeKernel, root: Path) -> Generator[Path]:
         if libc.mount(b"ceml-fake", str(root).encode(), b"fuse", _NOSUID_NODEV, options) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), str(root))
-        server = threading.Thread(target=Server(kernel, descriptor).serve, name="fake kernel", daemon=True)
+        own = os.dup(
+            descriptor
+        )  # closed by the server alone: a number used anew would give it another kernel's requests
+        server = threading.Thread(target=Server(kernel, own).serve, name="fake kernel", daemon=True)
         server.start()
         try:
             yield root
@@ -99,29 +102,40 @@ class Server:
         }
 
     def serve(self) -> None:
-        """Until it is unmounted."""
-        while True:
-            try:
-                request = os.read(self._descriptor, LARGEST + 4096)
-            except OSError as error:
-                if error.errno in (errno.ENOENT, errno.EINTR, errno.EAGAIN):  # a request that was called back
-                    continue
+        """Until it is unmounted and nobody holds a file of it any more; closes the descriptor then."""
+        try:
+            while True:
+                self._serve_next()
+        except OSError:
+            os.close(self._descriptor)
+
+    def _serve_next(self) -> None:
+        """Answer one request.
+
+        Raises:
+            OSError: It is unmounted.
+        """
+        try:
+            request = os.read(self._descriptor, LARGEST + 4096)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINTR, errno.EAGAIN):  # a request that was called back
                 return
-            _, opcode, unique, node, *_ = _HEADER.unpack_from(request)
-            if opcode in (2, 36, 42):  # forget, interrupt, forget many: nobody waits for an answer
-                continue
-            answer, number = b"", 0
-            handler = self._answers.get(opcode)
-            try:
-                if handler is None:
-                    raise OSError(errno.ENOSYS, "not spoken here")
-                answer = handler(node, request[_HEADER.size :])
-            except OSError as error:
-                number = error.errno or errno.EIO
-            try:
-                os.write(self._descriptor, _ANSWER.pack(_ANSWER.size + len(answer), -number, unique) + answer)
-            except OSError:  # the asking process was killed meanwhile
-                continue
+            raise
+        _, opcode, unique, node, *_ = _HEADER.unpack_from(request)
+        if opcode in (2, 36, 42):  # forget, interrupt, forget many: nobody waits for an answer
+            return
+        answer, number = b"", 0
+        handler = self._answers.get(opcode)
+        try:
+            if handler is None:
+                raise OSError(errno.ENOSYS, "not spoken here")
+            answer = handler(node, request[_HEADER.size :])
+        except OSError as error:
+            number = error.errno or errno.EIO
+        try:
+            os.write(self._descriptor, _ANSWER.pack(_ANSWER.size + len(answer), -number, unique) + answer)
+        except OSError:  # the asking process was killed meanwhile
+            return
 
     # Names ----------------------------------------------------------------------------------------------------------
 
@@ -185,7 +199,9 @@ class Server:
         return struct.pack("<4I2H2I2H8I", major, 31, readahead, 0, 16, 12, LARGEST, 1, 32, 0, *([0] * 8))
 
     def _open(self, node: int, data: bytes) -> bytes:
-        self._path(node)
+        path = self._path(node)
+        if struct.unpack_from("<I", data)[0] & os.O_ACCMODE != os.O_RDONLY:
+            self._kernel.open_to_write(path)
         return struct.pack("<QII", 0, _DIRECT, 0)
 
     def _read(self, node: int, data: bytes) -> bytes:

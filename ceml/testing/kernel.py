@@ -71,7 +71,7 @@ class FakeKernel:
         return gone
 
     def fault(self, path: str, number: int, *, on: str = "read", times: float = float("inf")) -> None:
-        """From now on reading (or `on="write"` writing) this file gives an error, `times` times."""
+        """From now on reading this file gives an error, `times` times; or writing, or opening it for that (`on`)."""
         self._faults[path, on] = Fault(number, times)
 
     def heal(self, path: str, *, on: str = "read") -> None:
@@ -103,6 +103,15 @@ class FakeKernel:
             text = data.decode("ascii", "replace").rstrip("\n")
             file.write(text)
             self.written.append((path, text))
+
+    def open_to_write(self, path: str) -> None:
+        """What happens when a program opens a file for writing; only the FUSE face asks.
+
+        Raises:
+            OSError: As from a kernel.
+        """
+        with self.lock:
+            self._check(path, "open")
 
     def texts(self) -> Iterator[tuple[str, str | None]]:
         """Every file with its text; None where it gives an error."""

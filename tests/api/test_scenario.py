@@ -175,8 +175,24 @@ def test_a_sensor_can_be_lost_and_come_back(tmp_path: Path) -> None:
 def test_somebody_else_can_write_a_knob(tmp_path: Path) -> None:
     _, calm = run(tmp_path, step('"1h"', budget='"none"'))
     _, disturbed = run(tmp_path, step('"250s"', overwrite='{gpu_hz = "420MHz"}'))
-    assert not of(calm, "PhaseChanged")
-    assert of(disturbed, "PhaseChanged")[0].at_s > 250.0
+    assert not of(calm, "PhaseChanged") + of(calm, "KnobOverwritten")
+    (met,) = of(disturbed, "KnobOverwritten")
+    assert (met.knob, met.found) == ("gpu_hz", 420.75e6)
+    assert 250.0 <= met.at_s <= 251.0
+    back = next(event for event in of(disturbed, "ConfigurationApplied") if event.at_s >= met.at_s)
+    assert back.effective["gpu_hz"] == met.wanted
+    assert not of(disturbed, "PhaseChanged")  # it was no change of the program
+
+
+def test_one_who_writes_a_knob_again_and_again_gets_the_machine(tmp_path: Path) -> None:
+    steps = "".join(step(f'"{at}s"', overwrite='{gpu_hz = "420MHz"}') for at in range(100, 130, 3))
+    run_, events = run(tmp_path, steps)
+    (yielded,) = of(events, "ControlYielded")
+    assert (yielded.knob, yielded.times) == ("gpu_hz", 5)
+    assert "ceml resume" in yielded.why
+    assert len(of(events, "KnobOverwritten")) == 5
+    assert not [event for event in of(events, "ConfigurationApplied") if event.at_s > yielded.at_s]
+    assert run_.about["steps"] == 500  # the program goes on
 
 
 def test_an_application_can_leave_and_come_back_and_its_steps_are_all_done(tmp_path: Path) -> None:

@@ -64,3 +64,9 @@ def test_three_knobs_of_a_tx2_with_read_back(benchmark, tree: Path, monkeypatch)
     made = jetson(PlatformContext(runtime_dir=tree), root=str(tree))
     ends = cycle([made.space.configuration(made.space.min_state), made.space.configuration(made.space.max_state)])
     measured(benchmark, 3.0, lambda: made.actuators[0].apply(next(ends)))
+
+
+def test_read_back_of_three_knobs_of_a_tx2(benchmark, tree: Path) -> None:
+    """Once a second: whether somebody else turned a knob. It may cost what a poll of the sensors costs."""
+    made = jetson(PlatformContext(runtime_dir=tree), root=str(tree))
+    measured(benchmark, 1.0, made.actuators[0].glance)

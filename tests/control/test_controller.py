@@ -5,6 +5,7 @@ Not covered here: what a manager thinks (tests/domain/test_manager.py), whole ru
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, get_args
 
 import anyio
@@ -12,6 +13,7 @@ import anyio
 from ceml.control.bus import Bus
 from ceml.control.controller import KEPT_AWAY, Controller
 from ceml.control.machine import Machine
+from ceml.control.readback import ReadBack
 from ceml.domain.events import (
     AppJoined,
     AppLeft,
@@ -68,6 +70,9 @@ class Dial:
     async def locate(self) -> Configuration:
         return Configuration({self.knobs[0].name: self.level})
 
+    async def glance(self) -> Configuration:
+        return await self.locate()
+
     async def apply(self, wanted: Configuration) -> Configuration:
         await anyio.sleep(self._delay_s)
         level = wanted[self.knobs[0].name]
@@ -92,8 +97,10 @@ class Dial:
         return ()
 
 
-def lived(virtually, dials: list[Dial], story: Callable, **options) -> tuple[list[Event], Controller]:
-    """Run a story beside a controller; returns everything that was published."""
+def lived(
+    virtually, dials: list[Dial], story: Callable, *, slept_s: Callable[[], float] = float, **options
+) -> tuple[list[Event], Controller]:
+    """Run a story beside a controller and its read-back; returns everything that was published."""
     heard: list[Event] = []
     made: list[Controller] = []
 
@@ -113,6 +120,8 @@ def lived(virtually, dials: list[Dial], story: Callable, **options) -> tuple[lis
         made.append(controller)
         async with anyio.create_task_group() as group:
             await group.start(lambda *, task_status: controller.run(task_status=task_status))
+            read_back = ReadBack(bus, controller, slept_s=slept_s)
+            await group.start(lambda *, task_status: read_back.run(task_status=task_status))
             await story(bus)
             await anyio.sleep(1)
             group.cancel_scope.cancel()
@@ -234,6 +243,27 @@ def test_a_refusal_is_an_event_and_the_run_goes_on(virtually) -> None:
     assert len(controller.managers["a", ""].reasoning.space) < len(SPACE)
 
 
+def test_a_level_that_the_firmware_clamps_leaves_the_space_whatever_the_other_knobs_say(virtually) -> None:
+    class Clamped(Dial):
+        async def apply(self, wanted: Configuration) -> Configuration:
+            return await super().apply(Configuration({"gpu_hz": min(float(wanted["gpu_hz"]), 0.6e9)}))
+
+    dials = [Dial(KNOBS[0]), Clamped(KNOBS[1])]
+    dials[1].level = 0.6e9
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("a"))
+        await beats(bus, "a", 100)
+
+    heard, controller = lived(virtually, dials, story)
+    reasoning = controller.managers["a", ""].reasoning
+    asked = {event.requested for event in of(heard, ConfigurationApplied) if event.requested["gpu_hz"] == 1e9}
+    assert len(asked) == 2
+    assert not len(reasoning.space.having({"gpu_hz": 1e9}))
+    assert len(reasoning.space) == 12
+    assert Configuration({"gpu_hz": 1e9}) in reasoning.unreachable
+
+
 def test_a_failure_that_passes_costs_no_state(virtually) -> None:
     dials = [Dial(KNOBS[0], busy=3), Dial(KNOBS[1])]
 
@@ -245,6 +275,27 @@ def test_a_failure_that_passes_costs_no_state(virtually) -> None:
     assert of(heard, ConfigurationRefused) == []
     assert {event.requested for event in of(heard, ConfigurationApplied)} >= PLAN
     assert len(controller.managers["a", ""].reasoning.space) == len(SPACE)
+
+
+def test_patience_with_a_busy_machine_is_not_cut_short_by_the_read_back(virtually) -> None:
+    class Timed(Dial):
+        asked_s: list[float]
+
+        async def apply(self, wanted: Configuration) -> Configuration:
+            self.asked_s.append(anyio.current_time())
+            return await super().apply(wanted)
+
+    dials = [Timed(KNOBS[0], busy=3), Dial(KNOBS[1])]
+    dials[0].asked_s = []
+
+    async def story(bus: Bus) -> None:
+        await anyio.sleep(0.7)
+        bus.publish(join("a"))
+        await beats(bus, "a", 60)
+
+    lived(virtually, dials, story)
+    gaps = [round(after - before, 6) for before, after in pairwise(dials[0].asked_s)]
+    assert [0.125, 0.5, 2.0] in [gaps[at : at + 3] for at in range(len(gaps))]
 
 
 def test_a_failure_that_lasts_costs_the_state_in_this_run_alone(virtually) -> None:

@@ -165,3 +165,12 @@ def test_the_nearest_state_of_a_large_space_is_the_nearest_of_all(holes: float) 
         here = np.abs(space.shares(np.array([space.nearest(shares)]))[0] - shares).sum()
         assert space.present[space.nearest(shares)]
         assert here == pytest.approx(distance.min(), abs=1e-12)
+
+
+@given(spaces(), st.data())
+def test_states_that_have_some_levels_are_those_whose_configuration_says_so(space: KnobSpace, data) -> None:
+    some = data.draw(st.lists(st.sampled_from(space.knobs), unique_by=lambda knob: knob.name, max_size=3))
+    levels = {knob.name: data.draw(st.sampled_from(knob.levels)) for knob in some}
+    said = [state for state in space.states if levels.items() <= dict(space.configuration(state)).items()]
+    assert space.having(levels).tolist() == said
+    assert space.having({**levels, "no such knob": 1.0}).size == 0

@@ -1,17 +1,15 @@
-"""Whole runs on fake Jetsons: server, program, kill -9 and restore are processes; the fake is a file system.
+"""Whole runs on fake Jetsons: server and program are processes; the fake is a file system.
 
-Not covered here: what is decided (test_house.py), the drivers one by one (test_jetson.py).
+Not covered here: what is decided (test_house.py), the drivers one by one (test_jetson.py), how a run may end
+(test_jetson_endings.py).
 """
 
 from __future__ import annotations
 
-import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,46 +94,3 @@ def test_a_knob_that_cannot_be_put_back_keeps_the_journal_until_it_can(tmp_path:
         done = ceml("restore", "--runtime-dir", tmp_path)
         assert (done.returncode, settings_of(kernel)) == (0, before), done.stderr
         assert not (tmp_path / "journal.json").exists()
-
-
-def killed_at_random(folder: Path, name: str, seed: int, kills: int) -> int:
-    """kill -9 at random moments; after `ceml restore` every file reads as before. Returns how often knobs were held."""
-    rng, held = random.Random(seed), 0
-    with board(folder, name) as (kernel, root):
-        before = settings_of(kernel)
-        for _ in range(kills):
-            server, runs = serve(folder, root), program(folder, root)
-            time.sleep(rng.uniform(0.3, 2.2))
-            server.end(signal.SIGKILL)
-            runs.kill()
-            runs.wait()
-            held += settings_of(kernel) != before
-            done = ceml("restore", "--runtime-dir", folder)
-            assert done.returncode == 0, done.stderr
-            assert settings_of(kernel) == before
-            assert not (folder / "journal.json").exists()
-    return held
-
-
-def test_25_seeded_kills_on_three_boards_leave_every_file_as_it_was(tmp_path: Path) -> None:
-    lots = {"jetson-tx2": 9, "jetson-agx-xavier": 8, "jetson-agx-orin": 8}
-    held = 0
-    for seed, (name, kills) in enumerate(lots.items()):
-        folder = tmp_path / name
-        folder.mkdir()
-        held += killed_at_random(folder, name, seed, kills)
-    assert held >= 3, "kills came too early to say anything"
-
-
-@pytest.mark.fuzz
-def test_1000_seeded_kills_on_three_boards_leave_every_file_as_it_was(tmp_path: Path) -> None:
-    lots = [("jetson-tx2", 250), ("jetson-tx2", 250), ("jetson-agx-xavier", 250), ("jetson-agx-orin", 250)]
-    folders = [tmp_path / str(lane) for lane in range(len(lots))]
-    for folder in folders:
-        folder.mkdir()
-    with ThreadPoolExecutor(len(lots)) as pool:
-        lanes = [
-            pool.submit(killed_at_random, folder, name, 100 + lane, kills)
-            for lane, (folder, (name, kills)) in enumerate(zip(folders, lots, strict=True))
-        ]
-    assert sum(lane.result() for lane in lanes) >= 300

@@ -52,9 +52,25 @@ def test_a_gpu_keeps_its_promises_at_work_and_idle(library: FakeNvml, idle: bool
     anyio.run(main)
 
 
-def test_the_limit_keeps_every_promise(library: FakeNvml) -> None:
-    anyio.run(lambda: check_actuator(platform(knobs=("gpu_w",)).actuators[0]))
-    assert library.limit_mw == 300_000
+@pytest.mark.parametrize("idle", [False, True])
+def test_every_knob_keeps_every_promise(library: FakeNvml, idle: bool) -> None:
+    library.idle = idle
+    anyio.run(lambda: check_actuator(platform(knobs=("gpu_hz", "mem_hz", "gpu_w")).actuators[0]))
+    assert (library.locked, library.limit_mw) == ({"gpu": None, "mem": None}, 300_000)
+
+
+def test_a_clock_that_was_given_back_is_locked_anew_when_it_is_wanted_again(library: FakeNvml) -> None:
+    async def main() -> None:
+        (actuator,) = platform().actuators
+        saved = await actuator.save()
+        for _ in range(2):
+            await actuator.apply(Configuration({"gpu_hz": 210e6}))
+            assert library.locked["gpu"] == 210
+            await actuator.restore(saved)
+            assert library.locked["gpu"] is None
+            assert await actuator.locate() == await actuator.glance() == Configuration({"gpu_hz": "driver"})
+
+    anyio.run(main)
 
 
 def test_a_clock_that_heat_pulls_down_is_told_as_it_is(library: FakeNvml) -> None:

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ceml.domain.knobs import Configuration, Knob, KnobKind, KnobSpace
+from ceml.domain.probed import ProbedKnob
+from ceml.domain.settling import Seen
 from ceml.domain.values import NAN, Observation, Remembered
 from ceml.errors import SettingsError
 from ceml.store.knowledge import KnowledgeStore, exported, imported, machine_name, read_program
@@ -209,3 +211,19 @@ def test_a_machines_name_is_a_safe_name_of_a_directory(words: str) -> None:
     assert len(name) <= 64
     assert Path(name).name == name
     assert not name.startswith(".")
+
+
+def test_what_runs_see_of_settling_adds_up_and_never_replaces_a_probe(tmp_path: Path) -> None:
+    store = KnowledgeStore(tmp_path, "board")
+    store.keep_settling({"a_hz": Seen(0.02, 10)})
+    store.keep_settling({"a_hz": Seen(0.04, 30), "b_hz": Seen(0.001, 1)})
+    known = store.read().settling
+    assert (known["a_hz"].settle_s, known["a_hz"].changes) == (0.03, 40)
+    probed = ProbedKnob(knob=Knob(name="a_hz", levels=(1.0, 2.0)), latencies_s=(0.005, 0.006))
+    store.keep_probed([probed], [])
+    store.keep_settling({"a_hz": Seen(1.0, 1)})
+    store.keep("app", (), frozenset({Configuration({"a_hz": 1.0})}))
+    after = store.read()
+    assert (after.settling["a_hz"].settle_s, after.settling["a_hz"].probed) == (0.006, True)
+    assert after.settling["b_hz"].settle_s == 0.001
+    assert after.knowledge.unreachable == {Configuration({"a_hz": 1.0})}

@@ -49,6 +49,7 @@ of_type: dict[str, st.SearchStrategy[Any]] = {
     "tuple[int, ...]": st.lists(st.integers(), max_size=3).map(tuple),
     "tuple[float, ...]": st.lists(reals, max_size=3).map(tuple),
     "KnobSpace | None": st.none(),
+    "float | str": names | st.floats(allow_nan=False, allow_infinity=False),
     "float": reals,
     "float | None": st.none() | st.floats(allow_nan=False, allow_infinity=False),
     "int": st.integers(),

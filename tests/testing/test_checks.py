@@ -27,6 +27,9 @@ class Sound:
     async def locate(self):
         return Configuration({"gpu_hz": self.value})
 
+    async def glance(self):
+        return await self.locate()
+
     async def apply(self, wanted):
         for name, level in wanted.items():
             if name != "gpu_hz" or level not in KNOB.levels:
@@ -149,6 +152,27 @@ def test_one_that_does_not_look_is_caught() -> None:
 
     with pytest.raises(BrokenPromise, match="locate tells what is true"):
         anyio.run(lambda: check_actuator(Sound(), disturb=nothing))
+
+
+def test_a_glance_from_memory_is_caught() -> None:
+    class Remembers(Sound):
+        ordered = 3e8
+
+        async def glance(self):
+            return Configuration({"gpu_hz": self.ordered})
+
+        async def apply(self, wanted):
+            effective = await super().apply(wanted)
+            self.ordered = self.value
+            return effective
+
+    part = Remembers()
+
+    async def disturb() -> None:
+        part.value = 1e8 if part.value != 1e8 else 2e8
+
+    with pytest.raises(BrokenPromise, match="glance shows what somebody else ordered"):
+        anyio.run(lambda: check_actuator(part, disturb=disturb))
 
 
 class Sensor:

@@ -103,7 +103,8 @@ def test_knobs_that_are_words_are_drawn_as_words():
     here = [Configuration({"place": name}) for name in ("cpu", "gpu")]
     run[2:] = [applied(1.0, here[0]), window(3.0, here[0], 9.0, 9.0, "profiling"), applied(4.0, here[1]),
                window(7.0, here[1], 9.0, 5.0, "profiling"),
-               events.SpacePredicted(at_s=7.0, app="vit", states=(0, 1), rate_hz=(9.0,) * 2, power_w=(9.0, 5.0))]  # fmt: skip
+               events.SpacePredicted(at_s=7.0, app="vit", states=(0, 1), rate_hz=(9.0, 9.0),
+                                     power_w=(9.0, 5.0))]  # fmt: skip
     assert {"timeline", "surface", "agreement", "pareto", "ledger"} <= set(names(digested(run)))
 
 

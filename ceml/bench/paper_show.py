@@ -99,7 +99,7 @@ def _energies(found: Paper, board: str, lines: Sequence[Line]) -> str:
 
 def _stretches(capped: Sequence[Capped]) -> str:
     head = ("", "", "from s", "to s", "cap W", "power W", "steps/s", "held", "best", "settled s", "above cap s")
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     for run in capped:
         for s in run.stretches:
             cap = "-" if s.cap_w is None else f"{s.cap_w:.2f}"

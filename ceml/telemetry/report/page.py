@@ -140,7 +140,8 @@ def _facts(run: Digest) -> Iterator[tuple[str, str]]:
         yield "platform", f"{begun.platform}, ceml {begun.version}"
         yield "asked for", f"objective {begun.objective}, model {begun.model}, search {begun.search}"
         yield "limits at the start", limits
-    yield "length", f"{run.end_s - run.begun_s:.1f} s, {run.ledger.steps:.0f} steps recorded one by one"
+    beats = f", {run.ledger.steps:.0f} steps" if run.kinds.get("heartbeat") else ""
+    yield "length", f"{run.end_s - run.begun_s:.1f} s{beats}"
     if end is None:
         yield "ended", "without goodbye: the run was killed, still goes on, or the record is cut"
     else:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _LOOKS = {
     MAX: ("white", ""),
     BEST32: ("white", "////"),
-    CEML_L: ("#d0d0d0", "...."),
+    CEML_L: ("#d0d0d0", "\\\\\\\\"),
     CEML_E: ("#9e9e9e", ""),
     OURS: ("#404040", ""),
 }

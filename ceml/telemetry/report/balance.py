@@ -46,7 +46,7 @@ class Balance(NamedTuple):
     Attributes:
         profiling_j: While states were tried before the first decision and after changes of the program.
         running_j: While the decided configuration was in force.
-        other_j: While control was paused, or nothing else is known.
+        other_j: While control was paused.
         steps: Steps that the energy belongs to.
         baseline_j: What those steps would have cost in the baseline; NaN where unknown.
         baseline: What the baseline is, in words.
@@ -98,11 +98,10 @@ def balance(run: Digest, told: Told) -> Balance | None:
         steps, spent_j = told.window_steps, profiling_j + running_j
         priced_j = steps * base.energy_j if base is not None else NAN
     else:
-        profiling_j, running_j = told.joules.get("profiling", 0.0), 0.0
-        for phase in ("idle", "resumed"):
-            running_j += told.joules.get(phase, 0.0)
-        other_j = sum(told.joules.values()) - profiling_j - running_j
         steps, spent_j = chapter.steps, chapter.energy_j
+        profiling_j = min(told.joules.get("profiling", 0.0), spent_j)
+        other_j = min(told.joules.get("paused", 0.0), spent_j - profiling_j)
+        running_j = spent_j - profiling_j - other_j
         share = chapter.saving_so_far  # of the whole chapter, changes of the program included
         priced_j = spent_j / (1.0 - share) if isfinite(share) and share < 1.0 else NAN
     if not spent_j > 0.0:
@@ -137,7 +136,7 @@ def ledger(run: Digest, told: Told) -> Picture | None:
     figure = sheet(1.9)
     axes = figure.add_subplot()
     left = 0.0
-    names = ("profiling", "running as decided", "paused or waiting")
+    names = ("profiling", "running as decided", "paused")
     for name, joules, (colour, hatch) in zip(
         names, (sums.profiling_j, sums.running_j, sums.other_j), _LOOKS, strict=True
     ):

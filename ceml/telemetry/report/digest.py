@@ -4,99 +4,30 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import dataclass, field
 from math import isfinite, sqrt
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ceml.domain import events
 from ceml.domain.values import NAN
 from ceml.errors import SettingsError
 from ceml.telemetry.ledger import Ledger
 from ceml.telemetry.record import as_event, read
+from ceml.telemetry.report.chronicle import Agreement, Lines, Remark, Span, Told, in_words
 from ceml.telemetry.report.trace import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from ceml.domain.events import Decided, Event, RunEnded, RunStarted, SpacePredicted
+    from ceml.domain.events import Event, RunEnded, RunStarted
     from ceml.domain.knobs import Configuration
     from ceml.domain.values import Limits, Observation
-    from ceml.telemetry.chapter import Chapter
 
 MOST_REMARKS = 400  # decisions, steps of the guard, ... of which the words are kept
 MOST_SPANS = 2000
 OPENING = 3.0  # the beginning of a program is kept in detail up to so many times the time to its first decision
 FAR_S = 1e11  # moments beyond are spoilt: no monotonic clock counts thousands of years
 RUNNING = ("idle", "resumed")  # phases in which the decided configuration is in force
-
-
-class Remark(NamedTuple):
-    """Something that happened, in words."""
-
-    at_s: float
-    kind: str  # decision, guard, change, budget, sensor, control
-    text: str
-
-
-class Span(NamedTuple):
-    """A stretch of time in one phase of control."""
-
-    from_s: float
-    to_s: float
-    phase: str
-
-
-@dataclass
-class Agreement:
-    """Predictions of windows in one configuration against what they measured, summed up."""
-
-    windows: int = 0
-    predicted_rate_hz: float = 0.0
-    predicted_power_w: float = 0.0
-
-
-@dataclass
-class Told:
-    """One application's chapter, and what a picture of it needs.
-
-    Attributes:
-        chapter: Its ledger.
-        begun_s: When it got the machine.
-        predicted: What the model expected of the space, at the latest decision that the record has it of.
-        first_predicted: The same at the first.
-        joules: Energy of the board by phase of control; empty where samples were not recorded.
-        window_steps: Steps in windows whose power was measured.
-        window_joules_profiling: Energy in windows while profiling.
-        window_joules_running: Energy in the other windows.
-        agreements: Windows that had a prediction, by configuration.
-        spread: Sums of squares of the relative standard errors of windows, by configuration.
-    """
-
-    chapter: Chapter
-    begun_s: float
-    decided: Decided | None = None
-    first_decided_s: float = NAN
-    predicted: SpacePredicted | None = None
-    first_predicted: SpacePredicted | None = None
-    joules: dict[str, float] = field(default_factory=dict[str, float])
-    window_steps: float = 0.0
-    window_joules_profiling: float = 0.0
-    window_joules_running: float = 0.0
-    agreements: dict[Configuration, Agreement] = field(default_factory=dict)  # type: ignore[assignment]
-    spread: dict[Configuration, tuple[int, float]] = field(default_factory=dict)  # type: ignore[assignment]
-
-
-@dataclass
-class Lines:
-    """Signals over time, thinned."""
-
-    power: Trace = field(default_factory=Trace)  # of the board, each sample
-    window_power: Trace = field(default_factory=Trace)  # means of windows
-    rate: Trace = field(default_factory=Trace)
-    cap: Trace = field(default_factory=Trace)
-    knobs: dict[str, Trace] = field(default_factory=dict[str, Trace])
-    busy: dict[str, Trace] = field(default_factory=dict[str, Trace])
 
 
 class Digest:
@@ -266,7 +197,7 @@ class Digest:
         self._phase, self._span_s = phase, at_s
 
     def _remark(self, event: Event) -> None:
-        remark = _in_words(event)
+        remark = in_words(event)
         if remark is None:
             return
         if len(self.remarks) < MOST_REMARKS:
@@ -296,40 +227,6 @@ def _agree(told: Told, event: events.WindowClosed) -> None:
 
 def _relative_se(cv: float, count: int) -> float:
     return cv / sqrt(count) if isfinite(cv) and count > 0 else NAN
-
-
-def _in_words(event: Event) -> Remark | None:
-    match event:
-        case events.Decided():
-            return Remark(event.at_s, "decision", f"{event.configuration}: {event.why}")
-        case events.GuardStepped():
-            text = f"{event.limit}: {event.measured:.3g} measured, {event.bound:.3g} allowed; {event.why}"
-            return Remark(event.at_s, "guard", text)
-        case events.PhaseChanged():
-            text = f"{event.app}: {event.signal} from {event.before:.4g} to {event.after:.4g}, {event.cause}"
-            return Remark(event.at_s, "change", f"{text}: {event.why}" if event.why else text)
-        case events.BudgetChanged():
-            cap_w = event.limits.power_cap_w
-            source = f" ({event.source})" if event.source else ""
-            return Remark(
-                event.at_s, "budget", ("no power cap" if cap_w is None else f"power cap {cap_w:g} W") + source
-            )
-        case events.ObjectiveChanged():
-            return Remark(event.at_s, "budget", f"objective {event.objective}")
-        case events.SensorLost():
-            return Remark(event.at_s, "sensor", f"{event.sensor} lost: {event.reason}")
-        case events.SensorRecovered():
-            return Remark(event.at_s, "sensor", f"{event.sensor} answers again")
-        case events.ControlPaused():
-            return Remark(event.at_s, "control", "paused")
-        case events.ControlResumed():
-            return Remark(event.at_s, "control", "resumed")
-        case events.AppJoined():
-            return Remark(event.at_s, "control", f"{event.app} came")
-        case events.AppLeft():
-            return Remark(event.at_s, "control", f"{event.app} went: {event.reason}")
-        case _:
-            return None
 
 
 def quick_loads() -> Callable[[bytes], Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ceml.domain.budget import constraints_of
 from ceml.telemetry.progress import chapter_rows
-from ceml.telemetry.report import balance, space, style, timeline
+from ceml.telemetry.report import balance, space, style, timeline, tradeoff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,8 +59,8 @@ def drawn(run: Digest) -> Drawn:
     for told in run.told[:MOST_PROGRAMS]:
         made = (
             space.surface(run, told),
-            space.agreement(run, told),
-            space.pareto(run, told),
+            tradeoff.agreement(run, told),
+            tradeoff.pareto(run, told),
             balance.ledger(run, told),
         )
         programs.append((told, tuple(picture for picture in made if picture is not None)))
@@ -140,7 +140,8 @@ def _facts(run: Digest) -> Iterator[tuple[str, str]]:
         yield "platform", f"{begun.platform}, ceml {begun.version}"
         yield "asked for", f"objective {begun.objective}, model {begun.model}, search {begun.search}"
         yield "limits at the start", limits
-    yield "length", f"{run.end_s - run.begun_s:.1f} s, {run.ledger.steps:.0f} steps recorded one by one"
+    beats = f", {run.ledger.steps:.0f} steps" if run.kinds.get("heartbeat") else ""
+    yield "length", f"{run.end_s - run.begun_s:.1f} s{beats}"
     if end is None:
         yield "ended", "without goodbye: the run was killed, still goes on, or the record is cut"
     else:

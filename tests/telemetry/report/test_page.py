@@ -23,7 +23,8 @@ from ceml.domain.values import NAN
 from ceml.settings import load
 from ceml.telemetry.report import page as module
 from ceml.telemetry.report.digest import Digest, digest
-from ceml.telemetry.report.page import report
+from ceml.telemetry.report.page import Drawn, drawn, page, report
+from ceml.telemetry.report.style import styled
 from tests.commands.test_record_show import LOW, MAX, a_run, applied, recorded, window
 from tests.telemetry.any_event import any_event
 from tests.telemetry.report.test_digest import digested
@@ -41,13 +42,21 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def drawing(real: Path) -> Drawn:
+    """The same, drawn once."""
+    with styled():
+        return drawn(digest(real))
+
+
 def names(run: Digest) -> list[str]:
     return [name for name, _ in report([run])[1]]
 
 
-def test_a_real_run_has_every_picture_on_one_page_that_needs_nothing_else(real: Path):
-    content, pictures = report([digest(real)])
-    assert {"timeline", "surface", "agreement", "pareto", "ledger"} <= {name for name, _ in pictures}
+def test_a_real_run_has_every_picture_on_one_page_that_needs_nothing_else(drawing: Drawn):
+    content = page([drawing], None)
+    pictures = [*drawing.pictures, *drawing.programs[0][1]]
+    assert {"timeline", "surface", "agreement", "pareto", "ledger"} <= {picture.name for picture in pictures}
     assert len(content) < 3_000_000
     outside = EMBEDDED.sub(b"", content)
     assert not re.search(rb"(?i)https?:|<script|<link|url\(", outside)
@@ -60,16 +69,16 @@ def test_a_real_run_has_every_picture_on_one_page_that_needs_nothing_else(real: 
         assert all(href.startswith(("#", "data:")) for href in hrefs)
 
 
-def test_the_same_record_gives_the_same_bytes(real: Path):
-    first, pictures = report([digest(real)])
-    again, others = report([digest(real)])
+def test_the_same_record_gives_the_same_bytes():
+    first, pictures = report([digested(a_run())])
+    again, others = report([digested(a_run())])
     assert first == again
     assert pictures[0][1].png == others[0][1].png
 
 
-def test_several_records_stand_side_by_side_with_letters(real: Path, tmp_path: Path):
-    other = recorded(tmp_path / "other.jsonl", a_run())
-    content, pictures = report([digest(real), digest(other)])
+def test_several_records_stand_side_by_side_with_letters(tmp_path: Path):
+    paths = [recorded(tmp_path / f"{name}.jsonl", a_run()) for name in ("vit", "other")]
+    content, pictures = report([digest(path) for path in paths])
     found = [name for name, _ in pictures]
     assert found[0] == "comparison"
     assert {"A-timeline", "B-timeline"} <= set(found)
@@ -101,10 +110,13 @@ def test_knobs_that_are_words_are_drawn_as_words():
     run = a_run()
     run[0] = replace(run[0], knobs={"place": ("cpu", "gpu")}, found=Configuration({"place": "cpu"}))
     here = [Configuration({"place": name}) for name in ("cpu", "gpu")]
-    run[2:] = [applied(1.0, here[0]), window(3.0, here[0], 9.0, 9.0, "profiling"), applied(4.0, here[1]),
-               window(7.0, here[1], 9.0, 5.0, "profiling"),
-               events.SpacePredicted(at_s=7.0, app="vit", states=(0, 1), rate_hz=(9.0, 9.0),
-                                     power_w=(9.0, 5.0))]  # fmt: skip
+    run[2:] = [
+        applied(1.0, here[0]),
+        window(3.0, here[0], 9.0, 9.0, "profiling"),
+        applied(4.0, here[1]),
+        window(7.0, here[1], 9.0, 5.0, "profiling"),
+        events.SpacePredicted(at_s=7.0, app="vit", states=(0, 1), rate_hz=(9.0,) * 2, power_w=(9.0,) * 2),
+    ]
     assert {"timeline", "surface", "agreement", "pareto", "ledger"} <= set(names(digested(run)))
 
 
@@ -124,10 +136,10 @@ def test_a_record_cut_anywhere_is_drawn_as_far_as_it_goes(tmp_path: Path, count:
     assert b"is no event" in content
 
 
-def test_a_page_stays_below_its_bound_whatever_it_holds(real: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_page_stays_below_its_bound_whatever_it_holds(drawing: Drawn, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "VECTORS", 200_000)
     monkeypatch.setattr(module, "MOST_BYTES", 400_000)
-    content, _ = report([digest(real)])
+    content = page([drawing], None)
     assert len(content) < 420_000
     assert b"data:image/png" in content
     assert b"left out" in content
@@ -141,12 +153,12 @@ def test_whatever_a_record_holds_there_is_a_page(run: list[events.Event]):
     assert content.startswith(b"<!doctype html>")
 
 
-def test_a_browser_shows_the_page_without_a_network(real: Path, tmp_path: Path):
+def test_a_browser_shows_the_page_without_a_network(drawing: Drawn, tmp_path: Path):
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium on this machine")
     path = tmp_path / "page.html"
-    path.write_bytes(report([digest(real)])[0])
+    path.write_bytes(page([drawing], None))
     words = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     script = "--virtual-time-budget=20000"
     done = subprocess.run([*words, script, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ceml import __version__
-from ceml.commands.flags import add_settings_flags, given_flags
+from ceml.commands.flags import LIVE_ONLY, add_settings_flags, given_flags
 from ceml.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _SKIPPED = (
     *("platform", "board", "range", "table", "workload", "batch", "seed", "objective", "speed", "dry_run"),
     *("pipe", "runtime_dir", "group", "record", "record_level", "verbose", "quiet", "log_format"),
     *("knowledge", "fresh"),  # runs know nothing of each other, but for those of --knowledge
+    *LIVE_ONLY,
 )
 _SEEDS = re.compile(r"(?:(?P<low>\d{1,18})\.\.)?(?P<high>\d{1,18})", re.ASCII)
 

@@ -78,11 +78,11 @@ class Views:
     def _open(self, stack: ExitStack, setting: str, where: Address) -> None:
         from ceml.api.http import listen
 
+        self._doors[setting] = door = listen(where, setting)
+        stack.callback(door.close)
         if not where.is_local:
             note = "the token travels unencrypted: on a network that is not yours, use ssh -L and a local address"
             structlog.get_logger("ceml").warning("reachable", setting=setting, address=str(where), note=note)
-        self._doors[setting] = door = listen(where, setting)
-        stack.callback(door.close)
 
     async def start(self, home: Household, answer: Callable[[Request, str], Result], bus: Bus) -> None:
         """Start what was opened."""

@@ -12,7 +12,8 @@
    GROUND    plugins/ ------>  domain/   events knobs windows response search sampling phase budget manager
              (objectives)      plant/    a board as equations or as a measured table
 
-   parts.py chooses, runtime.py wires, cli.py and commands/ start it, settings.py describes it
+   parts.py chooses, runtime.py wires, cli.py and commands/ start it, settings.py describes it; screens/ (page, top)
+   is the roof: it shows what the control socket tells
 
 Things happen upstairs, are announced in the middle, thought about on the ground, and done upstairs again.
 

@@ -14,7 +14,7 @@ from ceml import __version__
 from ceml.commands.bench_adapt import add_adapt, run_adapt
 from ceml.commands.bench_options import check_target, cores, seeds_of, whole
 from ceml.commands.bench_paper import add_paper, run_paper
-from ceml.commands.flags import add_settings_flags, given_flags
+from ceml.commands.flags import LIVE_ONLY, add_settings_flags, given_flags
 
 if TYPE_CHECKING:
     from ceml.commands.flags import Verbs
@@ -38,6 +38,7 @@ _SKIPPED = (
     *("platform", "board", "range", "table", "workload", "batch", "seed", "objective", "speed", "dry_run"),
     *("pipe", "runtime_dir", "group", "record", "record_level", "verbose", "quiet", "log_format"),
     *("knowledge", "fresh"),  # runs know nothing of each other, but for those of --knowledge
+    *LIVE_ONLY,
 )
 
 

@@ -35,6 +35,7 @@ _METAVARS = {
     "sampler": "NAME[:OPTIONS]",
     "detector": "NAME[:OPTIONS]",
 }
+LIVE_ONLY = ("web", "web_token", "metrics", "otlp")  # settings of a run that somebody can look at
 _METAVARS_BY_TYPE = {str: "NAME", int: "N", float: "X", Path: "PATH"}
 
 

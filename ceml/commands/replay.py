@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ceml.commands.flags import add_settings_flags, given_flags
+from ceml.commands.flags import LIVE_ONLY, add_settings_flags, given_flags
 
 if TYPE_CHECKING:
     import argparse
@@ -34,6 +34,7 @@ _SKIPPED = (
     "verbose",
     "quiet",
     "budget_file",
+    *LIVE_ONLY,
 )
 
 

@@ -25,6 +25,7 @@ examples:
   ceml serve --budget 7W --objective performance  most steps per second under 7 W
   ceml serve --max-slowdown 10%                   least energy, but at most 10 % slower
   ceml serve --speed 40 --record run.jsonl        40 times faster than life, with a record
+  ceml serve --web 8765 --metrics 9105            a page at http://127.0.0.1:8765/, metrics for Prometheus
   ceml serve ceml.toml                            settings from a file (see `ceml config show`)
 and in another terminal the application, here a simulated one:
   ceml app --workload gpu-bound --steps 2000

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
-    from ceml.control.bus import Bus
+    from ceml.control.bus import Bus, Subscription
 
 PERIOD_S = 0.2
-GATHER_S = 0.5  # for beats and samples alone: what is told of them is added up no faster
+GATHER_S = 0.5  # where there is no news but beats and samples: what is told of them is added up no faster
+NEWS = tuple(kind for kind in get_args(Event) if kind not in (Heartbeat, Sampled))
 TURN = 8  # viewers woken at once: between two turns the house may do what it is there for
 
 
@@ -61,6 +62,7 @@ class Frames:
         self._speed = speed
         self._viewers: dict[Viewer, None] = {}
         self._came = anyio.Event()
+        self._news = anyio.Event()
 
     @property
     def viewers(self) -> int:
@@ -86,22 +88,29 @@ class Frames:
         while True:
             await self._came.wait()
             self._came = anyio.Event()
-            inbox = self._bus.subscribe(
-                "screens",
-                *get_args(Event),
-                keep=Keep.LATEST,
-                gathered=(Heartbeat, Sampled),
-                patience_s=GATHER_S * self._speed,
-            )
+            inbox = self._bus.subscribe("screens", *NEWS, keep=Keep.LATEST)
             try:
-                async for _ in inbox:
-                    await anyio.sleep(PERIOD_S * self._speed)  # before, not after: the others have heard of it by then
-                    if not self._viewers:
-                        break
-                    self._new()
-                    await self._show()
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self._listen, inbox)
+                    await self._film()
+                    group.cancel_scope.cancel()
             finally:
                 inbox.close()
+
+    async def _listen(self, inbox: Subscription) -> None:
+        async for _ in inbox:
+            self._news.set()
+
+    async def _film(self) -> None:
+        """Make frames until nobody looks any more."""
+        while self._viewers:
+            with anyio.move_on_after(GATHER_S * self._speed):
+                await self._news.wait()
+            await anyio.sleep(PERIOD_S * self._speed)  # before, not after: the others have heard of it by then
+            self._news = anyio.Event()
+            if self._viewers:
+                self._new()
+                await self._show()
 
     def _new(self) -> None:
         self.latest, self._made_s = self._make(), anyio.current_time()

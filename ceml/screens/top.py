@@ -1,6 +1,6 @@
 """`ceml top`: how the running server stands, in a terminal. A program of its own, which asks on the control socket.
 
-It asks twice a second in a thread, so that a server that does not answer holds nothing up, and shows the last it knew.
+It asks once a second in a thread, so that a server that does not answer holds nothing up, and shows the last it knew.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
     from textual.binding import BindingType
 
-PERIOD_S = 0.5
+PERIOD_S = 1.0  # as `ceml status --watch`; a refresh costs some 10 ms of CPU
 TIMEOUT_S = 2.0
 BAR = 12  # cells
 NARROW = 60  # columns: below it one thing a line
@@ -61,6 +61,7 @@ class Top(App[None]):
         self._period_s = period_s
         self._asking = False
         self._wished = "budget"
+        self._shown: dict[str, str | Text] = {}
         self.status: dict[str, Any] | None = None
         self.lost = ""
         self.answer = ""
@@ -83,6 +84,7 @@ class Top(App[None]):
 
     def on_resize(self) -> None:
         """Write it anew for another width."""
+        self._shown.clear()
         self._show()
 
     # Asking ----------------------------------------------------------------------------------------------------------
@@ -155,17 +157,26 @@ class Top(App[None]):
         status = self.status
         if not self.query("#said"):  # not drawn yet, or no more
             return
-        self.query_one("#said", Static).update(self.answer)
+        self._put("said", self.answer)
         if status is None:
-            self.query_one("#head", Static).update(self.lost or "asking …")
+            self._put("head", self.lost or "asking …")
             return
         app = status["app"] or "no program"
         lost = f"NO ANSWER, what follows is old: {self.lost}\n" if self.lost else ""
         phase = "settled" if status["phase"] == "idle" else status["phase"]
         labels = ", ".join(dict.fromkeys([status["platform"], *status["labels"]]))
-        self.query_one("#head", Static).update(f"{lost}{phase} · {app} · {status['objective']} · {labels}")
-        self.query_one("#figures", Static).update(figures(status, self.size.width))
-        self.query_one("#happened", Static).update(happened(status))
+        self._put("head", f"{lost}{phase} · {app} · {status['objective']} · {labels}")
+        self._put("figures", figures(status, self.size.width))
+        self._put("happened", happened(status))
+
+    def _put(self, name: str, content: str | Text) -> None:
+        """Show it, if it is new; where it takes as many lines as before nothing else has to move."""
+        before, self._shown[name] = self._shown.get(name), content
+        if content == before:
+            return
+        lines, known = str(content).splitlines(), str(before or "").splitlines()
+        fits = all(len(line) < self.size.width - 4 for line in (*lines, *known))
+        self.query_one(f"#{name}", Static).update(content, layout=len(lines) != len(known) or not fits)
 
 
 def figures(status: dict[str, Any], columns: int) -> Text:
@@ -232,7 +243,9 @@ def happened(status: dict[str, Any]) -> Text:
     text = Text(overflow="fold")
     for entry in reversed(status["happened"]):
         ago = max(status["at_s"] - entry["at_s"], 0.0)
-        when = f"{ago:.0f} s" if ago < 100 else f"{ago / 60:.0f} min" if ago < 6000 else f"{ago / 3600:.1f} h"
+        when = f"{ago / 60:.0f} min" if ago < 6000 else f"{ago / 3600:.1f} h"
+        if ago < 100:
+            when = f"{ago if ago < 10 else ago // 10 * 10:.0f} s"  # in steps: what stands still costs nothing
         text.append(f"{when:>6} ago  ", style="dim")
         text.append(f"{'! ' if entry['grave'] else ''}{entry['what']} ", style="bold")
         text.append(f"{entry['text']}\n")

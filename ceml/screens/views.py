@@ -80,6 +80,9 @@ class Views:
 
         self._doors[setting] = door = listen(where, setting)
         stack.callback(door.close)
+        if not where.is_local:
+            note = "the token travels unencrypted: on a network that is not yours, use ssh -L and a local address"
+            structlog.get_logger("ceml").warning("reachable", setting=setting, address=str(where), note=note)
 
     async def start(self, home: Household, answer: Callable[[Request, str], Result], bus: Bus) -> None:
         """Start what was opened."""

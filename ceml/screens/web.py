@@ -110,6 +110,8 @@ class Page:
             return
         request = Request(scope)
         refusal = self._refusal(request)
+        if refusal is not None and "authorization" in request.headers:
+            await anyio.sleep(WRONG_TOKEN_S * self._speed)  # who guesses, guesses slowly
 
         async def dressed(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":

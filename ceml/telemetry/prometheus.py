@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+WRONG_TOKEN_S = 1.0  # before it is said
 KEPT_S = 0.1  # an answer serves everybody who asks so soon after
 
 
@@ -73,6 +74,7 @@ class Metrics:
         self._registry.register(Figures(status, version))
         self._token = token
         self._kept_s = KEPT_S * speed
+        self._wrong_s = WRONG_TOKEN_S * speed
         self._kept: dict[str, tuple[float, bytes]] = {}  # content type -> when, what
 
     async def __call__(self, scope: Mapping[str, Any], receive: object, send: Send) -> None:
@@ -82,6 +84,8 @@ class Metrics:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         kind = "text/plain; charset=utf-8"
         if self._token is not None and not self._may(headers.get(b"authorization", b"")):
+            if b"authorization" in headers:
+                await anyio.sleep(self._wrong_s)  # who guesses, guesses slowly
             status, body = 401, b"the token is asked for, as Authorization: Bearer TOKEN\n"
         elif scope["path"] not in ("/metrics", "/"):
             status, body = 404, b"metrics are at /metrics\n"

@@ -92,6 +92,8 @@ def test_what_is_decided_shows_before_the_next_sample(virtually: Callable):
             viewer = studio.frames.join()
             await viewer.next()
             await anyio.sleep(10.0)
+            await viewer.next()
+            await viewer.next()  # one made just now: the next by itself is due in 0.7 s
             before_s = anyio.current_time()
             studio.bus.publish(ControlPaused(at_s=before_s))
             await viewer.next()

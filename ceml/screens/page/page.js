@@ -1,6 +1,6 @@
 "use strict";
 // Shows the frames that /events sends; each is whole, so that nothing is lost when the server starts anew.
-const SPAN_S = 120;
+const SPAN_S = 120, POINTS = 200; // the plots hold the longer of the two: time may run faster than life
 const $ = (id) => document.getElementById(id);
 const history = [];
 let run = null;
@@ -41,7 +41,7 @@ function rows(id, made, nothing) {
 }
 
 function ago(seconds) {
-  if (seconds < 100) return `${Math.max(seconds, 0).toFixed(0)} s ago`;
+  if (seconds < 200) return `${Math.max(seconds, 0).toFixed(0)} s ago`;
   return seconds < 6000 ? `${(seconds / 60).toFixed(0)} min ago` : `${(seconds / 3600).toFixed(1)} h ago`;
 }
 
@@ -49,7 +49,8 @@ function plot(id, key, limit) {
   const end = history[history.length - 1].at, seen = history.filter((point) => known(point[key]));
   const highest = Math.max(...seen.map((point) => point[key]), known(limit) ? limit : 0);
   const top = highest > 0 ? Number((highest * 1.2).toPrecision(2)) : 1;
-  const x = (at) => (100 * (1 - (end - at) / SPAN_S)).toFixed(2), y = (value) => (100 * (1 - value / top)).toFixed(2);
+  const span = Math.max(SPAN_S, end - history[0].at);
+  const x = (at) => (100 * (1 - (end - at) / span)).toFixed(2), y = (value) => (100 * (1 - value / top)).toFixed(2);
   let path = "", last = null;
   for (const point of history) {
     if (!known(point[key])) { last = null; continue; }
@@ -70,13 +71,14 @@ function plot(id, key, limit) {
     }
     const scale = make("div", "scale"), time = make("div", "time");
     scale.append(make("span"), make("span", "", "0"));
-    time.append(make("span", "", `${SPAN_S} s ago`), make("span", "", "now"));
+    time.append(make("span"), make("span", "", "now"));
     box.append(scale, svg, time);
   }
   const svg = box.querySelector("svg");
   svg.querySelector(".line").setAttribute("d", path);
   svg.querySelector(".cap").setAttribute("d", known(limit) ? `M0 ${y(limit)}L100 ${y(limit)}` : "");
   svg.setAttribute("aria-label", `${key}, now ${four(history[history.length - 1][key])}`);
+  box.querySelector(".time span").textContent = ago(span);
   box.querySelector(".scale span").textContent = Number(top.toPrecision(2)).toString();
 }
 
@@ -87,7 +89,7 @@ function show(frame) {
   history.push({
     at, wall: Date.now(), run, power: status.power_w, rate: status.phase === "waiting" ? null : latest && latest.rate_hz,
   });
-  while (history.length > 2 && at - history[0].at > SPAN_S) history.shift();
+  while (history.length > POINTS && at - history[0].at > SPAN_S) history.shift();
 
   put("phase", status.phase === "idle" ? "settled" : status.phase);
   put("app", status.app === null ? "no program" : status.app);

@@ -22,12 +22,14 @@ from ceml.parts import choose
 from ceml.plant.board import calibration, jetson_tx2
 from ceml.platforms.affinity import family
 from ceml.settings import load
+from ceml.store import device_power
+from ceml.store.knowledge import KnowledgeStore
 from ceml.store.paths import PlatformContext
 from ceml.testing.directory import Directory
 from ceml.testing.host import FakeHost
 from ceml.testing.jetson import FakeJetson
 from tests.platforms.test_jetson import settings_of
-from tests.test_serve import CEML, CLEAN, wait_until
+from tests.test_serve import CEML, CLEAN, ceml, wait_until
 
 
 @pytest.fixture
@@ -63,6 +65,7 @@ def test_the_simulated_board_is_calibrated_by_its_own_programs_and_paper_uses_it
             stressed_w = truth[device].slope_w[at] + truth[device].idle_w[at]
             assert level["slope_w"] + level["idle_w"] == pytest.approx(stressed_w, rel=0.5)  # other loads than there
     assert not (tmp_path / "run/journal.json").exists()
+    assert "calibrated: cpu, gpu, mem" in ceml("knowledge", "list", "--knowledge", tmp_path / "known").stdout
     flags = {"model": "paper", "knowledge": str(tmp_path / "known")}
     parts = choose(load(None, flags, {}), PlatformContext(runtime_dir=tmp_path / "run"))
     board = parts.mind.knowledge.board
@@ -179,3 +182,29 @@ def _is_dead(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
+
+
+def test_kill_9_leaves_a_journal_and_restore_puts_everything_back(tmp_path: Path, homes) -> None:
+    process = subprocess.Popen(
+        [*CEML, "calibrate", *homes], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=CLEAN
+    )
+    board = tmp_path / "run/board.json"
+    space = jetson_tx2("vit").space
+    found = dict(space.configuration(space.max_state))
+    wait_until(lambda: board.exists() and json.loads(board.read_text())["configuration"] != found, "a turned knob")
+    again = calibrate(*homes)
+    assert again.returncode == 2
+    assert str(process.pid) in again.stderr  # who holds the lock
+    process.kill()
+    process.wait()
+    assert json.loads(board.read_text())["configuration"] != found
+    assert ceml("restore", "--runtime-dir", tmp_path / "run").returncode == 0
+    assert json.loads(board.read_text())["configuration"] == found
+    assert not (tmp_path / "known").exists()
+
+
+def test_what_is_forgotten_is_the_calibration_too(tmp_path: Path) -> None:
+    store = KnowledgeStore(tmp_path, "a-board")
+    device_power.write(store, calibration().board)
+    assert ceml("knowledge", "forget", "--all", "--knowledge", tmp_path).returncode == 0
+    assert device_power.read(store) == {}

@@ -26,10 +26,13 @@ from ceml.store import device_power
 from ceml.store.knowledge import KnowledgeStore
 from ceml.store.paths import PlatformContext
 from ceml.testing.directory import Directory
+from ceml.testing.fuse import available, mounted
 from ceml.testing.host import FakeHost
 from ceml.testing.jetson import FakeJetson
 from tests.platforms.test_jetson import settings_of
 from tests.test_serve import CEML, CLEAN, ceml, wait_until
+
+WHY_NOT = available()
 
 
 @pytest.fixture
@@ -75,18 +78,19 @@ def test_the_simulated_board_is_calibrated_by_its_own_programs_and_paper_uses_it
     ).mind.knowledge.board == (truth)
 
 
+@pytest.mark.skipif(WHY_NOT is not None, reason=f"NO FUSE FACE HERE, NO CALIBRATION OF A FAKE JETSON: {WHY_NOT}")
 def test_a_fake_jetson_is_calibrated_exactly_and_left_as_it_was_found(tmp_path: Path, homes) -> None:
     kernel = FakeJetson("jetson-tx2")
     kernel.load = {}
     before = settings_of(kernel)
-    with Directory(kernel, tmp_path / "board") as root:
+    with mounted(kernel, tmp_path / "board") as root:
         command = f"{sys.executable} -m ceml.testing.loading {root}/fake/load_"
         done = calibrate(
             *("--platform", f"jetson:root={root}", "--sensor-period-s", 0.04, "--window-s", 0.3, "--levels", 2),
             *(word for device in ("cpu", "gpu", "mem") for word in ("--stress", f"{device}={command}{device} 1")),
             *homes,
         )
-        wait_until(lambda: settings_of(kernel) == before, "the knobs to be back")
+        assert settings_of(kernel) == before
     assert done.returncode == 0, done.stderr
     full_w = {"cpu": 2.6, "gpu": 4.4, "mem": 1.6}
     found = kept(tmp_path)

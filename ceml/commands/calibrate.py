@@ -133,6 +133,10 @@ def _loads(parts: Parts, knobs: Mapping[str, Knob], commands: Mapping[str, str])
     if parts.platform.name == "simulated":
         from ceml.plant.board import PROGRAMS
 
+        if commands:
+            raise SettingsError(
+                f"stress = {next(iter(commands))}=...: the simulated board runs programs of its own only"
+            )
         return programs(list(PROGRAMS), paths.root, paths.load, speed=speed)
     loads: list[ProcessLoad] = []
     for device in knobs:

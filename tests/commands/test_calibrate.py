@@ -138,6 +138,7 @@ def test_a_load_that_changes_nothing_is_told_and_nothing_is_kept(tmp_path: Path,
         (("--stress", "npu=true"), "write DEVICE=COMMAND"),
         (("--stress", "gpu="), "write DEVICE=COMMAND"),
         (("--stress", "gpu='"), "quotation"),
+        (("--stress", "gpu=true"), "programs of its own"),
         (("--platform", "nothing"), "no platform is called"),
     ],
 )

@@ -7,8 +7,9 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import anyio
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.02  # of the clock, between two looks whether it is at work
 STEPS = 20_000  # hours of board time; left behind by a kill -9 they end by themselves
+MOST_BYTES = 4096  # of its output in which it may say so
 PATIENCE_S = 60.0  # of the clock; torch takes ten seconds to start on a slow disk
 
 
@@ -38,8 +40,7 @@ class ProcessLoad:
         devices: Sequence[str] = (),
         *,
         announces: Path | None = None,
-        speaks: bool = False,
-        warm_s: float = 0.0,
+        warm_s: float = PATIENCE_S,
         speed: float = 1.0,
     ) -> None:
         """Nothing is started.
@@ -49,18 +50,17 @@ class ProcessLoad:
             words: Its command line.
             devices: As the attribute.
             announces: Directory in which it puts `<pid>.json` once it is at work.
-            speaks: It says `ready` on its output once it is at work.
-            warm_s: Seconds of the clock until it is at work, where it does not tell.
+            warm_s: Seconds of the clock after which it is taken to be at work, where it does not say `ready` before.
             speed: Seconds of the loop per second of the clock.
         """
         self.name = name
         self.devices = tuple(devices)
         self._words = list(words)
         self._announces = announces
-        self._speaks = speaks
         self._warm_s = warm_s
         self._speed = speed
         self._process: subprocess.Popen[bytes] | None = None
+        self._said: IO[bytes] | None = None
 
     async def start(self) -> None:
         """Start it and wait until it is at work.
@@ -69,34 +69,34 @@ class ProcessLoad:
             Unavailable: It cannot be started, ended at once, or does not get to work.
         """
         self._process = process = self._spawned()
-        with anyio.move_on_after(PATIENCE_S * self._speed):
+        trusted = self._announces is None and self._warm_s < PATIENCE_S
+        with anyio.move_on_after((self._warm_s if trusted else PATIENCE_S) * self._speed):
             while not self._at_work(process):
                 if process.poll() is not None:
                     raise Unavailable(f"load {self.name} ended at once: {shlex.join(self._words)} (try it by hand)")
                 await anyio.sleep(LOOK_S * self._speed)
-            await anyio.sleep(self._warm_s * self._speed)
             return
-        raise Unavailable(f"load {self.name} was not at work after {PATIENCE_S:g} s: {shlex.join(self._words)}")
+        if not trusted:
+            raise Unavailable(f"load {self.name} was not at work after {PATIENCE_S:g} s: {shlex.join(self._words)}")
 
     def _spawned(self) -> subprocess.Popen[bytes]:
+        self._said = said = tempfile.TemporaryFile()  # no pipe: nobody reads on once it is at work
         try:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 self._words,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE if self._speaks else subprocess.DEVNULL,
+                stdout=said,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # its children end with it; Ctrl-C is ours to answer
             )
         except OSError as error:
+            said.close()
             raise Unavailable(f"load {self.name}: {self._words[0]}: {error.strerror}") from None
-        if process.stdout is not None:
-            os.set_blocking(process.stdout.fileno(), False)
-        return process
 
     def _at_work(self, process: subprocess.Popen[bytes]) -> bool:
         if self._announces is not None:
             return (self._announces / f"{process.pid}.json").exists()
-        return process.stdout is None or bool(process.stdout.read())
+        return self._said is not None and b"ready" in os.pread(self._said.fileno(), MOST_BYTES, 0)
 
     async def stop(self) -> None:
         """End it: asked first, then killed, its children with it."""
@@ -112,14 +112,14 @@ class ProcessLoad:
                 break
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # children that outlived it
-        if process.stdout is not None:
-            process.stdout.close()
+        if self._said is not None:
+            self._said.close()
 
 
 def stress(device: str, share: float, *, speed: float = 1.0) -> ProcessLoad:
     """Our own load on a device."""
     words = [sys.executable, "-m", "ceml.apps.stress", device, f"{share:g}"]
-    return ProcessLoad(f"{device} {share:.0%}", words, (device,), speaks=True, speed=speed)
+    return ProcessLoad(f"{device} {share:.0%}", words, (device,), speed=speed)
 
 
 def programs(workloads: Sequence[str], runtime_dir: Path, load_dir: Path, *, speed: float) -> list[ProcessLoad]:

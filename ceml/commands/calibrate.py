@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SETTINGS = ("platform", "board", "range", "speed", "seed", "noise_power", "sensor_period_s", "knowledge", "runtime_dir")
 SHARES = (0.34, 0.67, 1.0)
 WINDOW_S = 0.6
+WARM_S = 5.0  # of a person's own load, unless it says `ready` before
 _EPILOG = """\
 examples:
   sudo ceml calibrate --platform jetson
@@ -60,7 +61,8 @@ def add(verbs: Verbs) -> None:
         action="append",
         default=[],
         metavar="DEVICE=COMMAND",
-        help="a command of yours that loads a device; {share} in it becomes 0.34, 0.67 and 1; repeatable",
+        help="a command of yours that loads a device; {share} in it becomes 0.34, 0.67 and 1; it is given "
+        f"{WARM_S:g} s to get to work, or until it says `ready`; repeatable",
     )
     add_settings_flags(verb, only=SETTINGS)
 
@@ -131,6 +133,10 @@ def _loads(parts: Parts, knobs: Mapping[str, Knob], commands: Mapping[str, str])
     if parts.platform.name == "simulated":
         from ceml.plant.board import PROGRAMS
 
+        if commands:
+            raise SettingsError(
+                f"stress = {next(iter(commands))}=...: the simulated board runs programs of its own only"
+            )
         return programs(list(PROGRAMS), paths.root, paths.load, speed=speed)
     loads: list[ProcessLoad] = []
     for device in knobs:
@@ -138,7 +144,7 @@ def _loads(parts: Parts, knobs: Mapping[str, Knob], commands: Mapping[str, str])
         if device in commands:
             for share in SHARES:
                 words = [word.replace("{share}", f"{share:g}") for word in shlex.split(commands[device])]
-                loads.append(ProcessLoad(f"{device} {share:.0%}", words, (device,), warm_s=1.0, speed=speed))
+                loads.append(ProcessLoad(f"{device} {share:.0%}", words, (device,), warm_s=WARM_S, speed=speed))
                 if "{share}" not in commands[device]:
                     break
         elif kind in ("cpu", "gpu", "mem") and kind == device:

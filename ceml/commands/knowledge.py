@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ceml.errors import SettingsError
+from ceml.store import device_power
 from ceml.store.knowledge import KnowledgeStore, exported, imported, read_program
 from ceml.store.paths import state_dir
 
@@ -53,7 +54,7 @@ def add(verbs: Verbs) -> None:
     show.add_argument("app", metavar="PROGRAM", nargs="?")
     forget = action("forget", "forget a program, or with --all everything of the machines named")
     forget.add_argument("app", metavar="PROGRAM", nargs="?")
-    forget.add_argument("--all", action="store_true", help="everything, unreachable states too")
+    forget.add_argument("--all", action="store_true", help="everything, unreachable states and calibration too")
     action("export", "write all programs into one file").add_argument("file", type=Path, metavar="FILE.json")
     action("import", "take in what `export` wrote; a program known here already is kept").add_argument(
         "file", type=Path, metavar="FILE.json"
@@ -105,6 +106,8 @@ def _list(root: Path, stores: list[KnowledgeStore]) -> None:
         gone = len(store.read().knowledge.unreachable)
         if gone:
             print(f"  {gone} configurations proved unreachable")
+        if calibrated := device_power.read(store):
+            print(f"  calibrated: {', '.join(calibrated)} (ceml calibrate)")
         for path in store.programs():
             try:
                 phases = read_program(path, store.machine)
@@ -151,7 +154,8 @@ def _forget(stores: list[KnowledgeStore], app: str | None, *, everything: bool) 
         raise SettingsError("forget what? name one program, or give --all")
     gone = 0
     for store in stores:
-        for path in [*store.programs(), store.directory / "machine.json"] if everything else [store.path(str(app))]:
+        whole = [*store.programs(), store.directory / "machine.json", device_power.path_of(store)]
+        for path in whole if everything else [store.path(str(app))]:
             if path.is_file():
                 path.unlink()
                 gone += 1

@@ -26,6 +26,8 @@ def main(file: Path, share: str) -> int:
     while not ended and os.getppid() == parent:
         file.write_text(share)
         time.sleep(0.05)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
     file.write_text("0")
     return 0
 

@@ -134,8 +134,11 @@ def _no_plugin(reference: str, told: Mapping[str, str]) -> str:
             f"no plugin is called {reference!r}; `ceml plugins` lists them, or give a file: path/to/file.py:factory"
         )
     other = {name: text.rpartition(" lacks ")[2] for name, text in known.items() if " lacks " in text}
-    if len(other) < len(known) - 1:  # a platform is made with a context, and may well fail by that alone
-        return next(text for name, text in known.items() if name not in other)
+    failed = {name: text for name, text in known.items() if name not in other}
+    if "platform" in failed and ((len(failed) == 1 and not other) or " needs context" in next(iter(failed.values()))):
+        return failed["platform"]  # it alone is made with a context
+    if set(failed) - {"platform"}:
+        return next(iter(failed.values()))
     lacks = "; ".join(f"{name}: {text}" for name, text in other.items())
     return f"{reference}: what it makes is no plugin of any kind; it lacks, to be one, {lacks}"
 

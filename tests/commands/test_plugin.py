@@ -178,6 +178,17 @@ def test_a_bad_one_is_told_what_is_wrong(
     assert "Traceback" not in told.out + told.err
 
 
+def test_a_platform_that_cannot_be_made_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["plugin", "new", "platform", "mine", "--to", str(tmp_path)]) == 0
+    mine = f"{tmp_path / 'mine' / 'ceml_mine.py'}:mine"
+    for reference, word in ((mine, "platform"), (f"{mine}:root=/nope", "/nope/levels_hz"), ("bandwidth", "pid")):
+        capsys.readouterr()
+        assert main(["plugin", "check", reference]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert word in line
+        assert "context" not in line
+
+
 def test_one_that_hangs_while_it_is_made_is_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ceml import __version__
 from ceml.errors import CemlError, Unavailable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 VERBS = {
     "serve": ("serve", "run in the foreground: listen for heartbeats, find the best frequencies, keep the budget"),
-    "run": ("run", "the same for one program that it starts, and whose exit status it returns: ceml run -- PROGRAM"),
+    "run": ("run", "the same for one program, which it starts and whose exit status it returns: ceml run -- PROGRAM"),
     "status": ("status", "how the running server stands: power, rate, limits and headroom, saving so far"),
     "top": ("top", "the same live in the terminal, with keys for budget, objective, pause and resume"),
     "explain": ("explain", "why this configuration: the best candidates, their margins, what was measured"),
@@ -47,10 +47,21 @@ VERBS = {
     "doctor": ("doctor", "what this machine offers to ceml, what is missing and how to mend it"),
 }
 
+GROUPS = {
+    "run it": ("serve", "run"),
+    "ask the running server, and tell it": ("status", "explain", "budget", "objective", "pause", "resume", "top"),
+    "try it without touching a machine": ("app", "replay", "bench"),
+    "look at what happened, and keep it": ("record", "report", "knowledge"),
+    "this machine": ("doctor", "restore", "config", "service"),
+    "your own programs and plugins": ("client", "plugin", "plugins"),
+}
+"""Under which heading a verb is shown; those that stand nowhere come last."""
+
 _EPILOG = """\
 examples:
-  ceml serve --platform simulated              wait for a program and save energy for it
-  ceml app --workload resnet50 --steps 2000    such a program, in another terminal
+  ceml run -- python train.py                  start a program, save energy for it, return its exit status
+  ceml serve --platform simulated              wait for programs and save energy for them
+  ceml app --workload resnet50 --steps 2000    such a program, simulated, in another terminal
   ceml serve --objective performance --budget 8W
                                                be as fast as 8 W allow
   ceml serve --record run.jsonl                write down what happens; then: ceml record show run.jsonl
@@ -77,8 +88,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+class _Page(argparse.RawDescriptionHelpFormatter):
+    """Paragraphs that are one line are wrapped; what somebody broke into lines stays as it is."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = argparse.HelpFormatter._fill_text  # noqa: SLF001 - argparse is extended by its private methods
+        paragraphs = text.strip("\n").split("\n\n")
+        return "\n\n".join(
+            super(_Page, self)._fill_text(part, width, indent) if "\n" in part else fill(self, part, width, indent)
+            for part in paragraphs
+        )
+
+
 class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong, without all the flags before it."""
+    """Says in one line what is wrong, without all the flags before it. All pages look alike, those of verbs too."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.formatter_class, self.allow_abbrev = _Page, False
 
     def error(self, message: str) -> NoReturn:
         told = re.sub(r"^argument (.+?): invalid (\w+) value: (.*)$", _no_value, message)
@@ -108,12 +135,13 @@ def _run(argv: list[str]) -> int:
     parser = _Parser(
         prog="ceml",
         description="Finds the CPU, GPU and memory frequencies that a machine learning program needs while it runs.",
+        usage="ceml [-h] [--version] VERB ...",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"ceml {__version__}")
-    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs", description=_verbs())
+    subparsers = parser.add_subparsers(
+        dest="verb", prog="ceml", metavar="VERB", title="verbs", description=_verbs(), help=argparse.SUPPRESS
+    )
     verb = next((word for word in argv if not word.startswith("-")), None)
     module = import_module(f"ceml.commands.{VERBS[verb][0]}") if verb in VERBS else None
     for name in VERBS:
@@ -129,9 +157,16 @@ def _run(argv: list[str]) -> int:
 
 
 def _verbs() -> str:
-    """All verbs with their help, in columns as wide as the longest name needs (argparse's are narrower)."""
+    """All verbs with their help under headings, in columns as wide as the longest name needs."""
     width = max(map(len, VERBS))
-    return "\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in VERBS.items())
+    shown = {title: [name for name in names if name in VERBS] for title, names in GROUPS.items()}
+    grouped = {name for names in shown.values() for name in names}
+    shown["more"] = [name for name in VERBS if name not in grouped]
+    lines: list[str] = []
+    for title, names in shown.items():
+        lines += [title] if names else []
+        lines += [f"  {name:<{width}}  {VERBS[name][1]}" for name in names]
+    return "\n".join(lines)
 
 
 def _status(error: BaseException) -> int:

@@ -29,7 +29,9 @@ def _has(python: str, modules: tuple[str, ...]) -> bool:
 
 def python_with(*modules: str) -> str:
     """An interpreter that has these modules; without one the test is skipped by name."""
-    places = (sys.executable, os.environ.get("CEML_FRAMEWORKS"), str(ROOT / ".venv-frameworks" / "bin" / "python"))
+    made = ROOT / ".venv-frameworks"
+    ready = str(made / "bin" / "python") if (made / ".ready").exists() else None  # else it is just being made
+    places = (sys.executable, os.environ.get("CEML_FRAMEWORKS"), ready)
     for python in places:
         if python and Path(python).exists() and _has(python, modules):
             return python

@@ -35,6 +35,29 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]):
     assert f"usage: ceml {verb}" in capsys.readouterr().out
 
 
+def test_every_heading_of_help_has_verbs_that_stand_nowhere_else():
+    named = [verb for verbs in cli.GROUPS.values() for verb in verbs]
+    assert len(named) == len(set(named))
+    assert set(cli.VERBS) <= set(named)
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_no_page_of_help_has_a_paragraph_without_end(verb: str, capsys: pytest.CaptureFixture[str]):
+    cli.main([verb, "--help"])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 125
+
+
+def test_what_stands_after_two_dashes_is_another_programs():
+    assert cli._joined(["run", "--budget", "-3W", "--", "x", "--lr", "-3"]) == [
+        "run",
+        "--budget=-3W",
+        "--",
+        "x",
+        "--lr",
+        "-3",
+    ]
+
+
 def test_version(capsys: pytest.CaptureFixture[str]):
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"ceml {__version__}\n"

@@ -137,7 +137,10 @@ def test_11_three_objectives_choose_as_they_say(capsys: pytest.CaptureFixture[st
     mine = str(ROOT / command.split()[-1].partition(".py:")[0]) + ".py"
 
     def played(objective: str) -> dict[str, Any]:
-        assert main(["replay", "jetson-tx2", "--workload", "vit", "--objective", objective, "--json"]) == 0
+        assert (
+            main(["replay", "jetson-tx2", "--workload", "vit", "--steps", "800", "--objective", objective, "--json"])
+            == 0
+        )
         return json.loads(capsys.readouterr().out)
 
     energy, ratio = played("energy")["chosen"], played(f"{mine}:steps_per_joule")["chosen"]

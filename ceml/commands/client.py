@@ -16,6 +16,11 @@ CLIENTS = {
     "shell": ("ceml_heartbeat.sh", "POSIX sh; source it, or copy its one line"),
 }
 _EPILOG = """\
+languages:
+  python  {python}
+  c       {c}
+  shell   {shell}
+
 examples:
   ceml client python > heartbeats.py     then: import heartbeats; hb = heartbeats.attach("name"); hb.beat()
   ceml client c > ceml_heartbeat.h       then: ceml_attach(&hb, "name", 2000); ceml_beat(&hb, 1);
@@ -35,12 +40,11 @@ def add(verbs: Verbs) -> None:
         help="print a self-contained client to put beside a program",
         description="Print a client that needs nothing of CEML: put it beside a program, on this machine or in its "
         "container, and send a heartbeat per step. It never waits and never fails; without a server it does nothing.",
-        epilog=_EPILOG,
+        epilog=_EPILOG.format(**{name: told for name, (_, told) in CLIENTS.items()}),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    languages = "; ".join(f"{name}: {told}" for name, (_, told) in CLIENTS.items())
-    verb.add_argument("language", choices=tuple(CLIENTS), metavar="LANGUAGE", help=languages)
+    verb.add_argument("language", choices=tuple(CLIENTS), metavar="LANGUAGE", help=f"one of: {', '.join(CLIENTS)}")
 
 
 def run(args: argparse.Namespace) -> int:

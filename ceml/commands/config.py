@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from ceml.commands.flags import Verbs
     from ceml.settings import Loaded
 
+_EXAMPLES = """\
+examples:
+  ceml config show                          every setting, its value, and where it came from
+  ceml config show --budget 8W > ceml.toml  write them down; then: ceml serve ceml.toml
+  CEML_BUDGET=8W ceml config show           what a variable does
+"""
 _EPILOG = """\
 The output is a configuration file: `ceml config show > ceml.toml`, then `ceml serve ceml.toml`.
 """
@@ -27,7 +33,13 @@ The output is a configuration file: `ceml config show > ceml.toml`, then `ceml s
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
-    verb = verbs.add_parser("config", help="show the effective settings and where each came from")
+    verb = verbs.add_parser(
+        "config",
+        help="show the effective settings and where each came from",
+        description="Every setting is a flag, an environment variable CEML_<SETTING> and a line of a TOML file; the "
+        "flag wins over the variable, the variable over the file, the file over the default.",
+        epilog=_EXAMPLES,
+    )
     show = verb.add_subparsers(dest="what", metavar="show", required=True).add_parser(
         "show",
         help="print the effective settings",

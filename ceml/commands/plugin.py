@@ -15,7 +15,7 @@ from ceml.plugins import KINDS, find
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from ceml.commands.flags import Verbs
     from ceml.control.ports import Platform
@@ -109,26 +109,38 @@ def _made(reference: str, kind: str | None, folder: Path) -> tuple[str, object]:
     Raises:
         SettingsError: It cannot be made, or is no plugin of any kind.
     """
+    from functools import partial
+
     from ceml.store.paths import PlatformContext
+    from ceml.testing.promises import in_time
 
     told: dict[str, str] = {}
     for kinds, name in KINDS.items():
         if kind in (None, name):
             context = (PlatformContext(runtime_dir=folder),) if name == "platform" else ()
             try:
-                return name, find(kinds, reference, *context)
-            except CemlError as error:
+                return name, in_time(partial(find, kinds, reference, *context), "a plugin is made in an instant")
+            except SettingsError as error:
                 told[name] = str(error)
-    strange = [text for text in told.values() if "which is no" not in text and not text.startswith("no ")]
-    if kind is not None or (strange and len(strange) == len([t for t in told.values() if not t.startswith("no ")])):
-        raise SettingsError(strange[0] if strange else next(iter(told.values())))
-    if any("which is no" in text for text in told.values()):
-        lacks = "; ".join(
-            f"a {name} needs {text.rpartition(' lacks ')[2]}" for name, text in told.items() if " lacks " in text
+    raise SettingsError(next(iter(told.values())) if len(told) == 1 else _no_plugin(reference, told))
+
+
+def _no_plugin(reference: str, told: Mapping[str, str]) -> str:
+    """Why a reference makes no plugin of any kind, in one sentence rather than six."""
+    known = {name: text for name, text in told.items() if not text.startswith(f"no {name} is called")}
+    if not known:
+        meant = next((text for text in told.values() if "did you mean" in text), None)
+        return meant or (
+            f"no plugin is called {reference!r}; `ceml plugins` lists them, or give a file: path/to/file.py:factory"
         )
-        raise SettingsError(f"{reference}: what it makes is no plugin of any kind: {lacks}")
-    names = "; ".join(told.values())
-    raise SettingsError(names)
+    other = {name: text.rpartition(" lacks ")[2] for name, text in known.items() if " lacks " in text}
+    failed = {name: text for name, text in known.items() if name not in other}
+    if "platform" in failed and ((len(failed) == 1 and not other) or " needs context" in next(iter(failed.values()))):
+        return failed["platform"]  # it alone is made with a context
+    if set(failed) - {"platform"}:
+        return next(iter(failed.values()))
+    lacks = "; ".join(f"{name}: {text}" for name, text in other.items())
+    return f"{reference}: what it makes is no plugin of any kind; it lacks, to be one, {lacks}"
 
 
 def _faults(kind: str, made: object) -> list[str]:

@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from ceml.errors import CemlError
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
     from types import FrameType
+
+T = TypeVar("T")
 
 LIMIT_S = 20.0  # for one promise; what takes longer hangs, as far as a control loop is concerned
 SLOW_S = 0.05  # for one question about 540 states: our own take 20 to 200 us, and a decision asks several times
@@ -73,10 +75,27 @@ def _fault(ask: Callable[[], None]) -> str | None:
     except CemlError as error:
         return str(error)
     except _TooLong:
-        return f"it gave no answer within {LIMIT_S:g} s: it hangs, sleeps or waits; a decision must take milliseconds"
+        return _too_long("a decision must take milliseconds")
     except (Exception, SystemExit) as error:  # the part's own code: whatever it raises is said in words
         return f"it raised {type(error).__name__}: {error} ({_place(error)})"
     return None
+
+
+def in_time(ask: Callable[[], T], why: str) -> T:
+    """What it answers; for what runs outside of a promise, such as making the plugin.
+
+    Raises:
+        BrokenPromise: It took too long, and was interrupted.
+    """
+    try:
+        with _limited(LIMIT_S):
+            return ask()
+    except _TooLong:
+        raise BrokenPromise(_too_long(why)) from None
+
+
+def _too_long(why: str) -> str:
+    return f"it gave no answer within {LIMIT_S:g} s: it hangs, sleeps or waits; {why}"
 
 
 def _place(error: BaseException) -> str:

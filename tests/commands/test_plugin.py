@@ -12,6 +12,7 @@ import pytest
 
 from ceml.cli import main
 from ceml.plugins import KINDS
+from ceml.testing import promises
 from tests.conftest import ROOT
 
 CEML = [sys.executable, "-m", "ceml"]
@@ -160,7 +161,7 @@ def needs(*, watts: float):
     [
         ("bad", ["not vectorised", "lower is better"]),
         ("broken", ["line 10: KeyError"]),
-        ("other", ["no plugin of any kind", "a detector needs"]),
+        ("other", ["no plugin of any kind", "detector: method update"]),
         ("needs", ["watts"]),
         ("absent", ["has no function 'absent'"]),
     ],
@@ -177,9 +178,31 @@ def test_a_bad_one_is_told_what_is_wrong(
     assert "Traceback" not in told.out + told.err
 
 
+def test_a_platform_that_cannot_be_made_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["plugin", "new", "platform", "mine", "--to", str(tmp_path)]) == 0
+    mine = f"{tmp_path / 'mine' / 'ceml_mine.py'}:mine"
+    for reference, word in ((mine, "platform"), (f"{mine}:root=/nope", "/nope/levels_hz"), ("bandwidth", "pid")):
+        capsys.readouterr()
+        assert main(["plugin", "check", reference]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert word in line
+        assert "context" not in line
+
+
+def test_one_that_hangs_while_it_is_made_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(promises, "LIMIT_S", 0.2)
+    (tmp_path / "hangs.py").write_text("import threading\nthreading.Event().wait()\n")
+    assert main(["plugin", "check", f"{tmp_path / 'hangs.py'}:anything"]) == 2
+    assert "no answer within 0.2 s" in capsys.readouterr().err
+
+
 def test_an_unknown_name_says_what_is_known(capsys: pytest.CaptureFixture[str]):
     assert main(["plugin", "check", "enregy"]) == 2
     assert "did you mean energy" in capsys.readouterr().err
+    assert main(["plugin", "check", "zzz"]) == 2
+    assert "`ceml plugins` lists them" in capsys.readouterr().err
     assert main(["plugin", "check", "energy", "--kind", "model"]) == 2
     assert "no model is called 'energy'" in capsys.readouterr().err
 

@@ -67,7 +67,9 @@ class Steps:
 
     def report(self, **metrics: "Any") -> None:
         """Say these with the next heartbeats: loss, accuracy. Tensors on an accelerator are not waited for."""
-        self._metrics.update(metrics)
+        if self._beating.wants_metrics():  # else they would be held, with all that they were computed from, for nothing
+            for name, value in metrics.items():
+                self._metrics[name] = value.detach() if hasattr(value, "detach") else value
 
     def close(self) -> None:
         """The training is over; it is also when this object is gone, and at the end of the program."""

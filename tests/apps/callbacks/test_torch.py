@@ -6,6 +6,7 @@ Not covered: metrics and ranks in general (test_beating).
 from __future__ import annotations
 
 import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,26 @@ def test_the_total_is_announced_and_a_step_counts_when_its_batch_was_worked_on(p
     assert [join.total_work for join in pipe.joins()] == [6]
     assert (pipe.work(), pipe.leaves()) == (6, 1)
     assert {"epoch", "loss"} <= pipe.metrics()
+
+
+class Tensor:
+    """Something with a history that is worth letting go of."""
+
+    def detach(self) -> float:
+        return 0.25
+
+
+def test_what_is_reported_is_neither_held_nor_read_unless_it_is_time(pipe: Listener):
+    loader = Steps([1, 2, 3], "a", epochs=1)
+    held = []
+    for _ in loader:
+        tensor = Tensor()
+        held.append(weakref.ref(tensor))
+        loader.report(loss=tensor)
+        del tensor
+        assert held[-1]() is None
+    loader.close()
+    assert [beat.metrics.get("loss") for beat in pipe.beats()] == [0.25, None, None]
 
 
 def test_a_generator_has_no_total_unless_it_is_said(pipe: Listener):

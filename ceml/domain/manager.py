@@ -216,7 +216,7 @@ class RuntimeManager:
         if event.effective != event.requested:  # the machine cannot reach what was asked: believe what it says
             self.reasoning.drop(event.requested, for_good=not self._reach.reached(event.requested))
             if missed is not None and len(self.reasoning.space.having(missed)) < len(self.reasoning.space):
-                self.reasoning.drop(missed)
+                self.reasoning.drop(missed, for_good=False)  # heat may do the same: only a probe says never
             if self.reasoning.space.find(event.effective) is None or self._turns is not None:
                 return self._next_after_refusal(event.at_s)
         self._measuring.open(event.effective, event.in_force_s)

@@ -261,7 +261,7 @@ def test_a_level_that_the_firmware_clamps_leaves_the_space_whatever_the_other_kn
     assert len(asked) == 2
     assert not len(reasoning.space.having({"gpu_hz": 1e9}))
     assert len(reasoning.space) == 12
-    assert Configuration({"gpu_hz": 1e9}) in reasoning.unreachable
+    assert Configuration({"gpu_hz": 1e9}) not in reasoning.unreachable  # heat may do the same: the next run asks again
 
 
 def test_a_failure_that_passes_costs_no_state(virtually) -> None:

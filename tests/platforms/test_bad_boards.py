@@ -49,7 +49,7 @@ class Run:
         lines = self._record.read_text().splitlines() if self._record.exists() else []
         return [event for line in lines if line.endswith("}") and (event := json.loads(line))["event"] == kind]
 
-    def meets(self, kind: str, count: int = 1, seconds: float = 30.0) -> dict:
+    def meets(self, kind: str, count: int = 1, seconds: float = 90.0) -> dict:
         try:
             wait_until(lambda: len(self.events(kind)) >= count, kind, seconds=seconds)
         except AssertionError:

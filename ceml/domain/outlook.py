@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ceml.domain.candidates import candidates
+from ceml.domain.ondemand import changed
 from ceml.domain.values import Prediction
 
 if TYPE_CHECKING:
@@ -140,7 +141,8 @@ def log_cost(score: Score, predicted: Prediction, *, slopes: bool = True) -> tup
         moved = Prediction(
             rate_hz=predicted.rate_hz * math.exp(-slower),
             power_w=predicted.power_w * math.exp(hotter),
-            rail_w={rail: watts * math.exp(hotter) for rail, watts in predicted.rail_w.items()},
+            rail_w=changed(predicted.rail_w, lambda _, watts: watts * math.exp(hotter)),
+            rail_std=predicted.rail_std,
             covariance=predicted.covariance,  # for objectives that are averse to risk
         )
         cost = score.of(moved).cost

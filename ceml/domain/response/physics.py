@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,20 @@ CORES_POWER = (0.6, 0.6)  # exponent of the core count in the device's idle watt
 EXTRA = (0.0, 0.3)  # exponent of a knob that belongs to no device
 
 
+class Activity(NamedTuple):
+    """What devices do in n states.
+
+    Attributes:
+        clocks: ln of each clock as share of its highest, also of those that a power limit leaves, (devices, n).
+        cores: ln of the share of cores, of devices that have some, (cored, n).
+        busy: ln of the busy share of each device, at most 0, (devices, n).
+    """
+
+    clocks: Numbers
+    cores: Numbers
+    busy: Numbers
+
+
 class Physics:
     """ln step time and ln power of states as functions of a vector of parameters theta, with their derivatives.
 
@@ -48,6 +62,8 @@ class Physics:
     work per step is fixed, steady state. Relative errors of a few percent remain; the residual takes those.
 
     Attributes:
+        parts: The devices.
+        cored: Positions of those that have cores.
         names: Of the parameters.
         mean: What theta is before any measurement, shape (q,).
         variance: How sure that is, shape (q,); independent of each other on a board that is not known.
@@ -86,6 +102,7 @@ class Physics:
         extras = [devices.names[at] for at in devices.extras]
         self._extra_time = add("time_exponent", [EXTRA] * len(extras), extras)
         self._extra_power = add("power_exponent", [EXTRA] * len(extras), extras)
+        self.parts, self.cored = parts, tuple(self._cored)
         self.names = tuple(names)
         self.mean: Numbers = np.array([mean for mean, _ in priors], dtype=np.float64)
         self.variance: Numbers = np.array([sd * sd for _, sd in priors], dtype=np.float64)
@@ -153,6 +170,14 @@ class Physics:
             j[1, self._width] = j[1, self._work][self._cored] * burden
             self._through_clocks(theta, clocks, moved, j)
         return values, j
+
+    def activity(self, theta: Numbers, inputs: tuple[Numbers, Numbers, Numbers]) -> Activity:
+        """What the devices do in n states, by the inputs of `evaluate`."""
+        limits, cores, extras = inputs
+        clocks, _ = self._clocks(theta, limits)
+        own, _ = self._own_times(theta, clocks, cores)
+        step = self._time(theta, (clocks, cores, extras), own, np.zeros((0, clocks.shape[1])))
+        return Activity(clocks, cores, np.minimum(own - step, 0.0))
 
     def _clocks(self, theta: Numbers, limits: Numbers) -> tuple[Numbers, list[Limited]]:
         """Clocks of all devices (devices, n): set ones as they are, those behind a power limit as it leaves them."""

@@ -103,7 +103,7 @@ class OverlapFit:
     def covariance(self, states: States, reference: States) -> Numbers:
         """Covariance of (ln step time, ln power) between n states and m others (a few), shape (n, m, 2, 2)."""
         there, (_, _, slopes, whitened, scatter) = next(self._chunks(reference))
-        scaled = self.board.physics.spread(slopes)
+        scaled = self._solved.physics.spread(slopes)
         result, at = np.empty((len(states), len(reference), 2, 2)), 0
         for place, (means, _, slopes_here, whitened_here, scatter_here) in self._chunks(states):
             stop = at + means.shape[1]
@@ -141,10 +141,15 @@ class OverlapFit:
         )
 
     @property
+    def believed(self) -> Belief:
+        """What was believed of the parameters of the physics before anything was measured."""
+        return self._solved.physics.belief
+
+    @property
     def belief(self) -> Belief:
         """What is believed of the parameters of the physics: S - S J' A^-1 J S around theta."""
         reach = self._solved.gain @ np.transpose(self._solved.whiten)
-        before = self.board.physics.belief
+        before = self.believed
         return Belief(before.names, self.theta, before.covariance - reach @ np.transpose(reach))
 
     def _step_time(self, states: States) -> tuple[Numbers, Numbers]:
@@ -193,7 +198,7 @@ class OverlapFit:
         mean[1] += solved.pull[rows:] @ parts[1]
         whitened = np.matmul(solved.whiten, cross)
         scatter = np.matmul(solved.scatter, whitened)
-        scaled = self.board.physics.spread(slopes)
+        scaled = self._solved.physics.spread(slopes)
         covariance = np.empty((2, 2, mean.shape[1]))
         offsets = place.categories.sum(axis=0) * CATEGORY_SD**2
         for a, b in ((0, 0), (1, 1), (0, 1)):
@@ -270,7 +275,7 @@ class Overlap:
                 continue
             fit = Overlap().fit(space, program.observations)
             if fit.status is FitStatus.GOOD:
-                fits.append((fit.board.physics.belief, fit.belief))
+                fits.append((fit.believed, fit.belief))
         if fits:
             with suppress(np.linalg.LinAlgError):
                 board.physics.believe(inherited(board.physics.belief, fits))

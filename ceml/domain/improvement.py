@@ -10,8 +10,8 @@ import numpy as np
 
 from ceml.domain.candidates import candidates, sampled
 from ceml.domain.contracts import UncertainFit
-from ceml.domain.outlook import DEFAULT_PERIOD_S, caps_power, in_order, log_cost, look, period_s
-from ceml.domain.trials import before_commitment, commit, survey, trial
+from ceml.domain.outlook import DEFAULT_PERIOD_S, caps_of, in_order, log_cost, look, period_s
+from ceml.domain.trials import before_commitment, commit, seek, survey, trial
 from ceml.domain.values import NAN, Stay
 from ceml.errors import SettingsError
 
@@ -85,6 +85,7 @@ class Improvement:
                 survey(space, fit, outlook, self._seed)
                 or trial(fit, outlook, period, self._state_cost_steps)
                 or (before_commitment(space, fit, score, outlook, observations) if score.constraints else None)
+                or (seek(space, outlook) if score.constraints else None)
                 or commit(outlook)
             )
             rate_hz = float(outlook.predicted.rate_hz[np.searchsorted(outlook.states, stay.state)])
@@ -118,7 +119,7 @@ class Improvement:
     def _first(self, space: KnobSpace, fit: UncertainFit, score: Score) -> Stay:
         """The state with the least mean excess over what boards usually do; under a cap on power, the lowest."""
         steps, samples = FIRST_STAY
-        if caps_power(score):
+        if caps_of(score):
             return Stay(state=space.min_state, steps=steps, power_samples=samples, why="first state, below every cap")
         states, rng = sampled(space, seed=self._seed), np.random.default_rng(self._seed)
         order = in_order(space, states)

@@ -7,12 +7,13 @@ differences of the objective (energy 1 and 1, EDP 2 and 1, performance 1 and 0),
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ceml.domain.candidates import candidates
+from ceml.domain.ondemand import changed
 from ceml.domain.values import Prediction
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ceml.domain.contracts import Score, UncertainFit
+    from ceml.domain.contracts import Constraint, Score, UncertainFit
     from ceml.domain.knobs import KnobSpace, States
     from ceml.domain.values import Observation
 
@@ -47,6 +48,8 @@ class Outlook:
         fair: Which states keep all constraints in the median, (n,).
         safe: Which do so, but for the slack, in the upper quantile, too, (n,).
         margin: How many standard deviations towards slower and hotter a state keeps them, coarsely, (n,).
+        harmless: Which surely break no cap on power, whatever becomes of limits on the run as a whole, (n,).
+        hope: Violation on the lucky side, (n,).
         best: Position of the best measured one.
         left: Steps still to do.
         experience: States' worth of what other programs taught of this machine.
@@ -61,6 +64,8 @@ class Outlook:
     fair: NDArray[np.bool_]
     safe: NDArray[np.bool_]
     margin: Numbers
+    harmless: NDArray[np.bool_]
+    hope: Numbers
     best: int
     left: float
     experience: float
@@ -108,29 +113,49 @@ def look(
     if not (known & sane).any():
         return None
     margin, fair, risk = np.full(len(states), SAFE_Z), sane, np.zeros(len(states))
+    hope = risk
     if score.constraints:
-        margin, median, risk = _margins(score, predicted)
+        margin, hope, median, risk = _margins(score, predicted)
         fair = sane & (median <= 0.0)
-    safe = fair & (margin >= SAFE_Z)
+    safe, harmless, caps = fair & (margin >= SAFE_Z), sane, caps_of(score)
+    if caps:
+        capped = replace(score, constraints=caps)
+        harmless = safe if len(caps) == len(score.constraints) else sane & (_margins(capped, predicted)[0] >= SAFE_Z)
     good = safe & known
     if good.any():
         best = int(np.argmin(np.where(good, loss, np.inf)))
     else:  # nothing measured is safe: the least risk, wherever it lies; a tie is broken by cost
         lowest = risk[sane].min()
         best = int(np.argmin(np.where(sane & (risk <= lowest), loss, np.inf)))
-    return Outlook(states, predicted, loss, weights, variance, looks, fair, safe, margin, best, left, fit.experience)
+    return Outlook(
+        states=states,
+        predicted=predicted,
+        loss=loss,
+        weights=weights,
+        variance=variance,
+        looks=looks,
+        fair=fair,
+        safe=safe,
+        margin=margin,
+        harmless=harmless,
+        hope=hope,
+        best=best,
+        left=left,
+        experience=fit.experience,
+    )
 
 
-def _margins(score: Score, predicted: Prediction) -> tuple[Numbers, Numbers, Numbers]:
-    """How deep into the unlucky side each state keeps the constraints, and its violation in the middle and there."""
+def _margins(score: Score, predicted: Prediction) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """How deep into the unlucky side each state keeps the constraints; its violation in luck, in the middle, in bad."""
     margin = np.full(len(predicted.rate_hz), DEPTHS[0] - 1.0)
-    median = risk = margin
+    hope = median = risk = margin
     for depth in DEPTHS.tolist():
         violation = score.of(predicted.quantile(cumulative(np.array([depth])).item())).violation
         margin = np.where((violation <= SLACK) & np.isfinite(violation), depth, margin)
+        hope = violation if depth == DEPTHS[0] else hope
         median = violation if depth == 0.0 else median
         risk = violation
-    return margin, median, risk
+    return margin, hope, median, risk
 
 
 def log_cost(score: Score, predicted: Prediction, *, slopes: bool = True) -> tuple[Numbers, Numbers]:
@@ -140,7 +165,8 @@ def log_cost(score: Score, predicted: Prediction, *, slopes: bool = True) -> tup
         moved = Prediction(
             rate_hz=predicted.rate_hz * math.exp(-slower),
             power_w=predicted.power_w * math.exp(hotter),
-            rail_w={rail: watts * math.exp(hotter) for rail, watts in predicted.rail_w.items()},
+            rail_w=changed(predicted.rail_w, lambda _, watts: watts * math.exp(hotter)),
+            rail_std=predicted.rail_std,
             covariance=predicted.covariance,  # for objectives that are averse to risk
         )
         cost = score.of(moved).cost
@@ -154,12 +180,15 @@ def log_cost(score: Score, predicted: Prediction, *, slopes: bool = True) -> tup
         return here, np.where(np.isfinite(by), by, 0.0)
 
 
-def caps_power(score: Score) -> bool:
-    """Whether some constraint forbids watts: a state of the same rate that draws enormous power violates it."""
-    same = np.ones(2)
-    hot = Prediction(rate_hz=same, power_w=np.array([1e-6, 1e9]))
+def caps_of(score: Score) -> tuple[Constraint, ...]:
+    """The constraints that watts alone break, however fast a state is: not to be broken for a single step.
+
+    Others (a deadline, a target, an allowance of energy) bound what a run comes to; a few steps are no harm.
+    """
+    fast = np.full(1, 1e30)
+    hot = Prediction(rate_hz=fast, power_w=np.array([1e9]))
     with np.errstate(all="ignore"):
-        return any(float(np.ptp(constraint.violation(hot, score.now))) > 0.0 for constraint in score.constraints)
+        return tuple(each for each in score.constraints if float(each.violation(hot, score.now)[0]) > 0.0)
 
 
 def cumulative(z: Numbers) -> Numbers:

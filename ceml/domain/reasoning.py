@@ -251,7 +251,10 @@ class Reasoning:
             return watts
         rail_w = predicted.rail_w.get(signal)
         shares = self.spent.rail_shares(self.observations)
-        return watts * shares.get(signal, 1.0) if rail_w is None else float(rail_w[0]) * careful
+        if rail_w is None:
+            return watts * shares.get(signal, 1.0)
+        sd = predicted.rail_std.get(signal)
+        return float(rail_w[0]) * (careful if sd is None else float(np.exp(SURELY_Z * sd[0])))
 
     def keep_short(self, observation: Observation, rate_hz: float) -> None:
         """Take in a window without a rate of its own: its power counts, the rate expected there hardly weighs.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ceml.domain.outlook import SAFE_Z, caps_power, cumulative, in_order
+from ceml.domain.outlook import SAFE_Z, caps_of, cumulative, in_order
 from ceml.domain.values import Stay
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ STAYS = ((3, 1), (6, 2), (12, 4), (25, 6))  # steps and power samples that a tri
 SURVEY_STAY = (3, 2)
 MOST_SPREAD = 0.12  # of ln cost that is believed: what is wholly unknown does not lure
 SURVEY_SHARE = 0.002  # of the remaining work that a survey may cost
+SEEK_SHARE = 0.02  # of the remaining work that a look may cost where no state is expected to keep the limits
+LEAST_SOUGHT, SOUGHT_PER_KNOB = 2, 2  # states after which what cannot be found is believed to be impossible
 SURVEY_WORTH = 0.012  # fall of the mean variance of ln time + ln power that makes a survey worth it, at 4 states
 LEAST_COMMITMENT = 50.0  # steps
 LEAST_WORTH = 0.5  # steps that a trial must be expected to gain, so that rounding decides nothing
@@ -138,6 +140,7 @@ def _nets(
 def survey(space: KnobSpace, fit: UncertainFit, outlook: Outlook, seed: int) -> Stay | None:
     """A short look where it teaches most about the whole space: learnt early, it makes every trial better.
 
+    Limits on the run as a whole (a deadline, a target) do not forbid it, caps on power do.
     Gain of state s = mean over states x of sum_a cov_a(x, s)^2 / (var_a(s) + noise_a), a = ln time, ln power.
     """
     steps, samples = SURVEY_STAY
@@ -146,7 +149,7 @@ def survey(space: KnobSpace, fit: UncertainFit, outlook: Outlook, seed: int) -> 
     signals = [0, 1] if np.isfinite(outlook.predicted.power_w).any() else [0]
     if own is None or own[:, signals, signals].mean(axis=0).sum() <= threshold:
         return None  # no state can teach more than there is doubt
-    affordable = (outlook.waste * (steps + 1) <= SURVEY_SHARE * outlook.left) & outlook.safe & ~outlook.tried
+    affordable = (outlook.waste * (steps + 1) <= SURVEY_SHARE * outlook.left) & outlook.harmless & ~outlook.tried
     order = in_order(space, outlook.states)
     rng = np.random.default_rng(seed)
     some = order[affordable[order]]
@@ -165,11 +168,38 @@ def survey(space: KnobSpace, fit: UncertainFit, outlook: Outlook, seed: int) -> 
     return Stay(state=int(outlook.states[some[at]]), steps=steps, power_samples=samples, why="survey of the space")
 
 
+def seek(space: KnobSpace, outlook: Outlook) -> Stay | None:
+    """Where no state is expected to keep the limits: a short look, by turns far away and where there is most hope.
+
+    A model that is wrong in kind (a program that higher clocks slow down) would else call impossible what it never
+    looked at. Caps on power are not broken for it, and it ends after a few states for each knob.
+    """
+    steps, samples = SURVEY_STAY
+    looked, knobs = np.flatnonzero(outlook.tried), sum(levels > 1 for levels in space.shape)
+    if outlook.fair.any() or not len(looked) or len(looked) >= LEAST_SOUGHT + SOUGHT_PER_KNOB * knobs:
+        return None
+    fresh = np.flatnonzero(
+        outlook.harmless & ~outlook.tried & (outlook.waste * (steps + 1) <= SEEK_SHARE * outlook.left)
+    )
+    if not len(fresh):
+        return None
+    if len(looked) % 2:
+        shares = space.places(outlook.states) / np.maximum(np.array(space.shape) - 1, 1)
+        apart = np.full(len(fresh), np.inf)
+        for one in looked.tolist():
+            np.minimum(apart, np.abs(shares[fresh] - shares[one]).sum(axis=1), out=apart)
+        at = int(np.argmax(apart))
+    else:
+        at = int(np.argmin(outlook.hope[fresh]))
+    why = "no state is expected to keep the limits: a look whether one does"
+    return Stay(state=int(outlook.states[fresh[at]]), steps=steps, power_samples=samples, why=why)
+
+
 def before_commitment(
     space: KnobSpace, fit: UncertainFit, score: Score, outlook: Outlook, observations: Sequence[Observation]
 ) -> Stay | None:
     """What must still be known before a commitment: what a probe tells, and that the best state is allowed."""
-    power = caps_power(score)
+    power = bool(caps_of(score))
     probe = _probe(fit, outlook, 1 if power else 0)
     if probe or not power or not outlook.safe[outlook.best]:
         return probe

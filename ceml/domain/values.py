@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ceml.domain.ondemand import changed
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -99,12 +101,14 @@ class Prediction:
         rate_hz: Steps per second, shape (n,).
         power_w: Watts of the whole board, shape (n,); NaN where the model knows no power.
         rail_w: Watts per rail, each (n,).
+        rail_std: Standard deviation of ln watts per rail, each (n,); a rail that is missing is as sure as the board.
         covariance: Covariance of (ln step time, ln power), shape (n, 2, 2); None where the model states none.
     """
 
     rate_hz: NDArray[np.float64]
     power_w: NDArray[np.float64]
     rail_w: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)  # type: ignore[assignment]
+    rail_std: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)  # type: ignore[assignment]
     covariance: NDArray[np.float64] | None = None
 
     @property
@@ -125,7 +129,10 @@ class Prediction:
         return Prediction(
             rate_hz=self.rate_hz * np.exp(-z * time_sd),
             power_w=self.power_w * hotter,
-            rail_w={rail: watts * hotter for rail, watts in self.rail_w.items()},
+            rail_w=changed(
+                self.rail_w,
+                lambda rail, watts: watts * (np.exp(z * self.rail_std[rail]) if rail in self.rail_std else hotter),
+            ),
         )
 
     @staticmethod

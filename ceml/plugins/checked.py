@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ceml.domain.contracts import Constraint
+from ceml.domain.ondemand import changed
 from ceml.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def _read_only(predicted: Prediction) -> Prediction:
         predicted,
         rate_hz=_view(predicted.rate_hz),
         power_w=_view(predicted.power_w),
-        rail_w={rail: _view(power_w) for rail, power_w in predicted.rail_w.items()},
+        rail_w=changed(predicted.rail_w, lambda _, watts: _view(watts)),
+        rail_std=changed(predicted.rail_std, lambda _, sds: _view(sds)),
         covariance=None if covariance is None else _view(covariance),
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tried import CPU, GPU, MEM, SPACE, AtMost, EnergyPerStep, StepTime, committed, plant, play
+from tried import CPU, GPU, MEM, SPACE, AtMost, EnergyPerStep, StepTime, Within, committed, plant, play
 
 from ceml.domain.contracts import Score
 from ceml.domain.improvement import improvement
@@ -182,3 +182,25 @@ def test_what_the_person_asks_of_a_trial_is_a_lower_bound():
     sampler = improvement(beats=17, power_samples=9, longest_s=5.0)
     stay = sampler.next(SPACE, fit, score, [], None, None)
     assert (stay.beats, stay.power_samples, stay.longest_s) == (17, 9, 5.0)
+
+
+@few
+@given(seeds)
+def test_where_no_state_keeps_a_limit_a_few_are_looked_at_before_that_is_said(seed):
+    seconds, watts = plant(SPACE, seed)
+    fastest = seconds.min()
+    stays, _ = play(SPACE, (seconds, watts), objective=EnergyPerStep(), constraints=(Within(0.3 * fastest),))
+    tried = {stay.state for stay in stays if not stay.commits}
+    assert 1 < len(tried) <= 2 + 2 * 3  # knobs
+    assert "least risk" in stays[-1].why
+    assert seconds[committed(stays)] <= 1.1 * fastest
+
+
+@few
+@given(seeds)
+def test_looking_for_a_state_that_keeps_a_limit_never_breaks_a_cap_on_power(seed):
+    seconds, watts = plant(SPACE, seed)
+    cap = AtMost(float(np.quantile(watts, 0.3)))
+    stays, _ = play(SPACE, (seconds, watts), constraints=(cap, Within(0.3 * seconds.min())))
+    looks = [stay for stay in stays if "look whether one does" in stay.why]
+    assert not any(watts[stay.state] > 1.1 * cap.watts for stay in looks)

@@ -44,6 +44,17 @@ class AtMost:
         return np.maximum(predicted.power_w / self.watts - 1.0, 0.0)
 
 
+@dataclass
+class Within:
+    """A bound on the time of a step: on the run as a whole, as a deadline is."""
+
+    seconds: float
+    name: str = "step time"
+
+    def violation(self, predicted, now):
+        return np.maximum(1.0 / (predicted.rate_hz * self.seconds) - 1.0, 0.0)
+
+
 def plant(space, seed):
     physics = Board(space).physics
     rng = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 STEP_CV, POWER_CV = 0.02, 0.025  # usual scatter of one step and of one power sample, until it has been measured
 BELIEF = 10.0  # how many scattered values the usual ones weigh as much as
+SAME_POWER = 1e-9  # relative difference below which a rail is taken to be the power of the whole board
 LEAST_CV = 0.003  # nothing is measured better than this by one step or sample: clocks drift, sensors are quantised
 
 
@@ -99,3 +100,40 @@ def _between(off: Numbers, counts: Numbers) -> tuple[float, float]:
     """Variance of one value as told by how far window means lie from their common mean, and its freedom."""
     freedom = len(off) - 1.0
     return (float((counts * off**2).sum() / freedom) if freedom > 0 else 0.0, freedom)
+
+
+@dataclass(frozen=True, slots=True)
+class RailEvidence:
+    """What was measured of one rail: the states, ln watts and samples behind them, (m,) each.
+
+    Attributes:
+        whole: Whether it was the board's own power in every window.
+    """
+
+    states: States
+    watts: Numbers
+    samples: Numbers
+    whole: bool
+
+
+def rails_seen(space: KnobSpace, observations: Sequence[Observation]) -> Mapping[str, RailEvidence]:
+    """Pool the windows of each state, rail by rail; readings that are not positive and finite are left out."""
+    sums: dict[str, dict[int, list[float]]] = {}
+    apart: set[str] = set()
+    for seen in observations:
+        state = space.find(seen.configuration)
+        if state is None or seen.power_samples < 1:
+            continue
+        for rail, watts in seen.rail_w.items():
+            if 0.0 < watts < np.inf:
+                pooled = sums.setdefault(rail, {}).setdefault(state, [0.0, 0.0])
+                pooled[0] += watts * seen.power_samples
+                pooled[1] += seen.power_samples
+                if not abs(watts - seen.power_w) <= SAME_POWER * watts:
+                    apart.add(rail)
+    found: dict[str, RailEvidence] = {}
+    for rail, by_state in sums.items():
+        states = np.array(sorted(by_state), dtype=np.intp)
+        joules, samples = np.transpose([by_state[state] for state in states.tolist()])
+        found[rail] = RailEvidence(states, np.log(joules / samples), samples, rail not in apart)
+    return found

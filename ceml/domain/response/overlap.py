@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ceml.domain.knobs import KnobSpace
-from ceml.domain.response.evidence import gather
+from ceml.domain.ondemand import OnDemand
+from ceml.domain.response.evidence import gather, rails_seen
 from ceml.domain.response.heritage import Belief, inherited
+from ceml.domain.response.rails import Rails
 from ceml.domain.response.solving import CATEGORY_SD, RESIDUAL_SD, Board, solve
 from ceml.domain.values import FitStatus, Parameter, Prediction
 from ceml.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from ceml.domain.contracts import Fit
     from ceml.domain.knobs import States
-    from ceml.domain.response.evidence import Evidence
+    from ceml.domain.response.evidence import Evidence, RailEvidence
     from ceml.domain.response.solving import Place, Solved
     from ceml.domain.values import Knowledge, Observation, Remembered
 
@@ -51,7 +53,14 @@ class OverlapFit:
         theta: Parameters of the physics, for a warm start.
     """
 
-    def __init__(self, board: Board, evidence: Evidence, solved: Solved, status: FitStatus) -> None:
+    def __init__(
+        self,
+        board: Board,
+        evidence: Evidence,
+        solved: Solved,
+        status: FitStatus,
+        rails: Mapping[str, RailEvidence],
+    ) -> None:
         self.status = status
         self.sentence = _sentence(status, evidence, solved.stretch)
         self.noise = evidence.noise
@@ -62,6 +71,7 @@ class OverlapFit:
         self._powered = np.isfinite(evidence.values[1])
         self._blind = len(evidence.states) > 0 and not evidence.has_power
         self._everything: Posterior | None = None
+        self._rails = Rails(board, solved.theta, rails, evidence.noise[1], self._step_time)
 
     @property
     def experience(self) -> float:
@@ -72,6 +82,7 @@ class OverlapFit:
         """Rate and power (the median of each, e^mean) and the covariance of their logarithms.
 
         Power is NaN where time was measured and power never. Without any measurement the scales are 1 s and 1 W.
+        Rails are those that were measured (see `rails`).
         """
         mean, covariance, at = np.empty((2, len(states))), np.empty((len(states), 2, 2)), 0
         for _, (means, covariances, *_) in self._chunks(states):
@@ -79,12 +90,20 @@ class OverlapFit:
             mean[:, at:stop] = means
             covariance[at:stop] = np.moveaxis(covariances, 2, 0)
             at = stop
-        return Prediction(rate_hz=np.exp(-mean[0]), power_w=np.exp(mean[1]), covariance=covariance)
+        power_w, rails = np.exp(mean[1]), self._rails
+        told = OnDemand(rails.names, lambda rail: np.stack(rails.at(rail, states)))
+        return Prediction(
+            rate_hz=np.exp(-mean[0]),
+            power_w=power_w,
+            rail_w=OnDemand(rails.every, lambda rail: np.exp(told[rail][0]) if rail in told else power_w),
+            rail_std=OnDemand(rails.names, lambda rail: told[rail][1]),
+            covariance=covariance,
+        )
 
     def covariance(self, states: States, reference: States) -> Numbers:
         """Covariance of (ln step time, ln power) between n states and m others (a few), shape (n, m, 2, 2)."""
         there, (_, _, slopes, whitened, scatter) = next(self._chunks(reference))
-        scaled = self.board.physics.spread(slopes)
+        scaled = self._solved.physics.spread(slopes)
         result, at = np.empty((len(states), len(reference), 2, 2)), 0
         for place, (means, _, slopes_here, whitened_here, scatter_here) in self._chunks(states):
             stop = at + means.shape[1]
@@ -118,14 +137,25 @@ class OverlapFit:
             Parameter(name="residual_power", value=self._residual(1)),
             Parameter(name="noise_time", value=float(np.sqrt(self.noise[0]))),
             Parameter(name="noise_power", value=float(np.sqrt(self.noise[1]))),
+            *self._rails.parameters(),
         )
+
+    @property
+    def believed(self) -> Belief:
+        """What was believed of the parameters of the physics before anything was measured."""
+        return self._solved.physics.belief
 
     @property
     def belief(self) -> Belief:
         """What is believed of the parameters of the physics: S - S J' A^-1 J S around theta."""
         reach = self._solved.gain @ np.transpose(self._solved.whiten)
-        before = self.board.physics.belief
+        before = self.believed
         return Belief(before.names, self.theta, before.covariance - reach @ np.transpose(reach))
+
+    def _step_time(self, states: States) -> tuple[Numbers, Numbers]:
+        """Mean and variance of ln step time of n states, (n,) each."""
+        parts = [(means[0], covariances[0, 0]) for _, (means, covariances, *_) in self._chunks(states)]
+        return np.concatenate([mean for mean, _ in parts]), np.concatenate([variance for _, variance in parts])
 
     def _residual(self, which: int) -> float:
         """Standard deviation of the residual of ln time (0) or ln power (1)."""
@@ -168,7 +198,7 @@ class OverlapFit:
         mean[1] += solved.pull[rows:] @ parts[1]
         whitened = np.matmul(solved.whiten, cross)
         scatter = np.matmul(solved.scatter, whitened)
-        scaled = self.board.physics.spread(slopes)
+        scaled = self._solved.physics.spread(slopes)
         covariance = np.empty((2, 2, mean.shape[1]))
         offsets = place.categories.sum(axis=0) * CATEGORY_SD**2
         for a, b in ((0, 0), (1, 1), (0, 1)):
@@ -230,7 +260,8 @@ class Overlap:
             if solved is None or not (np.isfinite(solved.theta).all() and np.isfinite(solved.pull).all()):
                 status, evidence = FitStatus.NOT_FINITE, gather(space, ())
                 solved = solve(board, evidence, None)
-        return OverlapFit(board, evidence, solved, status)
+        rails = rails_seen(space, () if status is FitStatus.NOT_FINITE else observations)
+        return OverlapFit(board, evidence, solved, status, rails)
 
     @staticmethod
     def _inherit(board: Board, programs: Sequence[Remembered]) -> None:
@@ -244,7 +275,7 @@ class Overlap:
                 continue
             fit = Overlap().fit(space, program.observations)
             if fit.status is FitStatus.GOOD:
-                fits.append((fit.board.physics.belief, fit.belief))
+                fits.append((fit.believed, fit.belief))
         if fits:
             with suppress(np.linalg.LinAlgError):
                 board.physics.believe(inherited(board.physics.belief, fits))

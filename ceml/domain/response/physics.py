@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from copy import copy
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -25,8 +26,27 @@ CONSTANT = (-1.3, 0.5)  # ln of the watts that no knob changes, as share of typi
 WIDTH = (float(np.log(3.5)), 0.7)  # ln of how many cores a program keeps busy: loaders, threads
 SATURATION = 3.0  # how sharply more cores than that stop to help
 CORES_STEP = (0.0, 0.1)  # exponent of the core count in the whole step's time: sharing caches, synchronising
+DRAG = (
+    0.0,
+    1e-4,
+)  # exponent of a clock in the whole step's time; above 0 higher clocks make steps longer: heat, contention
+ODD_DRAG = 0.4  # its standard deviation where measurements say that a program is of that odd kind
 CORES_POWER = (0.6, 0.6)  # exponent of the core count in the device's idle watts
 EXTRA = (0.0, 0.3)  # exponent of a knob that belongs to no device
+
+
+class Activity(NamedTuple):
+    """What devices do in n states.
+
+    Attributes:
+        clocks: ln of each clock as share of its highest, also of those that a power limit leaves, (devices, n).
+        cores: ln of the share of cores, of devices that have some, (cored, n).
+        busy: ln of the busy share of each device, at most 0, (devices, n).
+    """
+
+    clocks: Numbers
+    cores: Numbers
+    busy: Numbers
 
 
 class Physics:
@@ -35,7 +55,7 @@ class Physics:
     With x_d = clock of device d as share of its highest, n_d = its cores as share of the most N_d, m_d = e^width / N_d:
 
         L_d  = work_d - slowing_d ln x_d + ln((m_d^-q + n_d^-q) / (m_d^-q + 1)) / q     ln of the device's own time
-        ln t = time + ln(e^fixed + (sum_d e^(p L_d))^(1/p)) + sum_d synchronising_d ln n_d + extras
+        ln t = time + ln(e^fixed + (sum_d e^(p L_d))^(1/p)) + sum_d (drag_d ln x_d + synchronising_d ln n_d) + extras
         u_d  = min(1, e^(L_d) / t)                                            share of the step in which d works
         g_d  = x_d^steepness_d (1 - v_d + v_d x_d^3), v = sigmoid(voltage)    clock times voltage squared
         ln P = power + ln(e^constant + sum_d g_d (n_d^cores_power_d e^idle_d + u_d e^busy_d)) + extras
@@ -48,6 +68,8 @@ class Physics:
     work per step is fixed, steady state. Relative errors of a few percent remain; the residual takes those.
 
     Attributes:
+        parts: The devices.
+        cored: Positions of those that have cores.
         names: Of the parameters.
         mean: What theta is before any measurement, shape (q,).
         variance: How sure that is, shape (q,); independent of each other on a board that is not known.
@@ -78,6 +100,8 @@ class Physics:
         self._width = add("width", [WIDTH] * len(cored), cored)
         self._most = np.log([parts[at].most for at in self._cored])
         self._sync = add("synchronising", [CORES_STEP] * len(cored), cored)
+        self._dragged = [at for at, device in enumerate(parts) if device.clock >= 0 and not device.limited]
+        self._drag = add("drag", [DRAG] * len(self._dragged), [who[at] for at in self._dragged])
         self._cores_power = add("cores_power", [CORES_POWER] * len(cored), cored)
         self._limited = [at for at, device in enumerate(parts) if device.limited]
         held = [who[at] for at in self._limited]
@@ -86,6 +110,7 @@ class Physics:
         extras = [devices.names[at] for at in devices.extras]
         self._extra_time = add("time_exponent", [EXTRA] * len(extras), extras)
         self._extra_power = add("power_exponent", [EXTRA] * len(extras), extras)
+        self.parts, self.cored = parts, tuple(self._cored)
         self.names = tuple(names)
         self.mean: Numbers = np.array([mean for mean, _ in priors], dtype=np.float64)
         self.variance: Numbers = np.array([sd * sd for _, sd in priors], dtype=np.float64)
@@ -108,6 +133,16 @@ class Physics:
         self.mean, self._together = belief.mean, belief.covariance
         self.variance = np.array(np.diagonal(belief.covariance))
         self._inverse = np.asarray(np.linalg.inv(belief.covariance), dtype=np.float64)
+
+    def odd(self) -> Physics:
+        """The same for a program of an odd kind, which higher clocks may slow down."""
+        other, more = copy(self), np.zeros(len(self.mean))
+        more[self._drag] = ODD_DRAG**2
+        if self._together is None:
+            other.variance = self.variance + more
+        else:
+            other.believe(Belief(self.names, self.mean, self._together + np.eye(len(more)) * more))
+        return other
 
     def spread(self, slopes: Numbers) -> Numbers:
         """Prior covariance times slopes, (..., q, n): S J'."""
@@ -146,6 +181,7 @@ class Physics:
             j[0, self._slowing] = -j[0, self._work] * clocks
             j[0, self._width] = j[0, self._work][self._cored] * burden
             j[0, self._sync] = cores
+            j[0, self._drag] = clocks[self._dragged]
         values[1] = theta[self.POWER] + theta[self._extra_power] @ extras
         values[1] += self._power(theta, inputs, own - step, j)
         if slopes:
@@ -153,6 +189,14 @@ class Physics:
             j[1, self._width] = j[1, self._work][self._cored] * burden
             self._through_clocks(theta, clocks, moved, j)
         return values, j
+
+    def activity(self, theta: Numbers, inputs: tuple[Numbers, Numbers, Numbers]) -> Activity:
+        """What the devices do in n states, by the inputs of `evaluate`."""
+        limits, cores, extras = inputs
+        clocks, _ = self._clocks(theta, limits)
+        own, _ = self._own_times(theta, clocks, cores)
+        step = self._time(theta, (clocks, cores, extras), own, np.zeros((0, clocks.shape[1])))
+        return Activity(clocks, cores, np.minimum(own - step, 0.0))
 
     def _clocks(self, theta: Numbers, limits: Numbers) -> tuple[Numbers, list[Limited]]:
         """Clocks of all devices (devices, n): set ones as they are, those behind a power limit as it leaves them."""
@@ -194,7 +238,7 @@ class Physics:
             j[self.SHARPNESS] = movable * ((weights * own).sum(axis=0) - overlapped)
             j[self._work] = movable * weights
             j[self._extra_time] = inputs[2]
-        return step + theta[self._sync] @ inputs[1]
+        return step + theta[self._sync] @ inputs[1] + theta[self._drag] @ inputs[0][self._dragged]
 
     def _power(self, theta: Numbers, inputs: tuple[Numbers, Numbers, Numbers], busy: Numbers, j: Numbers) -> Numbers:
         """Give ln power without its scale and extras, (n,), from ln of the busy shares; fills the rest of j."""
@@ -229,6 +273,7 @@ class Physics:
             power[self.SHARPNESS] = -through * time[self.SHARPNESS]
             power[self._work] = busy_w - through * time[self._work]
             power[self._sync] = -through * cores
+            power[self._drag] = -through * clocks[self._dragged]
         return np.log(watts)
 
     def _own_times(self, theta: Numbers, clocks: Numbers, cores: Numbers) -> tuple[Numbers, Numbers]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 RESIDUAL_SD = (0.05, 0.04)  # of ln step time and ln power: what the physics leaves over
 CATEGORY_SD = 0.3  # of ln time and ln power between two levels of a knob without order
 STRETCHES = (1.0, 1.5, 2.2)  # factors on the residual among which evidence chooses
+ODD_FROM = 2.2  # factor from which on the physics itself is doubted
+ODD_PRIOR = 3.0  # how much more evidence, in ln, the odd kind of program must have
 STRETCH_SD = 0.5  # of ln(factor): how sure one is beforehand that it is 1
 STATES_FOR_STRETCH = 3
 MOST_ITERATIONS = 12
@@ -64,6 +66,11 @@ class Board:
         self.physics = Physics(self._devices)
 
     @cached_property
+    def odd(self) -> Physics:
+        """The mean of the model for a program that higher clocks slow down; made when it is first doubted."""
+        return self.physics.odd()
+
+    @cached_property
     def everywhere(self) -> Place:
         """All present states of the space; for spaces small enough to look at all."""
         return self.place(self.space.states)
@@ -85,6 +92,7 @@ class Solved:
     """Where Gauss-Newton ended: the parameters, and what is needed to say how sure they are.
 
     Attributes:
+        physics: The usual one, or the odd one.
         theta: Parameters of the physics, (q,).
         stretch: Factor on the residual.
         gain: Prior variance times slopes, S J', (q, rows); rows are the measured times, then the measured powers.
@@ -93,6 +101,7 @@ class Solved:
         pull: That covariance^-1 times (measured - mean before measuring), (rows,).
     """
 
+    physics: Physics
     theta: Numbers
     stretch: float
     gain: Numbers
@@ -104,8 +113,8 @@ class Solved:
 class Problem:
     """Measured rows against the model: y = f(theta) + residual + noise, theta ~ N(mean, S)."""
 
-    def __init__(self, board: Board, evidence: Evidence) -> None:
-        self._physics, self._measured = board.physics, board.place(evidence.states)
+    def __init__(self, physics: Physics, measured: Place, evidence: Evidence) -> None:
+        self._physics, self._measured = physics, measured
         self._powered = np.isfinite(evidence.values[1])
         self._count = len(evidence.states)
         self.target = np.concatenate([evidence.values[0], evidence.values[1, self._powered]])
@@ -166,8 +175,8 @@ class Problem:
                 break
         return theta
 
-    def stretch(self, theta: Numbers) -> float:
-        """The factor on the residual with the most evidence, log N(gap; 0, J S J' + K + N) + log prior."""
+    def stretch(self, theta: Numbers) -> tuple[float, float]:
+        """The factor on the residual with the most evidence, log N(gap; 0, J S J' + K + N) + log prior, and that."""
         off, slopes = self.linear(theta)
         model = slopes @ self._physics.spread(np.transpose(slopes))
         gap = off + slopes @ (theta - self.mean)
@@ -176,26 +185,37 @@ class Problem:
             root = np.linalg.cholesky(model + self.loose(factor))
             fit = float((np.linalg.solve(root, gap) ** 2).sum()) / 2.0 + float(np.log(np.diagonal(root)).sum())
             evidences.append(-fit - 0.5 * (np.log(factor) / STRETCH_SD) ** 2)
-        return STRETCHES[int(np.argmax(evidences))]
+        best = int(np.argmax(evidences))
+        return STRETCHES[best], evidences[best]
 
 
 def solve(board: Board, evidence: Evidence, start: Numbers | None) -> Solved:
     """The maximum a posteriori, from `start` (a warm start) or from the prior mean.
 
+    Where the usual physics leaves much over, it is held against one that allows a program to be slowed down by higher
+    clocks; the one with more evidence is taken.
+
     Raises:
         numpy.linalg.LinAlgError: The numbers are not finite.
     """
-    problem = Problem(board, evidence)
+    physics, measured = board.physics, board.place(evidence.states)
+    problem = Problem(physics, measured, evidence)
     theta = problem.climb(problem.mean if start is None else start, 1.0) if len(problem.target) else problem.mean
     stretch = 1.0
     if len(evidence.states) >= STATES_FOR_STRETCH:
-        stretch = problem.stretch(theta)
+        stretch, sure = problem.stretch(theta)
+        if stretch >= ODD_FROM:
+            other = Problem(board.odd, measured, evidence)
+            there = other.climb(other.mean, 1.0)
+            factor, surer = other.stretch(there)
+            if surer - ODD_PRIOR > sure:
+                physics, problem, theta, stretch = board.odd, other, there, factor
         if stretch != 1.0:
             theta = problem.climb(theta, stretch)
     off, slopes = problem.linear(theta)
-    gain = board.physics.spread(np.transpose(slopes))
+    gain = physics.spread(np.transpose(slopes))
     whiten: Numbers = np.asarray(
         np.linalg.inv(np.linalg.cholesky(slopes @ gain + problem.loose(stretch))), dtype=np.float64
     )
     pull = np.transpose(whiten) @ (whiten @ (off + slopes @ (theta - problem.mean)))
-    return Solved(theta, stretch, gain, whiten, problem.spread[:, None] * np.transpose(whiten), pull)
+    return Solved(physics, theta, stretch, gain, whiten, problem.spread[:, None] * np.transpose(whiten), pull)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ceml.domain.knobs import Knob, KnobKind, KnobSpace
@@ -285,3 +285,27 @@ def test_drawn_programs_scatter_about_the_prediction():
     drawn = [p.rate_hz for p in fit.draw(space.states, 200, np.random.default_rng(0))]
     middle = np.median(np.log(drawn), axis=0)
     assert (np.abs(middle - np.log(fit.predict(space.states).rate_hz)) < 0.1).all()
+
+
+@given(seeds, st.floats(0.2, 0.6))
+@settings(max_examples=10, deadline=None)
+def test_a_program_that_higher_clocks_slow_down_is_recognised_by_evidence(seed, rise):
+    space = KnobSpace([CPU, GPU])
+    rng = np.random.default_rng(seed)
+    ghz = np.transpose(space.values(space.states)) / 1e9
+    seconds = rng.uniform(0.05, 0.5) * ghz[1] ** rise * ghz[0] ** (rise / 2.0)
+    watts = 3.0 + rng.uniform(0.5, 2.0) * ghz.sum(axis=0)
+    fit = overlap().fit(space, measured(space, (seconds, watts), some(space, 5, seed)))
+    drag = {parameter.name: parameter.value for parameter in fit.parameters()}
+    assert drag["gpu.drag"] > 0.1
+    predicted = fit.predict(space.states)
+    assert np.mean(np.abs(predicted.rate_hz * seconds - 1.0)) < 0.1
+
+
+@given(seeds)
+@settings(max_examples=10, deadline=None)
+def test_a_program_of_the_usual_kind_is_never_taken_for_an_odd_one(seed):
+    space = KnobSpace([CPU, GPU, MEM])
+    fit = overlap().fit(space, measured(space, plant(space, seed), some(space, 6, seed)))
+    drag = [parameter.value for parameter in fit.parameters() if parameter.name.endswith("drag")]
+    assert np.abs(drag).max() < 1e-3

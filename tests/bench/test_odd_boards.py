@@ -1,0 +1,77 @@
+"""Whole runs on boards that higher clocks slow down, with and without limits, in virtual time and noise.
+
+Nothing in the model's usual physics allows this; what was measured must win over it.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from ceml.bench.play import play
+from ceml.bench.score import Figures
+from ceml.plant.machine import Plant
+from ceml.plant.table import Table
+from ceml.platforms.played import played
+from ceml.settings import load
+
+STEPS = 2000
+
+
+def rising_with_one_clock() -> Plant:
+    return _grid([(10, gpu, 0.2 + 0.02 * gpu, 3.0 + 0.5 * gpu) for gpu in range(1, 11)])
+
+
+def rising_with_two_clocks() -> Plant:
+    levels = range(1, 11)
+    return _grid([(c, g, 0.1 + 0.01 * (c + g), 3.0 + 0.2 * c + 0.3 * g) for c in levels for g in levels])
+
+
+def rising_with_one_and_falling_with_the_other() -> Plant:
+    levels = range(1, 11)
+    return _grid([(c, g, 0.1 + 0.012 * g + 0.1 / c, 3.0 + 0.02 * c * c + 0.3 * g) for c in levels for g in levels])
+
+
+def _grid(states: list[tuple[int, int, float, float]]) -> Plant:
+    rows = [f"board,w,{cpu}e8,{gpu}e8,{step_s:.6f},{watts:.6f}" for cpu, gpu, step_s, watts in states]
+    return Table.parse(["device,workload,cpu_hz,gpu_hz,step_s,power_w", *rows], "odd.csv").grid("w", None, {}, {})
+
+
+BOARDS = [rising_with_one_clock, rising_with_two_clocks, rising_with_one_and_falling_with_the_other]
+
+
+def run(plant: Plant, **flags: object) -> Figures:
+    loaded = load(None, {"objective": "energy", **flags}, {})
+    return play(loaded, steps=STEPS, platform=played(plant, steps=STEPS), timed=False).figures
+
+
+@pytest.mark.parametrize("objective", ["energy", "performance"])
+@pytest.mark.parametrize("board", BOARDS)
+def test_the_choice_is_next_to_the_best(board, objective: str):
+    figures = run(board(), objective=objective)
+    assert figures.regret is not None
+    assert figures.regret <= 0.05
+    assert figures.states_tried <= 12
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_a_limit_that_only_low_clocks_keep_is_kept_and_not_called_impossible(board):
+    plant = board()
+    seconds = sorted(plant.step_s[plant.space.states].tolist())
+    joules = sorted((plant.step_s * plant.power_w)[plant.space.states].tolist())
+    bound_s, bound_j = seconds[len(seconds) // 5], joules[len(joules) // 5]
+    for flags in (
+        {"deadline": STEPS * bound_s * 1.03},
+        {"target": 1.0 / (bound_s * 1.03)},
+        {"energy_allowance": STEPS * bound_j * 1.05},
+    ):
+        figures = run(plant, **flags)
+        assert figures.feasible, flags
+        assert figures.regret is not None
+        assert figures.regret <= 0.1, flags
+
+
+def test_a_slowdown_from_the_highest_clocks_does_not_tie_a_run_to_them():
+    figures = run(rising_with_two_clocks(), max_slowdown=0.05)
+    assert figures.feasible
+    assert figures.regret is not None
+    assert figures.regret <= 0.05

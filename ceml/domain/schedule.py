@@ -79,10 +79,13 @@ def mixed(one: Prediction, other: Prediction, share: Numbers) -> Prediction:
     if one.covariance is not None and other.covariance is not None:
         weight = share[:, None, None]
         covariance = weight * one.covariance + (1.0 - weight) * other.covariance
+    rails = [rail for rail in one.rail_w if rail in other.rail_w]
+    doubted = [rail for rail in one.rail_std if rail in other.rail_std]
     return Prediction(
         rate_hz=mean(one.rate_hz, other.rate_hz),
         power_w=mean(one.power_w, other.power_w),
-        rail_w={rail: mean(watts, other.rail_w[rail]) for rail, watts in one.rail_w.items() if rail in other.rail_w},
+        rail_w={rail: mean(one.rail_w[rail], other.rail_w[rail]) for rail in rails},
+        rail_std={rail: mean(one.rail_std[rail], other.rail_std[rail]) for rail in doubted},
         covariance=covariance,
     )
 
@@ -185,6 +188,7 @@ def _taken(predicted: Prediction, places: States) -> Prediction:
         rate_hz=predicted.rate_hz[places],
         power_w=predicted.power_w[places],
         rail_w={rail: watts[places] for rail, watts in predicted.rail_w.items()},
+        rail_std={rail: sds[places] for rail, sds in predicted.rail_std.items()},
         covariance=None if predicted.covariance is None else predicted.covariance[places],
     )
 

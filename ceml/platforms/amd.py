@@ -121,6 +121,10 @@ class CapLever:
         """The cap in force."""
         return self._raw() / self._per_w
 
+    def order(self) -> Level:
+        """The same: the cap is the order."""
+        return self.look()
+
     def _raw(self) -> int:
         return int(self._card.ask("amdsmi_get_power_cap_info", self._card.handle)["power_cap"])
 
@@ -162,6 +166,14 @@ class TopLever:
     def look(self) -> Level:
         """The limit that we set; who else set one is not told by every driver."""
         return "driver" if self._top_hz is None else self._seen_hz(self._top_hz)
+
+    def order(self) -> Level:
+        """What we set, whatever the clock does."""
+        return "driver" if self._top_hz is None else self._top_hz
+
+    def forget(self) -> None:
+        """The driver has its clocks back."""
+        self._top_hz = None
 
     def put(self, level: float) -> float:
         """Set the limit, and read the clock: one above it means that the limit is not kept.

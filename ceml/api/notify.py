@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ceml.domain.knobs import Configuration
 
 VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+PATIENCE_S = 0.5  # where its inbox is full, for the two words that it acts on; a lost status line is no loss
 LONGEST_STATUS = 200  # characters; `systemctl status` shows one line
 
 
@@ -65,18 +66,19 @@ class ServiceManager:
 
     def ready(self) -> None:
         """The doors are open."""
-        self.tell("READY=1")
+        self.tell("READY=1", wait_s=PATIENCE_S)
 
     def stopping(self, reason: str) -> None:
         """The end has begun: knobs are being put back."""
-        self.tell(f"STOPPING=1\nSTATUS=putting the knobs back ({reason})")
+        self.tell(f"STOPPING=1\nSTATUS=putting the knobs back ({reason})", wait_s=PATIENCE_S)
 
-    def tell(self, lines: str) -> None:
-        """Send; what cannot be sent is said once and forgotten."""
+    def tell(self, lines: str, *, wait_s: float = 0.0) -> None:
+        """Send; what finds no room within so many seconds of the clock, or no listener, is said once and forgotten."""
         if not self._address:
             return
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as way:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as way:
+                way.settimeout(wait_s)  # 0: not at all
                 way.sendto(lines.encode("utf-8", "backslashreplace"), self._address)
         except OSError as error:
             if not self._deaf:

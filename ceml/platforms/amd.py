@@ -168,8 +168,12 @@ class TopLever:
         return "driver" if self._top_hz is None else self._seen_hz(self._top_hz)
 
     def order(self) -> Level:
-        """What we set: nobody can ask whether somebody else changed it since."""
+        """What we set, whatever the clock does."""
         return "driver" if self._top_hz is None else self._top_hz
+
+    def forget(self) -> None:
+        """The driver has its clocks back."""
+        self._top_hz = None
 
     def put(self, level: float) -> float:
         """Set the limit, and read the clock: one above it means that the limit is not kept.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,3 +126,14 @@ def test_the_watchdog_is_fed_twice_in_its_time_and_only_after_a_read_back(virtua
             group.cancel_scope.cancel()
 
     virtually(main)
+
+
+def test_a_full_inbox_is_waited_for_where_it_matters_and_not_where_it_does_not(ear: socket.socket) -> None:
+    told, heard_at_last = manager(ear), []
+    for _ in range(1000):  # more than any inbox holds
+        told.tell("WATCHDOG=1")
+    room = threading.Timer(0.1, lambda: heard_at_last.extend(heard(ear)))
+    room.start()
+    told.ready()
+    room.join()
+    assert "READY=1" in heard_at_last + heard(ear)

@@ -55,6 +55,7 @@ for epoch in range(2):
     loader.sampler.set_epoch(epoch)
     for (batch,) in loader:
         model(batch).sum().backward()
+dist.barrier()
 dist.destroy_process_group()
 """
 
@@ -67,6 +68,7 @@ def work(rank, store):
     with Loop("spawned", total_steps=5) as loop:
         for step in range(5):
             loop.step(loss=torch.tensor(0.5))
+    dist.barrier()  # nobody may leave while another still connects
     dist.destroy_process_group()
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.test_serve import CLEAN
 
-RUN = ROOT / "examples" / "11-no-clocks" / "run.py"
+RUN = ROOT / "examples" / "13-no-clocks" / "run.py"
 CLOSE = 0.03
 ATTEMPTS = 3
 

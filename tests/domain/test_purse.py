@@ -101,10 +101,11 @@ def test_a_budget_of_zero_never_tries_again(total):
 
 
 def test_the_first_profiling_is_not_bounded_and_another_program_has_another_first():
-    w = world(sampler=Restless(30), exploration_budget=0.0)
+    sampler = Restless(30)
+    w = world(sampler=sampler, exploration_budget=0.0)
     w.run(200)
     assert len(w.heard(Try)) == 2
-    w.manager._mind.sampler.asked = 0
+    sampler.asked = 0
     w.slower = 3.0
     w.give(PhaseChanged(at_s=w.at_s, app="a", signal="rate", before=1.0, after=0.33))
     w.run(200)

@@ -34,6 +34,8 @@ RUN = Figures(
     seconds_above_cap=0.0,
     max_over_cap_w=0.0,
     energy_above_cap=0.0,
+    schedule=None,
+    settled_short=None,
     rate_error=0.04,
     power_error=0.02,
 )

@@ -309,3 +309,18 @@ def test_a_program_of_the_usual_kind_is_never_taken_for_an_odd_one(seed):
     fit = overlap().fit(space, measured(space, plant(space, seed), some(space, 6, seed)))
     drag = [parameter.value for parameter in fit.parameters() if parameter.name.endswith("drag")]
     assert np.abs(drag).max() < 1e-3
+
+
+@given(seeds, st.permutations(["eager", "compiled", "traced"]))
+@settings(max_examples=10, deadline=None)
+def test_the_order_of_levels_that_have_none_does_not_matter(seed, order):
+    one = KnobSpace([GPU, Knob(name="backend", levels=("eager", "compiled", "traced"), kind=KnobKind.CATEGORY)])
+    other = KnobSpace([GPU, Knob(name="backend", levels=tuple(order), kind=KnobKind.CATEGORY)])
+    rng = np.random.default_rng(seed)
+    truth = rng.uniform(0.1, 0.2, len(one)), rng.uniform(5.0, 9.0, len(one))
+    there = np.array([other.find(one.configuration(int(s))) for s in one.states])
+    states = some(one, 5, seed)
+    windows = measured(one, truth, states)
+    here, elsewhere = overlap().fit(one, windows), overlap().fit(other, windows)
+    np.testing.assert_allclose(elsewhere.predict(there).rate_hz, here.predict(one.states).rate_hz, rtol=1e-5)
+    np.testing.assert_allclose(elsewhere.predict(there).power_w, here.predict(one.states).power_w, rtol=1e-5)

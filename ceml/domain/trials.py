@@ -130,11 +130,17 @@ def _nets(
         noise = w_some[:, 0] ** 2 * fit.noise[0] / long
         noise += w_some[:, 1] ** 2 * fit.noise[1] / np.maximum(counted, samples)
         spread = np.minimum(np.maximum(apart / np.sqrt(variance + noise), 1e-9), MOST_SPREAD)
-        z = gain / spread
-        improvement = likely * spread * (z * cumulative(z) + np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi))
+        improvement = likely * _improvement(gain, spread)
         stay = long + 1.0  # the step that spans the change is spent, too
         nets[at] = improvement * (outlook.left - stay) - stay * waste - price
     return nets
+
+
+def _improvement(gain: NDArray[np.float64], spread: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Expected improvement s (z Phi(z) + phi(z)), z = gain / s, where the gain is known to a standard deviation s."""
+    spread = np.maximum(spread, 1e-9)
+    z = gain / spread
+    return spread * (z * cumulative(z) + np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi))
 
 
 def survey(space: KnobSpace, fit: UncertainFit, outlook: Outlook, seed: int) -> Stay | None:
@@ -218,7 +224,8 @@ def _probe(fit: UncertainFit, outlook: Outlook, signal: int) -> Stay | None:
     Measuring it is worth that times what w gains over the rest of the run; or, where one look will not do, a share of
     what w promises.
     """
-    promise = np.where(outlook.safe, 0.0, cumulative(outlook.margin) * (outlook.loss[outlook.best] - outlook.loss))
+    hoped = _improvement(outlook.loss[outlook.best] - outlook.loss, np.minimum(np.sqrt(outlook.variance), MOST_SPREAD))
+    promise = np.where(outlook.safe, 0.0, cumulative(outlook.margin) * hoped)
     promise[~np.isfinite(promise)] = 0.0
     fresh = np.flatnonzero(outlook.safe & ~outlook.tried)
     own = outlook.predicted.covariance
@@ -239,7 +246,7 @@ def _probe(fit: UncertainFit, outlook: Outlook, signal: int) -> Stay | None:
         (outlook.margin[wanted] * np.sqrt(doubt) - SAFE_Z * np.sqrt(np.maximum(doubt - moved, 0.0)))
         / np.sqrt(np.maximum(moved, 1e-12))
     )
-    gain = np.minimum(outlook.loss[outlook.best] - outlook.loss[wanted], 1.0)
+    gain = np.minimum(hoped[wanted], 1.0)
     worth = np.maximum(allowed * gain, PROBE_HOPE * np.minimum(promise[wanted], 1.0) * moved / doubt).max(axis=1)
     net = worth * outlook.left - (steps + 1) * (1.0 + outlook.waste[fresh]) * (outlook.count / 8.0) ** 2
     at = int(np.argmax(net))

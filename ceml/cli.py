@@ -52,7 +52,7 @@ GROUPS = {
     "ask the running server, and tell it": ("status", "explain", "budget", "objective", "pause", "resume", "top"),
     "try it without touching a machine": ("app", "replay", "bench"),
     "look at what happened, and keep it": ("record", "report", "knowledge"),
-    "this machine": ("doctor", "restore", "config", "service"),
+    "this machine": ("doctor", "calibrate", "restore", "config", "service"),
     "your own programs and plugins": ("client", "plugin", "plugins"),
 }
 """Under which heading a verb is shown; those that stand nowhere come last."""

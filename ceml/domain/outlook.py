@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 
 SAFE_Z = 2.0  # constraints must hold, but for the slack, that many standard deviations towards the unlucky side
 SLACK = 0.02  # excess that no power sensor tells from none; the median must keep the constraint itself
-DEPTHS = np.array(
-    [-3.0, -2.0, -1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, SAFE_Z]
-)  # quantiles looked at, ascending
+DEPTHS = np.array([-3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, SAFE_Z])  # quantiles looked at, ascending
 NUDGE = 1e-4  # of ln time and ln power, for derivatives
 DEFAULT_PERIOD_S = 0.1  # between two power samples, until it has been seen
 

@@ -338,7 +338,7 @@ def another(path: Path, verb: str, *, groups: str = "", gid: int = 65534, uid: i
 @pytest.fixture
 def reachable(tmp_path: Path) -> Iterator[Path]:
     """A folder that everybody may enter; pytest's own are for us alone."""
-    opened = [each for each in (tmp_path, *tmp_path.parents[:2]) if each.stat().st_uid == os.geteuid()]
+    opened = [each for each in (tmp_path, *tmp_path.parents[:3]) if each.stat().st_uid == os.geteuid()]
     modes = [each.stat().st_mode for each in opened]
     for each in opened:
         each.chmod(0o755)

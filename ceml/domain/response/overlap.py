@@ -71,7 +71,7 @@ class OverlapFit:
         self._powered = np.isfinite(evidence.values[1])
         self._blind = len(evidence.states) > 0 and not evidence.has_power
         self._everything: Posterior | None = None
-        self._rails = Rails(board, solved.theta, rails, evidence.noise[1], self._step_time)
+        self._rails = Rails(board, solved.physics, solved.theta, rails, evidence.noise[1], self._step_time)
 
     @property
     def experience(self) -> float:
@@ -121,7 +121,7 @@ class OverlapFit:
 
     def draw(self, states: States, count: int, rng: np.random.Generator) -> Iterator[Prediction]:
         """`count` programs that the parameters allow, one prediction of n states each; the residual is left out."""
-        physics, place = self.board.physics, self.board.place(states)
+        physics, place = self._solved.physics, self.board.place(states)
         values, vectors = np.linalg.eigh(self.belief.covariance)
         root = vectors * np.sqrt(np.maximum(values, 0.0))
         for _ in range(count):
@@ -132,7 +132,7 @@ class OverlapFit:
     def parameters(self) -> tuple[Parameter, ...]:
         """The physics in seconds, watts and exponents; the residual's size; the noise of one step and one sample."""
         return (
-            *self.board.physics.parameters(self.theta),
+            *self._solved.physics.parameters(self.theta),
             Parameter(name="residual_time", value=self._residual(0)),
             Parameter(name="residual_power", value=self._residual(1)),
             Parameter(name="noise_time", value=float(np.sqrt(self.noise[0]))),
@@ -186,7 +186,7 @@ class OverlapFit:
 
     def _posterior(self, place: Place) -> Posterior:
         """Mean (2, n), covariance (2, 2, n), slopes (2, q, n), whitened cross-covariance and scatter (2, rows, n)."""
-        mean, slopes = self.board.physics.evaluate(self.theta, place.inputs)
+        mean, slopes = self._solved.physics.evaluate(self.theta, place.inputs)
         solved, rows = self._solved, len(self._powered)
         kernel, shared = self._measured.alike(place)
         cross = np.matmul(np.transpose(solved.gain), slopes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -28,9 +27,8 @@ SATURATION = 3.0  # how sharply more cores than that stop to help
 CORES_STEP = (0.0, 0.1)  # exponent of the core count in the whole step's time: sharing caches, synchronising
 DRAG = (
     0.0,
-    1e-4,
-)  # exponent of a clock in the whole step's time; above 0 higher clocks make steps longer: heat, contention
-ODD_DRAG = 0.4  # its standard deviation where measurements say that a program is of that odd kind
+    0.4,
+)  # exponent of a clock in an odd program's step time; above 0 higher clocks lengthen it: heat, contention
 CORES_POWER = (0.6, 0.6)  # exponent of the core count in the device's idle watts
 EXTRA = (0.0, 0.3)  # exponent of a knob that belongs to no device
 
@@ -77,7 +75,7 @@ class Physics:
 
     TIME, POWER, FIXED, SHARPNESS, CONSTANT = range(5)  # positions in theta
 
-    def __init__(self, devices: Devices) -> None:
+    def __init__(self, devices: Devices, *, odd: bool = False) -> None:
         self._devices = devices
         names = ["time", "power", "fixed", "sharpness", "constant"]
         priors = [(0.0, SCALE_SD), (0.0, SCALE_SD), FIXED, SHARPNESS, CONSTANT]
@@ -100,8 +98,6 @@ class Physics:
         self._width = add("width", [WIDTH] * len(cored), cored)
         self._most = np.log([parts[at].most for at in self._cored])
         self._sync = add("synchronising", [CORES_STEP] * len(cored), cored)
-        self._dragged = [at for at, device in enumerate(parts) if device.clock >= 0 and not device.limited]
-        self._drag = add("drag", [DRAG] * len(self._dragged), [who[at] for at in self._dragged])
         self._cores_power = add("cores_power", [CORES_POWER] * len(cored), cored)
         self._limited = [at for at, device in enumerate(parts) if device.limited]
         held = [who[at] for at in self._limited]
@@ -110,6 +106,8 @@ class Physics:
         extras = [devices.names[at] for at in devices.extras]
         self._extra_time = add("time_exponent", [EXTRA] * len(extras), extras)
         self._extra_power = add("power_exponent", [EXTRA] * len(extras), extras)
+        self._dragged = [at for at, device in enumerate(parts) if odd and device.clock >= 0 and not device.limited]
+        self._drag = add("drag", [DRAG] * len(self._dragged), [who[at] for at in self._dragged])  # last: see `odd`
         self.parts, self.cored = parts, tuple(self._cored)
         self.names = tuple(names)
         self.mean: Numbers = np.array([mean for mean, _ in priors], dtype=np.float64)
@@ -135,13 +133,12 @@ class Physics:
         self._inverse = np.asarray(np.linalg.inv(belief.covariance), dtype=np.float64)
 
     def odd(self) -> Physics:
-        """The same for a program of an odd kind, which higher clocks may slow down."""
-        other, more = copy(self), np.zeros(len(self.mean))
-        more[self._drag] = ODD_DRAG**2
-        if self._together is None:
-            other.variance = self.variance + more
-        else:
-            other.believe(Belief(self.names, self.mean, self._together + np.eye(len(more)) * more))
+        """The same for a program that higher clocks may slow down: a few more parameters at the end."""
+        other, q = Physics(self._devices, odd=True), len(self.mean)
+        if self._together is not None:
+            mean, covariance = np.array(other.mean), np.eye(len(other.mean)) * other.variance
+            mean[:q], covariance[:q, :q] = self.mean, self._together
+            other.believe(Belief(other.names, mean, covariance))
         return other
 
     def spread(self, slopes: Numbers) -> Numbers:

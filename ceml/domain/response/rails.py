@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ceml.domain.knobs import States
     from ceml.domain.response.evidence import RailEvidence
-    from ceml.domain.response.physics import Activity
+    from ceml.domain.response.physics import Activity, Physics
     from ceml.domain.response.solving import Board, Place
 
     Numbers = NDArray[np.float64]
@@ -200,6 +200,7 @@ class Rails:
     def __init__(
         self,
         board: Board,
+        physics: Physics,
         theta: Numbers,
         seen: Mapping[str, RailEvidence],
         noise: float,
@@ -209,12 +210,14 @@ class Rails:
 
         Args:
             board: The space as the model sees it.
+            physics: What theta are parameters of.
             theta: Parameters of the physics.
             seen: What was measured, by rail.
             noise: Variance of ln watts of one sample.
             step_time: Mean and variance of ln step time of n states, (n,) each.
         """
-        self._board, self._theta, self._seen, self._noise, self._step_time = board, theta, seen, noise, step_time
+        self._board, self._physics, self._theta = board, physics, theta
+        self._seen, self._noise, self._step_time = seen, noise, step_time
         self._fits: dict[str, RailFit | None] = {}
 
     @property
@@ -260,4 +263,4 @@ class Rails:
         place = board.everywhere if states is board.space.states else board.place(states)
         slower, doubt = self._step_time(states)
         fastest = self._step_time(np.append(self._seen[rail].states, board.space.max_state))[0].min()
-        return Setting(place, board.physics.activity(self._theta, place.inputs), fastest - slower, doubt)
+        return Setting(place, self._physics.activity(self._theta, place.inputs), fastest - slower, doubt)

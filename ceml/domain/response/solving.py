@@ -200,7 +200,8 @@ def solve(board: Board, evidence: Evidence, start: Numbers | None) -> Solved:
     """
     physics, measured = board.physics, board.place(evidence.states)
     problem = Problem(physics, measured, evidence)
-    theta = problem.climb(problem.mean if start is None else start, 1.0) if len(problem.target) else problem.mean
+    begin = problem.mean if start is None else start[: len(problem.mean)]  # the fit before may have been odd
+    theta = problem.climb(begin, 1.0) if len(problem.target) else problem.mean
     stretch = 1.0
     if len(evidence.states) >= STATES_FOR_STRETCH:
         stretch, sure = problem.stretch(theta)

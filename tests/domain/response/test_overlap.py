@@ -307,8 +307,7 @@ def test_a_program_that_higher_clocks_slow_down_is_recognised_by_evidence(seed, 
 def test_a_program_of_the_usual_kind_is_never_taken_for_an_odd_one(seed):
     space = KnobSpace([CPU, GPU, MEM])
     fit = overlap().fit(space, measured(space, plant(space, seed), some(space, 6, seed)))
-    drag = [parameter.value for parameter in fit.parameters() if parameter.name.endswith("drag")]
-    assert np.abs(drag).max() < 1e-3
+    assert not [parameter for parameter in fit.parameters() if parameter.name.endswith("drag")]
 
 
 @given(seeds, st.permutations(["eager", "compiled", "traced"]))

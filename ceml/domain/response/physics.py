@@ -178,7 +178,8 @@ class Physics:
             j[0, self._slowing] = -j[0, self._work] * clocks
             j[0, self._width] = j[0, self._work][self._cored] * burden
             j[0, self._sync] = cores
-            j[0, self._drag] = clocks[self._dragged]
+            if self._dragged:
+                j[0, self._drag] = clocks[self._dragged]
         values[1] = theta[self.POWER] + theta[self._extra_power] @ extras
         values[1] += self._power(theta, inputs, own - step, j)
         if slopes:
@@ -235,7 +236,8 @@ class Physics:
             j[self.SHARPNESS] = movable * ((weights * own).sum(axis=0) - overlapped)
             j[self._work] = movable * weights
             j[self._extra_time] = inputs[2]
-        return step + theta[self._sync] @ inputs[1] + theta[self._drag] @ inputs[0][self._dragged]
+        step = step + theta[self._sync] @ inputs[1]
+        return step + theta[self._drag] @ inputs[0][self._dragged] if self._dragged else step
 
     def _power(self, theta: Numbers, inputs: tuple[Numbers, Numbers, Numbers], busy: Numbers, j: Numbers) -> Numbers:
         """Give ln power without its scale and extras, (n,), from ln of the busy shares; fills the rest of j."""
@@ -270,7 +272,8 @@ class Physics:
             power[self.SHARPNESS] = -through * time[self.SHARPNESS]
             power[self._work] = busy_w - through * time[self._work]
             power[self._sync] = -through * cores
-            power[self._drag] = -through * clocks[self._dragged]
+            if self._dragged:
+                power[self._drag] = -through * clocks[self._dragged]
         return np.log(watts)
 
     def _own_times(self, theta: Numbers, clocks: Numbers, cores: Numbers) -> tuple[Numbers, Numbers]:

@@ -26,7 +26,7 @@ demo: $(READY)  ## a real application process on a simulated Jetson TX2, tuned w
 	@$(BIN)/python examples/01-simulated/run.py
 
 test: $(READY)  ## everything that must hold, floors included
-	@$(BIN)/python -m pytest -m "not fuzz" --ignore tests/benchmarks
+	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not fuzz" --ignore tests/benchmarks
 
 test-full: rivals frameworks  ## everything, the long ones and those that need rivals or frameworks too
 	@$(BIN)/python -m pytest

@@ -2,14 +2,15 @@
 
             the user's program                          people, scripts                       eyes and metrics
                   |  beats                                   |  wishes                            ^
-   UPPER     apps/        platforms/                    (settings)              telemetry/        each knows the
-             client wire  simulated replay                                      log record        floor below, none
-             pipe roster                                                        ledger progress   its neighbour
+   UPPER     apps/        platforms/                      api/                  telemetry/        each knows the
+             client wire  jetson linux                    socket http           log record        floor below, none
+             pipe roster  nvml amd bandwidth              budget_file           ledger report     its neighbour
+             callbacks    simulated replay                scenario notify       prometheus otel
                   |            |    ^                         |                   ^
                    publish     |    | apply                   | publish           | subscribe
-   MIDDLE           `----->  control/   bus . controller . watch . household . ports
-                                  |  asks                      store/   what outlives us: lock, journal
-   GROUND    plugins/ ------>  domain/   events knobs windows response search sampling phase budget manager
+   MIDDLE           `----->  control/   bus . controller . hold . watch . household . ports
+                                  |  asks                      store/   what outlives us: lock, journal, knowledge
+   GROUND    plugins/ ------>  domain/   events knobs windows response search sampling guard phase budget manager
              (objectives)      plant/    a board as equations or as a measured table
 
    parts.py chooses, runtime.py wires, cli.py and commands/ start it, settings.py describes it; screens/ (page, top)

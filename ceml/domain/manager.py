@@ -126,7 +126,7 @@ class RuntimeManager:
             case AppJoined():
                 return self._joined(event)
             case AppLeft():
-                self._let_go(Phase.RELEASED)
+                self._rest(Phase.RELEASED)
                 self._purse.pause()
                 self.reasoning.spent.pause()
                 return (Release(why=f"{self.app}: {event.reason}"),)
@@ -156,6 +156,12 @@ class RuntimeManager:
                 pass
         return ()
 
+    def _rest(self, phase: Phase) -> None:
+        """Nothing of ours is in force any more; what the commitment so far has shown is kept."""
+        if self.phase is Phase.IDLE and self.reasoning.observations:
+            self._measuring.conclude(self.reasoning.observations)
+        self._let_go(phase)
+
     def _let_go(self, phase: Phase) -> None:
         self.phase, self._wanted, self._turns = phase, None, None
         self._measuring.shut()
@@ -167,7 +173,7 @@ class RuntimeManager:
         self._paused = True
         if self.phase is Phase.RELEASED:
             return ()
-        self._let_go(Phase.PAUSED)
+        self._rest(Phase.PAUSED)
         return (Release(why="control paused"),)
 
     def _resume(self, at_s: float) -> Answer:

@@ -5,6 +5,8 @@ Not covered: who holds the machine (tests/control), the socket that the wishes c
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,9 @@ from ceml.domain.events import (
     Use,
 )
 from ceml.domain.explanation import explain, margin
+from ceml.domain.improvement import improvement
 from ceml.domain.manager import Phase, RuntimeManager
+from ceml.domain.response.overlap import overlap
 from ceml.domain.values import Limits, Prediction, Situation
 from ceml.plugins.performance import performance
 from tests.domain.test_manager import SPACE, World, cheapest, mind, power_w, rate_hz, world
@@ -82,6 +86,19 @@ def test_a_resumption_uses_what_is_known_under_the_limits_that_came_meanwhile() 
     assert not any(isinstance(part, Try) for part in house.said[before:])
     assert any(isinstance(part, Use) for part in house.said[before:])
     assert house.effective == cheapest(cap_w=5.0)
+
+
+@pytest.mark.parametrize("end", [ControlPaused(at_s=0.0), AppLeft(at_s=0.0, app="a")])
+def test_what_the_stretch_that_was_going_on_has_shown_is_kept(end) -> None:
+    house = world(sampler=improvement(), model=overlap())
+    house.run(60)
+    while house.manager.phase is not Phase.IDLE:
+        house.run(1)
+    known = sum(seen.steps for seen in house.manager.reasoning.observations)
+    house.run(30)
+    assert house.manager.phase is Phase.IDLE
+    house.give(replace(end, at_s=house.at_s))
+    assert sum(seen.steps for seen in house.manager.reasoning.observations) >= known + 20
 
 
 def test_a_pause_while_profiling_keeps_what_was_measured() -> None:

@@ -71,6 +71,7 @@ def test_every_grid_meets_every_kind_of_change_and_mistake(grid: Grid):
     assert len(wrongs_of([grid], (0, 1))) == 6
 
 
+@pytest.mark.fuzz
 def test_rows_say_what_was_promised_beside_what_was_measured(grid: Grid, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("ceml.bench.adaptation.QUIET_WINDOWS", 50)
     told: list[tuple[int, int]] = []

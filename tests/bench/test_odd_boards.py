@@ -44,7 +44,7 @@ def run(plant: Plant, **flags: object) -> Figures:
     return play(loaded, steps=STEPS, platform=played(plant, steps=STEPS), timed=False).figures
 
 
-@pytest.mark.parametrize("objective", ["energy", "performance"])
+@pytest.mark.parametrize("objective", ["energy", pytest.param("performance", marks=pytest.mark.fuzz)])
 @pytest.mark.parametrize("board", BOARDS)
 def test_the_choice_is_next_to_the_best(board, objective: str):
     figures = run(board(), objective=objective)

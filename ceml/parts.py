@@ -94,6 +94,7 @@ def choose(
     known = store.read() if store is not None and not settings.fresh else Known(Knowledge())
     calibrated, problems = _calibration(store, platform, fresh=settings.fresh)
     platform = replace(platform, space=known.settled(platform.space))
+    known = known.on(platform.space)
     mind = Mind(
         objective=objective,
         model=model,

@@ -35,6 +35,7 @@ from ceml.domain.events import (
     AppJoined,
     AppLeft,
     ConfigurationApplied,
+    ControlPaused,
     Decided,
     Event,
     Heartbeat,
@@ -170,7 +171,11 @@ def _keeper(house: House) -> Eye:
         nonlocal told
         if timed and isinstance(event, ConfigurationApplied):
             times.on(event)
-        if store is None or house.controller is None or not isinstance(event, Decided | AppLeft | RunEnded):
+        if (
+            store is None
+            or house.controller is None
+            or not isinstance(event, Decided | AppLeft | ControlPaused | RunEnded)
+        ):
             return
         try:
             for (app, _), manager in house.controller.managers.items():

@@ -64,7 +64,14 @@ class Played:
 
     def as_json(self) -> dict[str, Any]:
         """Everything as one flat object of plain values."""
-        return {**self.about, **asdict(self.figures), "decision_s": self.decision_s, "labels": list(self.labels)}
+        capped = any(cap_w is not None for _, cap_w in self.caps)
+        return {
+            **self.about,
+            **asdict(self.figures),
+            "decision_s": self.decision_s,
+            "labels": list(self.labels),
+            "capped": capped,
+        }
 
 
 @dataclass
@@ -186,6 +193,7 @@ def _about(house: runtime.House) -> dict[str, object]:
         "search": settings.search,
         "sampler": house.parts.sampler,
         "budget_w": settings.budget,
+        "limits": [each.name for each in constraints_of(settings.limits)],
         "steps": int(house.ledger.steps),
         "seed": settings.seed,
     }

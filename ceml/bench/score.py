@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ceml.domain.budget import Deadline, EnergyAllowance
 from ceml.domain.schedule import mixed
 from ceml.domain.values import Situation
 
@@ -38,7 +39,8 @@ class Figures:
         chosen: The last commitment, knob by knob; None where there was none. Of a two-state schedule the state for more
             of the time.
         schedule: Both states of a two-state schedule with their shares of the time; None for a constant state. What is
-            said of the chosen state is then said of the mean of both.
+            said of the chosen state is then said of the mean of both, and a deadline or an energy allowance is held
+            against the run itself. The best is a constant state, so that figures against it may be below 0.
         chosen_energy_j: Its true joules per step.
         feasible: Whether it breaks no constraint by more than 2 %; None without a commitment.
         best: The feasible state of least true cost, knob by knob; None where no state is feasible.
@@ -125,7 +127,8 @@ def score(
     best_energy_j = _least(energy_j[space.states[violation <= 0.0]])
     max_energy_j = float(energy_j[space.max_state])
     chosen = _chosen(plant, commitments[-1], turns) if commitments else None
-    chosen_cost, chosen_violation = (np.zeros(0),) * 2 if chosen is None else _judged(chosen, objective, musts, now)
+    due = musts if turns is None else _but_for_the_run(machine, musts)
+    chosen_cost, chosen_violation = (np.zeros(0),) * 2 if chosen is None else _judged(chosen, objective, due, now)
     done, run_energy_j = math.fsum(machine.steps_in.values()), machine.energy_j
     one_phase = len(machine.phases) == 1
     above_s, over_w, over_share = _above(machine, caps)
@@ -165,6 +168,22 @@ def _judged(
         for constraint in constraints:
             violation = np.maximum(violation, constraint.violation(truth, now))
     return cost, violation
+
+
+def _but_for_the_run(machine: Machine, constraints: Sequence[Constraint]) -> list[Constraint]:
+    """Of two states in turn: without the limits on the whole run that the run itself has kept.
+
+    The latest share is what the rest of the work needed, not what all of it would.
+    """
+    took_s = machine.end_s - machine.start_s
+    return [
+        each
+        for each in constraints
+        if not (
+            (isinstance(each, Deadline) and took_s <= each.deadline_s * (1.0 + TOLERANCE))
+            or (isinstance(each, EnergyAllowance) and machine.energy_j <= each.allowance_j * (1.0 + TOLERANCE))
+        )
+    ]
 
 
 def _chosen(plant: Plant, state: int, turns: tuple[int, float] | None) -> Prediction:

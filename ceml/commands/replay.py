@@ -122,12 +122,14 @@ _FEASIBLE = {
 
 
 def _asked(figures: dict[str, Any]) -> str:
-    budget = "no budget" if figures["budget_w"] is None else f"budget {figures['budget_w']:g} W"
+    limits = ", ".join(figures["limits"]) or "no limits"
     asked = f"{figures['objective']} by model {figures['model']}, search {figures['search']}"
-    return f"{asked}, sampler {figures['sampler']}, {budget}"
+    return f"{asked}, sampler {figures['sampler']}, {limits}"
 
 
 def _above(figures: dict[str, Any]) -> str:
+    if not figures["capped"]:
+        return "there is none on the whole board"
     if figures["seconds_above_cap"] is None:
         return "unknown: power was not measured"
     return f"{figures['seconds_above_cap']:.2f} s by more than 2 %, at most {figures['max_over_cap_w']:.2f} W"

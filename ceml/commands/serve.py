@@ -134,7 +134,10 @@ def _level(settings: Settings, beside_a_program: bool) -> str:
 def _in_truth(parts: Parts, chapter: Chapter) -> list[str]:
     """The truth beside what was measured and estimated, where the board is made up and knows the program."""
     from ceml.commands.truth import served_plant, truth_lines, truth_of
+    from ceml.domain.values import NO_LIMITS
 
     if parts.settings.platform.partition(":")[0] not in ("simulated", "replay"):
         return []
-    return truth_lines(truth_of(served_plant(parts.context.paths.board, chapter.app), chapter))
+    wanted = parts.settings.objective == "energy" and parts.limits == NO_LIMITS
+    truth = truth_of(served_plant(parts.context.paths.board, chapter.app), chapter)
+    return truth_lines(truth, aside="" if wanted else "limits and other objectives aside; ")

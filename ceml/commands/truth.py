@@ -44,15 +44,15 @@ def truth_of(plant: Plant | None, chapter: Chapter) -> Truth | None:
     return score.truth_of(plant, chapter.settled.configuration)
 
 
-def truth_lines(truth: Truth | None) -> list[str]:
-    """The same for people."""
+def truth_lines(truth: Truth | None, *, aside: str = "") -> list[str]:
+    """The same for people; `aside`: what the best does not care for, e.g. limits."""
     from ceml.domain.knobs import Configuration
 
     if truth is None:
         return []
     return [
         f"true best  {truth.best_energy_j:.4g} J/step at {Configuration(truth.best)}; the chosen state is "
-        f"{truth.excess:.1%} above it (simulated)",
+        f"{truth.excess:.1%} above it ({aside}simulated)",
         f"in truth   {truth.saving:.1%} less than the {truth.max_state_energy_j:.4g} J/step at max frequencies "
         "(simulated)",
     ]

@@ -126,10 +126,10 @@ class RuntimeManager:
             case AppJoined():
                 return self._joined(event)
             case AppLeft():
-                self._rest(Phase.RELEASED)
+                closed = self._rest(event.at_s, Phase.RELEASED)
                 self._purse.pause()
                 self.reasoning.spent.pause()
-                return (Release(why=f"{self.app}: {event.reason}"),)
+                return *closed, Release(why=f"{self.app}: {event.reason}")
             case BudgetChanged():
                 self.reasoning.limits = event.limits
                 self._guard.limit(self._caps)
@@ -139,7 +139,7 @@ class RuntimeManager:
                 self.reasoning.aim(cast("Objective", event.made))
                 return self._wishes_changed(event.at_s, "objective changed")
             case ControlPaused():
-                return self._pause()
+                return self._pause(event.at_s)
             case ControlResumed():
                 return self._resume(event.at_s)
             case PhaseChanged() if self.phase is Phase.IDLE and event.cause == "model":
@@ -156,11 +156,17 @@ class RuntimeManager:
                 pass
         return ()
 
-    def _rest(self, phase: Phase) -> None:
-        """Nothing of ours is in force any more; what the commitment so far has shown is kept."""
-        if self.phase is Phase.IDLE and self.reasoning.observations:
+    def _rest(self, at_s: float, phase: Phase) -> Answer:
+        """Nothing of ours is in force any more; what the stretch that was going on has shown so far is kept."""
+        closed, window = (), self._measuring.window
+        if self.phase is Phase.PROFILING and window is not None and self._measuring.counts:
+            closed = (self._learn(at_s, window),)
+        elif self.phase is Phase.IDLE and self.reasoning.observations:
+            seen = self._measuring.end_turn()
+            closed = () if seen is None else (self._closed(at_s, seen),)
             self._measuring.conclude(self.reasoning.observations)
         self._let_go(phase)
+        return closed
 
     def _let_go(self, phase: Phase) -> None:
         self.phase, self._wanted, self._turns = phase, None, None
@@ -168,13 +174,13 @@ class RuntimeManager:
 
     # Paused -------------------------------------------------------------------------------------------------------
 
-    def _pause(self) -> Answer:
+    def _pause(self, at_s: float) -> Answer:
         """Hands off; beats and energy still count, since the program goes on."""
         self._paused = True
         if self.phase is Phase.RELEASED:
             return ()
-        self._rest(Phase.PAUSED)
-        return (Release(why="control paused"),)
+        closed = self._rest(at_s, Phase.PAUSED)
+        return *closed, Release(why="control paused")
 
     def _resume(self, at_s: float) -> Answer:
         """Go on where it was left: with what was decided, else with the profiling that was broken off."""

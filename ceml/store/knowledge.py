@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,29 @@ class Known:
                 for knob in space.knobs
                 if (known := self.settling.get(knob.name)) is not None
             }
+        )
+
+    def on(self, space: KnobSpace) -> Known:
+        """What of it can be true on this machine: of programs what was measured in states that it has.
+
+        A program that has nothing of the kind is left out, and that is said: its file is of other knobs or clocks.
+        """
+        kept: list[Remembered] = []
+        strange: list[str] = []
+        for phase in self.knowledge.programs:
+            here = tuple(seen for seen in phase.observations if space.find(seen.configuration) is not None)
+            if here:
+                kept.append(replace(phase, observations=here))
+            elif phase.app not in strange:
+                strange.append(phase.app)
+        knobs = ", ".join(knob.name for knob in space.knobs)
+        problems = tuple(
+            f"what is known of program {app} was measured with other knobs or levels than this machine has ({knobs}): "
+            "it is left out"
+            for app in strange
+        )
+        return replace(
+            self, knowledge=replace(self.knowledge, programs=tuple(kept)), problems=(*self.problems, *problems)
         )
 
 

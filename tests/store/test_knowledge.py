@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from ceml.domain.knobs import Configuration, Knob, KnobKind, KnobSpace
 from ceml.domain.probed import ProbedKnob
 from ceml.domain.settling import Seen
-from ceml.domain.values import NAN, Observation, Remembered
+from ceml.domain.values import NAN, Knowledge, Observation, Remembered
 from ceml.errors import SettingsError
-from ceml.store.knowledge import KnowledgeStore, exported, imported, machine_name, read_program
+from ceml.store.knowledge import KnowledgeStore, Known, exported, imported, machine_name, read_program
 from ceml.store.knowledge_file import MOST_BYTES
 
 KNOBS = (
@@ -227,3 +227,25 @@ def test_what_runs_see_of_settling_adds_up_and_never_replaces_a_probe(tmp_path: 
     assert (after.settling["a_hz"].settle_s, after.settling["a_hz"].probed) == (0.006, True)
     assert after.settling["b_hz"].settle_s == 0.001
     assert after.knowledge.unreachable == {Configuration({"a_hz": 1.0})}
+
+
+def test_what_was_measured_with_other_knobs_or_levels_is_left_out_and_said() -> None:
+    gpu = Knob(name="gpu_hz", levels=(1e9, 2e9))
+    space = KnobSpace([gpu])
+
+    def seen(configuration: dict[str, float]) -> Observation:
+        return Observation(
+            configuration=Configuration(configuration), start_s=0.0, end_s=1.0, beats=5, steps=5.0, rate_hz=5.0
+        )
+
+    here, there = seen({"gpu_hz": 1e9}), seen({"gpu_hz": 3e9})
+    programs = (
+        Remembered(app="mixed", knobs=(gpu,), observations=(here, there)),
+        Remembered(app="foreign", knobs=(gpu,), observations=(seen({"xpu_hz": 1e9}), there)),
+    )
+    known = Known(Knowledge(programs=programs)).on(space)
+    assert [(phase.app, phase.observations) for phase in known.knowledge.programs] == [("mixed", (here,))]
+    (problem,) = known.problems
+    assert "program foreign" in problem
+    assert "gpu_hz" in problem
+    assert known.on(space) == known

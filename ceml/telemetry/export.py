@@ -124,6 +124,8 @@ def to_csv(table: Table, target: Path) -> None:
             writer = csv.DictWriter(file, fieldnames=list(table.columns))
             writer.writeheader()
             writer.writerows(table)
+    except csv.Error as error:  # a NUL in a name, before Python 3.11
+        raise SettingsError(f"cannot write {target} as CSV: {error}; use --parquet") from None
     except OSError as error:
         raise SettingsError(f"cannot write {target}: {error.strerror}; give another file") from None
 

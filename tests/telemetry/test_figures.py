@@ -67,7 +67,7 @@ def test_prometheus_reads_back_what_it_is_told(status: Status):
     for figure in figures_of(status.model_dump(), "1.0"):
         for labels, value in figure.values.items():
             key = (f"{figure.name}_total" if figure.grows else figure.name, tuple(sorted(labels)))
-            assert read[key] == value
+            assert read[key] == value or (read[key] != read[key] and value != value), "no number is none there, too"
 
 
 def test_the_dashboard_asks_for_figures_that_there_are():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -36,7 +37,7 @@ def add(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Wait for the dead server to be gone, put back, say what could not be."""
-    paths = RuntimePaths.at(args.runtime_dir)
+    paths = RuntimePaths.at(args.runtime_dir or os.environ.get("CEML_RUNTIME_DIR") or None)
     if not paths.journal.exists():
         print(f"ceml: nothing to put back: there is no {paths.journal}")
         return 0

@@ -124,9 +124,10 @@ def look(
     good = safe & known
     if good.any():
         best = int(np.argmin(np.where(good, loss, np.inf)))
-    else:  # nothing measured is safe: the least risk, wherever it lies; a tie is broken by cost
-        lowest = risk[sane].min()
-        best = int(np.argmin(np.where(sane & (risk <= lowest), loss, np.inf)))
+    else:  # nothing measured is safe: the least risk, but no wish is worth a broken cap; a tie is broken by cost
+        held = harmless if harmless.any() else sane
+        lowest = risk[held].min()
+        best = int(np.argmin(np.where(held & (risk <= lowest), loss, np.inf)))
     return Outlook(
         states=states,
         predicted=predicted,
@@ -183,12 +184,13 @@ def log_cost(score: Score, predicted: Prediction, *, slopes: bool = True) -> tup
 def caps_of(score: Score) -> tuple[Constraint, ...]:
     """The constraints that watts alone break, however fast a state is: not to be broken for a single step.
 
-    Others (a deadline, a target, an allowance of energy) bound what a run comes to; a few steps are no harm.
+    Others (a deadline, a target, an allowance of energy) bound what a run comes to; a few steps are no harm. What a
+    state without any watts breaks, too (a deadline that has passed), is no cap either.
     """
-    fast = np.full(1, 1e30)
-    hot = Prediction(rate_hz=fast, power_w=np.array([1e9]))
+    cold_and_hot = Prediction(rate_hz=np.full(2, 1e30), power_w=np.array([1e-9, 1e9]))
     with np.errstate(all="ignore"):
-        return tuple(each for each in score.constraints if float(each.violation(hot, score.now)[0]) > 0.0)
+        told = [(each, each.violation(cold_and_hot, score.now)) for each in score.constraints]
+    return tuple(each for each, (cold, hot) in told if hot > 0.0 >= cold)
 
 
 def cumulative(z: Numbers) -> Numbers:

@@ -19,6 +19,7 @@ from ceml.domain.events import Decided, ModelFitted
 from ceml.domain.guard import BOARD, STEP_TIME, Violators
 from ceml.domain.keeping import SURELY_Z, amount, keeps, least
 from ceml.domain.memory import Memory, of_others, pooled, reachable
+from ceml.domain.outlook import caps_of
 from ceml.domain.search import initial_state
 from ceml.domain.spent import Spent
 from ceml.domain.values import NAN, Choice, FitStatus, Prediction, Situation, Stay
@@ -310,11 +311,27 @@ class Reasoning:
                 choice = self._mind.search.best(allowed, searched, start)
                 if choice.feasible:
                     break
+            if not choice.feasible:
+                choice = self._within_caps(allowed, score, choice) or choice
             return self._in_turns(Judgement(choice, score(np.array([choice.state])), score, why), turning=turning)
         best = self._best_measured(score)
         if best is None:
             return None
         return Judgement(*best, score, f"{why}; {fit.sentence}, so the best measured state")
+
+    def _within_caps(self, space: KnobSpace, score: Score, choice: Choice) -> Choice | None:
+        """The least violation among states that surely keep every cap on power; None where all or none do.
+
+        A target or a deadline that cannot hold is a wish, and no wish is worth a broken cap.
+        """
+        caps = caps_of(score)
+        if not caps or len(caps) == len(score.constraints):
+            return None
+        states = candidates(space, score, (choice.state,))
+        kept = replace(score, constraints=caps, surely=SURELY)(states).violation <= 0.0
+        if kept.all() or not kept.any():
+            return None
+        return self._mind.search.best(space.without(states[~kept].tolist()), score, choice.state)
 
     def of(self, at_s: float, stay: Stay, *, turning: bool = False, alone: bool = False) -> Judgement:
         """What is expected where the sampler commits to stay.

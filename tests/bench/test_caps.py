@@ -93,3 +93,15 @@ def test_after_a_budget_change_the_cap_is_broken_for_two_sensor_periods_and_the_
     over = above_s(plant, 0.5 * top_w, seed, from_s=at_s, budget=f"{0.85 * top_w:.6g}W", scenario=str(scenario))
     assert sum(over) <= 2 * PERIOD_S + SETTLE_S + 1e-6
     assert len(over) >= 1, "the change itself takes its settle time, so this test sees something"
+
+
+@pytest.mark.parametrize("wish", [{"deadline": "10s"}, {"target": "3/s"}, {"max_slowdown": "5%"}])
+def test_a_wish_that_cannot_hold_breaks_no_cap(wish: dict[str, str]):
+    plant = jetson_tx2("vit")
+    board = played(plant, steps=300, seed=0)
+    figures = play(load(None, {"budget": "7W", **wish}, {}), steps=300, platform=board, timed=False).figures
+    assert figures.feasible is False, "the wish cannot hold"
+    assert figures.seconds_above_cap == 0.0
+    allowed = plant.power_w <= 7.0
+    chosen = plant.space.find(figures.chosen or {})
+    assert plant.step_s[chosen] <= 1.15 * np.nanmin(np.where(allowed, plant.step_s, np.nan)), "the least violation"

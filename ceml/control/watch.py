@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, nan, sqrt
 from typing import TYPE_CHECKING
 
@@ -71,7 +71,7 @@ class SensorPoller:
                 scope.deadline = self._due_s + 2 * self._deadline_s  # moved now and then: moving costs, too
             await anyio.sleep(wait_s)
             try:
-                sample = await sensor.read()
+                sample = _believable(await sensor.read())
             except Temporary as error:
                 patience_s = self._failed(str(error), gone=False)
             except Unavailable as error:
@@ -118,6 +118,21 @@ class SensorPoller:
                 covers_s=sample.covers_s,
             )
         )
+
+
+def _believable(sample: Sample) -> Sample:
+    """A reading whose powers can be true; an amplifier's offset may read a little below nothing, that is 0 W.
+
+    Raises:
+        Temporary: No rail of the sensor draws anything: no board that runs this does so.
+    """
+    rails_w = sample.rails_w
+    if not rails_w or min(rails_w.values()) > 0.0:
+        return sample
+    if not any(watts > 0.0 for watts in rails_w.values()):
+        said = ", ".join(f"{rail} {watts:g} W" for rail, watts in rails_w.items())
+        raise Temporary(f"it reads {said}, and a machine that runs draws more than that")
+    return replace(sample, rails_w={rail: 0.0 if watts < 0.0 else watts for rail, watts in rails_w.items()})
 
 
 @dataclass

@@ -33,8 +33,10 @@ class Meter:
 
     name, period_s, lag_s = "meter", 0.1, 0.0
 
-    def __init__(self, *, fails=lambda at_s: None, takes_s=lambda at_s: 0.0) -> None:
-        self._fails, self._takes_s = fails, takes_s
+    def __init__(
+        self, *, fails=lambda at_s: None, takes_s=lambda at_s: 0.0, reads_w=lambda at_s: {"total": 5.0}
+    ) -> None:
+        self._fails, self._takes_s, self._reads_w = fails, takes_s, reads_w
 
     async def read(self) -> Sample:
         at_s = anyio.current_time()
@@ -42,7 +44,7 @@ class Meter:
         error = self._fails(at_s)
         if error is not None:
             raise error
-        return Sample(at_s=anyio.current_time(), rails_w={"total": 5.0})
+        return Sample(at_s=anyio.current_time(), rails_w=self._reads_w(at_s))
 
 
 def polled(virtually, meter: Meter, seconds: float) -> list[Event]:
@@ -112,6 +114,20 @@ def test_a_read_that_hangs_counts_as_failed(virtually) -> None:
     heard = polled(virtually, Meter(takes_s=lambda at_s: 1e6 if at_s > 1 else 0.0), 30.0)
     (lost,) = of(heard, SensorLost)
     assert "no answer" in lost.reason
+
+
+@pytest.mark.parametrize("watts", [0.0, -1.5, float("nan")])
+def test_a_sensor_that_reads_nothing_is_lost_until_it_reads_something(virtually, watts: float) -> None:
+    heard = polled(virtually, Meter(reads_w=lambda t: {"total": watts if 1.0 < t < 5.0 else 5.0}), 20.0)
+    (lost,), (_,) = of(heard, SensorLost), of(heard, SensorRecovered)
+    assert lost.reason == f"it reads total {watts:g} W, and a machine that runs draws more than that"
+    assert {sample.rails_w["total"] for sample in of(heard, Sampled)} == {5.0}
+
+
+def test_a_rail_that_is_off_reads_nothing_and_never_less(virtually) -> None:
+    heard = polled(virtually, Meter(reads_w=lambda t: {"gpu": -0.008 if t < 1.0 else 0.0, "cpu": 2.0}), 2.0)
+    assert of(heard, SensorLost) == []
+    assert {tuple(sample.rails_w.items()) for sample in of(heard, Sampled)} == {(("gpu", 0.0), ("cpu", 2.0))}
 
 
 def watched(

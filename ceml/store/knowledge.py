@@ -203,9 +203,9 @@ class KnowledgeStore:
         Raises:
             OSError: It cannot be written.
         """
-        if phases:
-            content = ProgramFile(machine=self.machine, app=app, phases=tuple(map(phase_of, phases)))
-            self.write(self.path(app), content)
+        kept = tuple(each for phase in phases if (each := phase_of(phase)) is not None)
+        if kept:
+            self.write(self.path(app), ProgramFile(machine=self.machine, app=app, phases=kept))
         if unreachable:
             listed = tuple(dict(each) for each in sorted(unreachable, key=str))
             content = self._machine_or_none().model_copy(update={"unreachable": listed})
@@ -240,6 +240,10 @@ def read_program(path: Path, machine: str | None = None) -> tuple[Remembered, ..
         SettingsError: It cannot be read, is no such file, or belongs to another machine.
     """
     content = parsed(path, ProgramFile, machine)
+    if path.name != f"program-{content.app}.json":
+        raise SettingsError(
+            f"knowledge {path} is of program {content.app}: name it program-{content.app}.json, or delete it"
+        )
     return tuple(
         Remembered(
             app=content.app,

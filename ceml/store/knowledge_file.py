@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from math import prod
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
@@ -21,6 +22,10 @@ MOST_STATES = 200_000  # of the space that a file speaks of: a model will lay it
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0.0, le=1e12)]  # steps per second; a beat may stand for many
+Watts = Annotated[float, Field(gt=0.0, le=1e6)]  # no machine that runs one program draws a megawatt
+RailWatts = Annotated[float, Field(ge=0.0, le=1e6)]
+Busy = Annotated[float, Field(ge=0.0, le=1e4)]  # 1 is all of it; some machines count each core
 
 
 class _Part(BaseModel):
@@ -39,14 +44,14 @@ class _Knob(_Part):
 class _Measured(_Part):
     configuration: dict[str, float | str]
     beats: Annotated[int, Field(ge=1)]
-    steps: Positive
-    rate_hz: Positive
-    power_w: Positive | None = None
+    steps: Annotated[float, Field(gt=0.0, le=1e18)]
+    rate_hz: Rate
+    power_w: Watts | None = None
     power_samples: Annotated[int, Field(ge=0)] = 0
     step_cv: Share | None = None
     power_cv: Share | None = None
-    rail_w: dict[str, float] = {}
-    utilisation: dict[str, float] = {}
+    rail_w: dict[str, RailWatts] = {}
+    utilisation: dict[str, Busy] = {}
 
     def observation(self) -> Observation:
         return Observation(
@@ -163,26 +168,33 @@ def parsed(path: Path, kind: type[_File], machine: str | None) -> _File:
     return content
 
 
-def phase_of(phase: Remembered) -> _Phase:
-    """A phase as its file says it; what was not measured is left out."""
-    return _Phase(
-        knobs=tuple(_Knob(name=knob.name, kind=knob.kind, levels=knob.levels) for knob in phase.knobs),
-        measured=tuple(
-            _Measured(
-                configuration=dict(seen.configuration),
-                beats=seen.beats,
-                steps=seen.steps,
-                rate_hz=seen.rate_hz,
-                power_w=_none(seen.power_w),
-                power_samples=seen.power_samples,
-                step_cv=_none(seen.step_cv),
-                power_cv=_none(seen.power_cv),
-                rail_w={rail: watts for rail, watts in seen.rail_w.items() if watts == watts},
-                utilisation={device: share for device, share in seen.utilisation.items() if share == share},
+def phase_of(phase: Remembered) -> _Phase | None:
+    """A phase as its file says it; what was not measured, or what no file would be believed, is left out.
+
+    Returns:
+        None where nothing is left.
+    """
+    measured: list[_Measured] = []
+    for seen in phase.observations:
+        with suppress(ValidationError):
+            measured.append(
+                _Measured(
+                    configuration=dict(seen.configuration),
+                    beats=seen.beats,
+                    steps=seen.steps,
+                    rate_hz=seen.rate_hz,
+                    power_w=_none(seen.power_w),
+                    power_samples=seen.power_samples,
+                    step_cv=_none(seen.step_cv),
+                    power_cv=_none(seen.power_cv),
+                    rail_w={rail: watts for rail, watts in seen.rail_w.items() if watts == watts},
+                    utilisation={device: share for device, share in seen.utilisation.items() if share == share},
+                )
             )
-            for seen in phase.observations
-        ),
-    )
+    if not measured:
+        return None
+    knobs = tuple(_Knob(name=knob.name, kind=knob.kind, levels=knob.levels) for knob in phase.knobs)
+    return _Phase(knobs=knobs, measured=tuple(measured))
 
 
 def _none(value: float) -> float | None:

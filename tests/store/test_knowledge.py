@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,16 @@ def example(app: str = "a", rate_hz: float = 2.0) -> Remembered:
     return Remembered(app=app, knobs=KNOBS, observations=(seen,))
 
 
+def test_what_no_file_would_be_believed_is_not_written(tmp_path: Path) -> None:
+    good = example("a")
+    broken = replace(good.observations[0], power_w=1e300)
+    store = KnowledgeStore(tmp_path, "m")
+    store.keep("a", [replace(good, observations=(broken,))], frozenset())
+    assert store.programs() == []
+    store.keep("a", [replace(good, observations=(broken, *good.observations))], frozenset())
+    assert [facts(phase) for phase in store.read().knowledge.programs] == [facts(good)]
+
+
 def test_nothing_is_created_before_something_is_written(tmp_path: Path) -> None:
     store = KnowledgeStore(tmp_path / "deep" / "root", "m")
     assert store.read().knowledge.programs == ()
@@ -131,6 +142,12 @@ def spoilt(change: str) -> bytes:
             phase["measured"][0]["configuration"]["gpu_hz"] = 7.0
         case "rate":
             phase["measured"][0]["rate_hz"] = -1.0
+        case "watts":
+            phase["measured"][0]["power_w"] = 1e300
+        case "rail":
+            phase["measured"][0]["rail_w"] = {"gpu": -1.0}
+        case "app":
+            content["app"] = "b"
         case "nan":
             return json.dumps(content).replace("2.0", "NaN").encode()
         case "huge":
@@ -151,7 +168,8 @@ def spoilt(change: str) -> bytes:
 @pytest.mark.parametrize(
     "change",
     [
-        *("truncated", "version", "machine", "level", "rate", "nan", "huge", "twice", "descending", "no phases"),
+        *("truncated", "version", "machine", "level", "rate", "watts", "rail", "app", "nan", "huge", "twice"),
+        *("descending", "no phases"),
         *("", "[]", "null", "\xff\xfe", "[" * 5000),
     ],
 )

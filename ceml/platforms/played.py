@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ceml.platforms.plantboard import Board
 
 HEAD_START_S = 1e-6  # virtual time passes only when nobody else can run: by then control has had its say
+MOST_TURNS = 50_000_000  # of the loops in a run: about an hour of waiting for it
 
 
 class ReplayProgram:
@@ -142,9 +143,10 @@ def played(
     `phases`: what the program becomes with its nth step, on the same states.
 
     Raises:
-        SettingsError: An option is out of range.
+        SettingsError: An option is out of range, or nobody would see the run's end.
     """
     check_run(steps, noise_time, noise_power, sensor_period_s)
+    _check_length(plant, steps, sensor_period_s)
     board = MemoryBoard(plant)
     program = ReplayProgram(board, steps=steps, noise_time=noise_time, seed=seed, phases=phases)
     seen = sensors(plant, board, noise_power, sensor_period_s, seed)
@@ -161,6 +163,17 @@ def played(
         labels=plant.labels,
         board={"workload": plant.workload, "steps": str(steps), "seed": str(seed)},
     )
+
+
+def _check_length(plant: Plant, steps: int, sensor_period_s: float) -> None:
+    """Refuse a run that takes too long even at its fastest."""
+    seconds = steps * float(np.nanmin(plant.step_s))
+    if seconds > MOST_TURNS * min(sensor_period_s, 1.0):  # once a second others look, too
+        raise SettingsError(
+            f"{steps} steps take {seconds / 86400:.3g} days even in the fastest state, too long to be played with a "
+            f"sensor reading every {sensor_period_s:g} s: play fewer (--steps)"
+            + (", or read less often (--sensor-period-s)" if sensor_period_s < 1.0 else "")
+        )
 
 
 def sensors(plant: Plant, board: Board, noise: float, period_s: float, seed: int) -> tuple[PlantSensor, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -17,3 +18,13 @@ def test_budget_and_the_sampler_in_force_are_said(model: str, sampler: str, caps
     assert main([*words, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown["sampler"], shown["budget_w"]) == (sampler, 7.0)
+
+
+def test_a_run_without_end_is_refused_with_a_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    table = tmp_path / "slow.csv"
+    table.write_text("device,workload,gpu_hz,step_s,power_w\nb,w,5e8,2e4,4\nb,w,1e9,1e4,6\n")
+    assert main(["replay", str(table), "--workload", "w", "--steps", "10000"]) == 2
+    said = capsys.readouterr().err
+    assert "10000 steps take 1.16e+03 days even in the fastest state" in said
+    assert said.rstrip().endswith("play fewer (--steps), or read less often (--sensor-period-s)")
+    assert main(["replay", str(table), "--workload", "w", "--steps", "1", "--sensor-period-s", "1e3"]) == 0

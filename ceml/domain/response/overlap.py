@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from ceml.domain.values import Knowledge, Observation, Remembered
 
     Numbers = NDArray[np.float64]
+    Places = NDArray[np.intp]
     Posterior = tuple[Numbers, Numbers, Numbers, Numbers, Numbers]
 
 MOST_PROGRAMS = 16  # that a board's prior is made of, the latest first
 EXPERIENCE = 3.0  # measured states that knowing the board is worth
 WHOLE = 20_000  # states of a space up to which what is known of each is computed at once, and kept
-CHUNK = 2_048  # states at a time in larger spaces: arrays that stay in the processor's cache are passed over faster
+CHUNK = 1_024  # states at a time: arrays that stay in the processor's cache, and small enough to be made of used memory
 DOUBT = 0.7  # of the standard deviation that the broad priors leave: with it a stated 90 % holds for about 90 %
 
 
@@ -70,7 +71,7 @@ class OverlapFit:
         self._measured = board.place(evidence.states)
         self._powered = np.isfinite(evidence.values[1])
         self._blind = len(evidence.states) > 0 and not evidence.has_power
-        self._everything: Posterior | None = None
+        self._everything: list[tuple[Place, Posterior]] | None = None
         self._rails = Rails(board, solved.physics, solved.theta, rails, evidence.noise[1], self._step_time)
 
     @property
@@ -84,12 +85,10 @@ class OverlapFit:
         Power is NaN where time was measured and power never. Without any measurement the scales are 1 s and 1 W.
         Rails are those that were measured (see `rails`).
         """
-        mean, covariance, at = np.empty((2, len(states))), np.empty((len(states), 2, 2)), 0
-        for _, (means, covariances, *_) in self._chunks(states):
-            stop = at + means.shape[1]
-            mean[:, at:stop] = means
-            covariance[at:stop] = np.moveaxis(covariances, 2, 0)
-            at = stop
+        mean, covariance = np.empty((2, len(states))), np.empty((len(states), 2, 2))
+        for at, _, (means, covariances, *_) in self._chunks(states):
+            mean[:, at] = means
+            covariance[at] = np.moveaxis(covariances, 2, 0)
         power_w, rails = np.exp(mean[1]), self._rails
         told = OnDemand(rails.names, lambda rail: np.stack(rails.at(rail, states)))
         return Prediction(
@@ -102,11 +101,11 @@ class OverlapFit:
 
     def covariance(self, states: States, reference: States) -> Numbers:
         """Covariance of (ln step time, ln power) between n states and m others (a few), shape (n, m, 2, 2)."""
-        there, (_, _, slopes, whitened, scatter) = next(self._chunks(reference))
+        there = self.board.place(reference)
+        _, _, slopes, whitened, scatter = self._posterior(there)
         scaled = self._solved.physics.spread(slopes)
-        result, at = np.empty((len(states), len(reference), 2, 2)), 0
-        for place, (means, _, slopes_here, whitened_here, scatter_here) in self._chunks(states):
-            stop = at + means.shape[1]
+        result = np.empty((len(states), len(reference), 2, 2))
+        for at, place, (_, _, slopes_here, whitened_here, scatter_here) in self._chunks(states):
             kernel, shared = place.alike(there)
             for a in range(2):
                 for b in range(2):
@@ -115,8 +114,7 @@ class OverlapFit:
                         block += self._residual(a) ** 2 * kernel + CATEGORY_SD**2 * shared
                     block *= DOUBT**2
                     block += (1.0 - DOUBT**2) * (np.transpose(scatter_here[a]) @ scatter[b])
-                    result[at:stop, :, a, b] = block
-            at = stop
+                    result[at, :, a, b] = block
         return result
 
     def draw(self, states: States, count: int, rng: np.random.Generator) -> Iterator[Prediction]:
@@ -154,35 +152,48 @@ class OverlapFit:
 
     def _step_time(self, states: States) -> tuple[Numbers, Numbers]:
         """Mean and variance of ln step time of n states, (n,) each."""
-        parts = [(means[0], covariances[0, 0]) for _, (means, covariances, *_) in self._chunks(states)]
-        return np.concatenate([mean for mean, _ in parts]), np.concatenate([variance for _, variance in parts])
+        mean, variance = np.empty((2, len(states)))
+        for at, _, (means, covariances, *_) in self._chunks(states):
+            mean[at], variance[at] = means[0], covariances[0, 0]
+        return mean, variance
 
     def _residual(self, which: int) -> float:
         """Standard deviation of the residual of ln time (0) or ln power (1)."""
         return RESIDUAL_SD[which] * self._solved.stretch
 
-    def _chunks(self, states: States) -> Iterator[tuple[Place, Posterior]]:
-        """The states and what is known of them, a bounded number at a time; the answer for all states is kept."""
+    def _chunks(self, states: States) -> Iterator[tuple[slice | Places, Place, Posterior]]:
+        """The states and what is known of them, a bounded number at a time, and which of `states` they are.
+
+        The answer for all states of a space that is not too large is kept.
+        """
         space = self.board.space
-        if len(space) > WHOLE:
-            for start in range(0, len(states), CHUNK):
-                place = self.board.place(states[start : start + CHUNK])
-                yield place, self._posterior(place)
-            return
-        everywhere = self.board.everywhere
+        if len(space) <= WHOLE:
+            at = np.minimum(np.searchsorted(space.states, states), len(space) - 1)
+            if np.array_equal(space.states[at], states):
+                yield from self._of_everything(at)
+                return  # else they are states that the space has lost meanwhile
+        for start in range(0, len(states), CHUNK):
+            place = self.board.place(states[start : start + CHUNK])
+            yield slice(start, start + CHUNK), place, self._posterior(place)
+
+    def _of_everything(self, wanted: Places) -> Iterator[tuple[slice | Places, Place, Posterior]]:
+        """What is known of some states, by position in the space."""
+        everywhere, count = self.board.everywhere, len(self.board.space)
         if self._everything is None:
-            self._everything = self._posterior(everywhere)
-        if states is space.states:
-            yield everywhere, self._everything
-            return
-        at = np.minimum(np.searchsorted(space.states, states), len(space) - 1)
-        if np.array_equal(space.states[at], states):
-            mean, covariance, *rows = self._everything
-            slopes, whitened, scatter = (each[:, :, at] for each in rows)
-            yield everywhere.part(at), (mean[:, at], covariance[:, :, at], slopes, whitened, scatter)
-        else:  # states that the space has lost meanwhile
-            place = self.board.place(states)
-            yield place, self._posterior(place)
+            parts = (everywhere.part(slice(start, start + CHUNK)) for start in range(0, count, CHUNK))
+            self._everything = [(part, self._posterior(part)) for part in parts]
+        whole = len(wanted) == count and bool((wanted[1:] > wanted[:-1]).all())
+        for number, (place, known) in enumerate(self._everything):
+            start = number * CHUNK
+            if whole:
+                yield slice(start, start + CHUNK), place, known
+                continue
+            here = np.flatnonzero((wanted >= start) & (wanted < start + CHUNK))
+            if len(here):
+                at = wanted[here] - start
+                mean, covariance, *rows = known
+                slopes, whitened, scatter = (each[:, :, at] for each in rows)
+                yield here, place.part(at), (mean[:, at], covariance[:, :, at], slopes, whitened, scatter)
 
     def _posterior(self, place: Place) -> Posterior:
         """Mean (2, n), covariance (2, 2, n), slopes (2, q, n), whitened cross-covariance and scatter (2, rows, n)."""

@@ -5,7 +5,12 @@ Run by `make bench`; timing is no verdict in `make test`. Not covered: single ro
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +21,19 @@ from ceml.settings import load
 from tests.test_serve import serving
 
 SECONDS = 20
+BARE = """
+import asyncio, os, sys
+
+async def main(pipe, other):
+    loop, fd = asyncio.get_running_loop(), os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    loop.add_reader(fd, lambda: os.read(fd, 4096))
+    while True:
+        await asyncio.sleep(0.1)
+        os.stat(other)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+"""What wakes as often as the daemon and does nothing: a machine's day shows in it, too."""
 
 
 def cpu_s(pid: int) -> float:
@@ -28,24 +46,44 @@ def resident_mb(pid: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
+@contextmanager
+def bare(folder: Path) -> Iterator[tuple[int, Callable[[], object]]]:
+    """The process that only wakes: its pid, and what wakes it beside its timer."""
+    pipe = folder / "bare"
+    os.mkfifo(pipe)
+    with subprocess.Popen([sys.executable, "-c", BARE, str(pipe), str(folder)]) as process:
+        beat = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+        try:
+            yield process.pid, lambda: os.write(beat, b"app=bare beat=1\n")
+        finally:
+            os.close(beat)
+            process.kill()
+
+
 @pytest.mark.parametrize("model", ["paper", "overlap"])
 def test_daemon_at_10_beats_and_10_samples_a_second(benchmark, tmp_path: Path, model: str) -> None:
-    """F7: below 1 % of a core; memory below 80 MB."""
+    """F7: below 1 % of a core, where a process that only wakes as often takes much less; memory below 80 MB."""
     benchmark.extra_info.update(goal_cpu_percent=1.0, goal_resident_mb=80)
 
     def serve() -> None:
         with serving(tmp_path, "--workload", "lstm", "--model", model, "--beats-per-state", 5) as server:
-            with attach("bench", pipe=str(tmp_path / "beats")) as beats:
+            with attach("bench", pipe=str(tmp_path / "beats")) as beats, bare(tmp_path) as (idler, wake):
                 for _ in range(120):  # profiled and decided: what is measured is the state it stays in
                     beats.beat()
                     time.sleep(0.1)
                 assert server.events("decided")
-                start_s, used_s = time.monotonic(), cpu_s(server.process.pid)
+                pids = (server.process.pid, idler)
+                start_s, used_s = time.monotonic(), [cpu_s(pid) for pid in pids]
                 for _ in range(10 * SECONDS):
                     beats.beat()
+                    wake()
                     time.sleep(0.1)
-                used_s = cpu_s(server.process.pid) - used_s
-                benchmark.extra_info["cpu_percent"] = round(100 * used_s / (time.monotonic() - start_s), 2)
+                shares = [
+                    (cpu_s(pid) - before_s) / (time.monotonic() - start_s)
+                    for pid, before_s in zip(pids, used_s, strict=True)
+                ]
+                benchmark.extra_info["cpu_percent"] = round(100 * shares[0], 2)
+                benchmark.extra_info["cpu_percent_of_waking_alone"] = round(100 * shares[1], 2)
                 benchmark.extra_info["resident_mb"] = round(resident_mb(server.process.pid), 1)
             server.end()
 

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     """Ask, then tell what is in force."""
     said = {name: getattr(args, name) for name in ("budget", *FLAGS) if getattr(args, name) is not None}
     if args.rail is not None:
-        said["rail_budget"] = [] if args.rail == ["none"] else args.rail
+        said["rail_budget"] = args.rail
     if said or args.clear:
         ask(args, "budget", limits=said, clear=args.clear)
     status = ask(args, "status")

@@ -126,7 +126,7 @@ class Desk:
 
     def _budget(self, request: BudgetRequest, source: str) -> None:
         limits = NO_LIMITS if request.clear else self.limits
-        limits = changed_limits(limits, request.limits, "control socket")
+        limits = changed_limits(limits, {**request.limits}, "control socket")
         check_limits(limits, self._parts.platform)
         if limits == self.limits:
             return

@@ -204,6 +204,14 @@ def constraints_of(limits: Limits) -> tuple[Constraint, ...]:
     return (*(kind(bound) for kind, bound in single if bound is not None), *rails)
 
 
+def named(limits: Limits) -> str:
+    """The limits as a person reads them: `power cap 8 W, target 2.5 steps/s`, or `no limits`."""
+    try:
+        return ", ".join(constraint.name for constraint in constraints_of(limits)) or "no limits"
+    except SettingsError as error:  # nobody announces such limits; a look at them must not end a run all the same
+        return str(error)
+
+
 def bounds_of(constraints: Sequence[Constraint]) -> tuple[Bound, ...]:
     """What the guard watches: caps on power, and targets as bounds on the time of a step.
 

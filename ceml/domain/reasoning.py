@@ -23,6 +23,7 @@ from ceml.domain.outlook import caps_of
 from ceml.domain.search import initial_state
 from ceml.domain.spent import Spent
 from ceml.domain.values import NAN, Choice, FitStatus, Prediction, Situation, Stay
+from ceml.units import excess_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -404,7 +405,7 @@ class Reasoning:
         if not choice.feasible:
             everywhere = self.fit.predict(candidates(self.space, score, (choice.state,)))
             what = cannot_hold(self.constraints, everywhere, scored.predicted, score.now) or "the objective cannot hold"
-            why = f"{why}; nothing is feasible: {what}, least violation {choice.violation:.1%}"
+            why = f"{why}; nothing is feasible: {what}, least violation {excess_text(choice.violation)}"
         if unknown := unjudged(self.constraints, score.now):
             why = f"{why}; {unknown}"
         at_max = self._at_max()

@@ -17,6 +17,7 @@ from ceml.domain.budget import (
     TemperatureCap,
     cannot_hold,
     constraints_of,
+    named,
     unjudged,
 )
 from ceml.domain.contracts import Constraint
@@ -159,3 +160,9 @@ def test_constraints_that_only_together_cannot_hold_are_both_named() -> None:
     said = cannot_hold(limits, everywhere, of([1.0], [4.0]), KNOWN)
     assert said == "target 2 steps/s cannot hold together with power cap 5 W"
     assert cannot_hold((Target(1.0),), everywhere, of([1.0], [4.0]), KNOWN) is None
+
+
+def test_limits_are_named_for_people_and_none_is_said_too() -> None:
+    assert named(Limits()) == "no limits"
+    assert named(Limits(power_cap_w=8.0, rail_caps_w={"gpu": 3.0})) == "power cap 8 W, power cap 3 W of rail gpu"
+    assert "no power cap" in named(Limits(power_cap_w=-1.0))

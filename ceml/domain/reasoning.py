@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ceml.domain import schedule
-from ceml.domain.budget import bounds_of, cannot_hold, constraints_of, unjudged
+from ceml.domain.budget import AMBIENT_C, bounds_of, cannot_hold, constraints_of, rise_per_watt, runs_short, unjudged
 from ceml.domain.candidates import candidates
 from ceml.domain.contracts import Score
 from ceml.domain.events import Decided, ModelFitted
-from ceml.domain.guard import BOARD, STEP_TIME, Violators
+from ceml.domain.guard import BOARD, HEAT, STEP_TIME, Violators
 from ceml.domain.keeping import SURELY_Z, amount, keeps, least
 from ceml.domain.memory import Memory, of_others, pooled, reachable
 from ceml.domain.outlook import caps_of
@@ -192,6 +192,12 @@ class Reasoning:
             return False
         return bool(replace(self.score(at_s), surely=SURELY)(np.array([state])).violation[0] > 0.0)
 
+    def runs_short(self, at_s: float, seen: Observation) -> str | None:
+        """Which limit on the whole run the rest would break if it went on like this window; None: none."""
+        if self.total_work is None:
+            return None
+        return runs_short(self.constraints, seen, self.situation(at_s))
+
     # What the guard needs -------------------------------------------------------------------------------------------
 
     @property
@@ -230,12 +236,26 @@ class Reasoning:
         return allowed
 
     def _surely(self, configuration: Configuration, signal: str) -> float:
-        """Watts of a rail, or seconds per step, that a configuration is surely not above; NaN: not known.
+        """Watts of a rail, seconds per step, or degrees, that a configuration is surely not above; NaN: not known.
 
         No less than what was measured there, less its noise: a model that is sure of itself is no evidence.
         """
+        if signal == HEAT:
+            return AMBIENT_C + self._rise_per_watt * self._surely(configuration, BOARD)
         seen = pooled(self.space, [seen for seen in self.observations if seen.configuration == configuration])
         return max(self._expected(configuration, signal), least(seen, signal))  # NaN first stays NaN
+
+    @property
+    def _rise_per_watt(self) -> float:
+        return rise_per_watt(Situation(power_w=self.spent.power_w, temperature_c=self.spent.temperature_c))
+
+    def _in_watts(self, bound: Bound) -> Bound:
+        """A cap on temperature as one on the power that would bring it: windows measure no temperature."""
+        if bound.signal != HEAT:
+            return bound
+        rise_per_watt = self._rise_per_watt
+        most = (bound.most - AMBIENT_C) / rise_per_watt if rise_per_watt > 0.0 else NAN
+        return replace(bound, signal=BOARD, most=most)
 
     def _expected(self, configuration: Configuration, signal: str) -> float:
         state = self.space.find(configuration)
@@ -286,7 +306,7 @@ class Reasoning:
             times: How many times as much as before the program draws: what is true of one state is feared of all.
         """
         forbidden, score = self.forbidden, self.score(at_s)
-        kept = [bound for bound in self.bounds if slow or bound.signal != STEP_TIME]
+        kept = [self._in_watts(bound) for bound in self.bounds if slow or bound.signal != STEP_TIME]
         best: tuple[float, int] | None = None
         for seen in pooled(self.space, self.observations):
             state = self.space.find(seen.configuration)

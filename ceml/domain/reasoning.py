@@ -28,9 +28,11 @@ from ceml.units import excess_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from ceml.domain.contracts import Constraint, Fit, Objective, Scored
     from ceml.domain.guard import Alarm, Bound
-    from ceml.domain.knobs import Configuration, KnobSpace
+    from ceml.domain.knobs import Configuration, KnobSpace, States
     from ceml.domain.mind import Mind
     from ceml.domain.schedule import Mix
     from ceml.domain.values import Limits, Observation, Remembered
@@ -40,6 +42,14 @@ GUESSED_SD = 0.05  # of a prediction whose model states none
 FEW = 5  # power samples that tell what a state drew before
 HARDLY = 1e-3  # steps that a window weighs as much as of which only the power is known
 SURELY = 0.95  # a search keeps constraints at this quantile: nothing measures the state before it is in force
+
+
+def within_caps(score: Score, states: States) -> NDArray[np.bool_]:
+    """Which states surely keep every cap on power, (n,); all where there is no other constraint, or no cap."""
+    caps = caps_of(score)
+    if not caps or len(caps) == len(score.constraints):
+        return np.ones(len(states), dtype=bool)
+    return replace(score, constraints=caps, surely=SURELY)(states).violation <= 0.0
 
 
 class Judgement(NamedTuple):
@@ -345,11 +355,8 @@ class Reasoning:
 
         A target or a deadline that cannot hold is a wish, and no wish is worth a broken cap.
         """
-        caps = caps_of(score)
-        if not caps or len(caps) == len(score.constraints):
-            return None
         states = candidates(space, score, (choice.state,))
-        kept = replace(score, constraints=caps, surely=SURELY)(states).violation <= 0.0
+        kept = within_caps(score, states)
         if kept.all() or not kept.any():
             return None
         return self._mind.search.best(space.without(states[~kept].tolist()), score, choice.state)

@@ -100,12 +100,16 @@ class _Page(argparse.RawDescriptionHelpFormatter):
         )
 
 
+_NEGATIVE = re.compile(r"-\.?\d")  # what follows may be a unit; argparse itself does so from Python 3.14 on
+
+
 class _Parser(argparse.ArgumentParser):
     """Says in one line what is wrong, without all the flags before it. All pages look alike, those of verbs too."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.formatter_class, self.allow_abbrev = _Page, False
+        self._negative_number_matcher = _NEGATIVE  # `-3W` is a value, and no flag is a number
 
     def error(self, message: str) -> NoReturn:
         told = re.sub(r"^argument (.+?): invalid (\w+) value: (.*)$", _no_value, message)
@@ -115,19 +119,6 @@ class _Parser(argparse.ArgumentParser):
 def _no_value(found: re.Match[str]) -> str:
     kind = {"int": "a whole number", "float": "a number"}.get(found[2], found[2])
     return f"{found[1]} = {found[3]}: must be {kind}"
-
-
-def _joined(argv: Sequence[str]) -> list[str]:
-    """`--budget -3W` as `--budget=-3W`: argparse takes what begins with a dash for a flag, and no flag is a number."""
-    words: list[str] = []
-    for at, word in enumerate(argv):
-        if word == "--":  # what follows is another program's
-            return [*words, *argv[at:]]
-        if re.match(r"-\.?\d", word) and words and re.fullmatch(r"--[a-z][a-z-]*", words[-1]):
-            words[-1] = f"{words[-1]}={word}"
-        else:
-            words.append(word)
-    return words
 
 
 def _run(argv: list[str]) -> int:
@@ -149,7 +140,7 @@ def _run(argv: list[str]) -> int:
             module.add(subparsers)
         else:
             subparsers.add_parser(name)
-    args = parser.parse_args(_joined(argv))
+    args = parser.parse_args(argv)
     if module is None:
         parser.print_help(sys.stderr)
         return 2

@@ -113,25 +113,22 @@ class Desk:
             verb=request.verb,
             objective=self.objective,
             paused=paused,
-            limits=[constraint.name for constraint in constraints_of(self._limits)],
+            limits=[constraint.name for constraint in constraints_of(self.limits)],
         )
 
     # Wishes -------------------------------------------------------------------------------------------------------
 
     @property
-    def _limits(self) -> Limits:
+    def limits(self) -> Limits:
         """In force, or about to be: the controller hears of an event a turn of the loop after it was published."""
         in_force = self._controller.limits
         return self._asked[1] if self._asked is not None and self._asked[0] is in_force else in_force
 
     def _budget(self, request: BudgetRequest, source: str) -> None:
-        limits = NO_LIMITS if request.clear else self._limits
-        said = {name: () if name == "rail_budget" and not value else value for name, value in request.limits.items()}
-        if said.get("rail_budget") == "none":
-            said["rail_budget"] = ()
-        limits = changed_limits(limits, said, "control socket")
+        limits = NO_LIMITS if request.clear else self.limits
+        limits = changed_limits(limits, {**request.limits}, "control socket")
         check_limits(limits, self._parts.platform)
-        if limits == self._limits:
+        if limits == self.limits:
             return
         self._asked = self._controller.limits, limits
         self._bus.publish(BudgetChanged(at_s=anyio.current_time(), limits=limits, source=source))
@@ -164,7 +161,7 @@ class Desk:
 
     def _status(self) -> Status:
         ledger, manager, platform = self._ledger, self._controller.holder, self._parts.platform
-        chapter, limits, now_s = ledger.chapter, self._limits, anyio.current_time()
+        chapter, limits, now_s = ledger.chapter, self.limits, anyio.current_time()
         phase = PHASES[manager.phase] if manager is not None else "waiting"
         decided = manager.decided if manager is not None else None
         return Status(
@@ -203,9 +200,9 @@ class Desk:
     def _headrooms(self, manager: RuntimeManager | None, latest: Observation | None, now_s: float) -> list[Limit]:
         """Of every limit the share of its bound that is left where the latest window was measured."""
         if manager is None or latest is None:
-            return [Limit(name=each.name, headroom=NAN) for each in constraints_of(self._limits)]
+            return [Limit(name=each.name, headroom=NAN) for each in constraints_of(self.limits)]
         now = manager.reasoning.situation(now_s)
-        constraints = (*manager.reasoning.objective.constraints, *constraints_of(self._limits))
+        constraints = (*manager.reasoning.objective.constraints, *constraints_of(self.limits))
         return [Limit(name=each.name, headroom=_headroom(each, latest, now)) for each in constraints]
 
     def _explain(self, top: int) -> Explained:

@@ -56,6 +56,7 @@ from ceml.telemetry.record import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from anyio.abc import TaskStatus
 
@@ -326,14 +327,9 @@ async def serve(
     async def listen(*, task_status: TaskStatus[None]) -> None:
         await listener.run(house.bus.publish, task_status=task_status)
 
-    async def watch_budget(*, task_status: TaskStatus[None]) -> None:
-        assert parts.settings.budget_file is not None  # noqa: S101 - only started where there is one
-        watcher = BudgetFile(
-            parts.settings.budget_file,
-            parts.limits,
-            partial(check_limits, platform=parts.platform),
-            speed=parts.context.speed,
-        )
+    async def watch_budget(path: Path, desk: Desk, *, task_status: TaskStatus[None]) -> None:
+        check = partial(check_limits, platform=parts.platform)
+        watcher = BudgetFile(path, parts.limits, check, lambda: desk.limits, speed=parts.context.speed)
         await watcher.run(house.bus.publish, task_status=task_status)
 
     async def until_signal(house: House, home: Household) -> None:
@@ -348,7 +344,7 @@ async def serve(
         )
         await home.start("pipe listener", listen)
         if parts.settings.budget_file is not None:
-            await home.start("budget file", watch_budget)
+            await home.start("budget file", partial(watch_budget, parts.settings.budget_file, desk))
         await home.start("control socket", door.run)
         if views is not None:
             await views.start(home, desk.answer, house.bus)

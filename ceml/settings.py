@@ -84,6 +84,12 @@ def _items(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
+def _no_rails(value: object) -> object:
+    """None, `none` and a list of it mean that no rail has a cap, as with the other limits."""
+    said = value.strip().lower() if isinstance(value, str) else value
+    return () if said in (None, "none", ["none"], ("none",)) else value
+
+
 def _path(value: object) -> object:
     if isinstance(value, str) and (not value or "\0" in value):
         raise ValueError("must be a path, and not empty")
@@ -116,7 +122,7 @@ Items = Annotated[tuple[Text, ...], BeforeValidator(_items)]
 Real = Annotated[float, BeforeValidator(_number)]
 Whole = Annotated[int, BeforeValidator(_number)]
 File = Annotated[Path, BeforeValidator(_path)]
-Rails = Annotated[Items, AfterValidator(_rails)]
+Rails = Annotated[Items, BeforeValidator(_no_rails), AfterValidator(_rails)]
 Watts = Annotated[float | None, BeforeValidator(_unless_none(units.power_w))]
 Hertz = Annotated[float | None, BeforeValidator(_unless_none(units.rate_hz))]
 Share = Annotated[float | None, BeforeValidator(_unless_none(units.share))]
@@ -197,8 +203,8 @@ class Settings(BaseModel):
     budget_file: File | None = _field(
         None,
         AIM,
-        "Watched TOML file of limits (budget, rail_budget, target, ... as here), which override these settings. "
-        "Unset: they change by a restart only.",
+        "Watched TOML file of limits (budget, rail_budget, target, ... as here), which override these settings "
+        "whenever it is saved. Unset: they change by ceml budget or a restart.",
     )
     scenario: File | None = _field(
         None,

@@ -68,6 +68,16 @@ def rail_power(value: object) -> tuple[str, float]:
     return rail.strip(), power_w(power)
 
 
+def excess_text(excess: float) -> str:
+    """How far over a bound, as a share of it, for people: `12.5%`; from 1000 % on `47 times the bound`.
+
+    A percentage of many digits tells nobody anything; nor does the factor, where a rate is next to nothing.
+    """
+    if excess < 10.0:
+        return f"{excess:.1%}"
+    return f"{excess:.3g} times the bound" if excess < 1000.0 else "over 1000 times the bound"
+
+
 def _above_0(value: object, units: dict[str, float], named: str, allowed: str) -> float:
     number = _number(value, units, named, allowed)
     return _checked(number, number > 0.0, allowed)

@@ -47,15 +47,12 @@ def test_no_page_of_help_has_a_paragraph_without_end(verb: str, capsys: pytest.C
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 125
 
 
-def test_what_stands_after_two_dashes_is_another_programs():
-    assert cli._joined(["run", "--budget", "-3W", "--", "x", "--lr", "-3"]) == [
-        "run",
-        "--budget=-3W",
-        "--",
-        "x",
-        "--lr",
-        "-3",
-    ]
+@pytest.mark.parametrize("words", [["-3W"], ["-.5W", "--timeout-s", "1"], ["--clear", "-3"], ["--perf", "-2/s"]])
+def test_a_word_that_begins_with_a_dash_and_a_number_is_no_flag(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert cli.main(["budget", *words, "--runtime-dir", str(tmp_path)]) == 2
+    assert "no server" in capsys.readouterr().err
 
 
 def test_version(capsys: pytest.CaptureFixture[str]):

@@ -99,9 +99,9 @@ def test_a_budget_is_planned_for_at_once_and_nothing_is_profiled_again(free: Ser
 
 
 def test_limits_add_up_until_they_are_lifted(free: Server):
-    told(free, "budget", "9W")
+    told(free, "budget", "9")  # a number alone is in W
     told(free, "budget", "--rail", "gpu=3W", "--rail", "cpu=2W")
-    said = told(free, "budget", "--max-slowdown", "10%", "--target", "30/min")
+    said = told(free, "budget", "--max-slowdown", "10%", "--perf", "30/min")
     for name in ("power cap 9 W", "3 W of rail gpu", "2 W of rail cpu", "max slowdown 10 %", "target 0.5 steps/s"):
         assert name in said
     said = told(free, "budget", "none", "--rail", "none")
@@ -123,7 +123,12 @@ def test_two_who_name_different_limits_at_once_both_get_theirs(free: Server):
     ("words", "reason"),
     [
         (["budget", "0W"], "must be a power above 0"),
+        (["budget", "-3W"], "budget = '-3W' (from control socket): must be a power above 0 such as 8W"),
         (["budget", "--", "-3W"], "must be a power above 0"),
+        (["budget", "0"], "budget = '0' (from control socket): must be a power above 0 such as 8W"),
+        (["budget", "--rail", "gpu=-3W"], "rail_budget = ['gpu=-3W'] (from control socket): must be a power above 0"),
+        (["budget", "--perf", "-2/s"], "target = '-2/s' (from control socket): must be a number of steps per time"),
+        (["budget", "8GW"], "must be in W, mW or kW, not in GW"),
         (["budget", "NaN"], "must be a power above 0"),
         (["budget", "1e999W"], "must be a power above 0"),
         (["budget", "8V"], "must be in W, mW or kW"),
@@ -144,7 +149,7 @@ def test_two_who_name_different_limits_at_once_both_get_theirs(free: Server):
 )
 def test_what_is_no_good_is_refused_with_a_sentence_and_changes_nothing(free: Server, words: list[str], reason: str):
     told(free, "budget", "20W")
-    done = asked_before_dashes(free, words)
+    done = asked(free, *words) if "--" not in words else asked_before_dashes(free, words)
     assert done.returncode == 2
     assert reason in done.stderr
     assert all(line.startswith("ceml: ") for line in done.stderr.splitlines())

@@ -61,6 +61,19 @@ def test_whatever_is_written_is_a_finite_number_or_refused_in_words(parse, writt
     assert number >= 0
 
 
+@given(st.floats(0.0) | st.just(float("inf")))
+def test_an_excess_is_told_in_few_characters_and_large_ones_as_a_factor(excess: float) -> None:
+    said = units.excess_text(excess)
+    assert len(said) <= len("over 1000 times the bound")
+    assert said.endswith("%") == (excess < 10.0)
+
+
+def test_an_excess_as_it_is_read() -> None:
+    said = [units.excess_text(excess) for excess in (0.0, 0.125, 9.99, 47.04, 467981932.78, float("inf"))]
+    far = "over 1000 times the bound"
+    assert said == ["0.0%", "12.5%", "999.0%", "47 times the bound", far, far]
+
+
 @given(st.floats(1e-3, 1e9))
 def test_units_of_a_kind_agree(number: float) -> None:
     assert units.power_w(f"{number!r}kW") == pytest.approx(units.power_w(number * 1000))

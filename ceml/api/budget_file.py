@@ -4,9 +4,13 @@
     rail_budget = ["gpu=3W"]
     target = "2.5/s"
 
-The keys are those of the settings. What the file names overrides the settings; what it does not name is as they say;
-`none` lifts a limit; without the file the settings alone count. What is no good is refused with `BudgetRefused`, and
-what was in force stays so.
+The keys are those of the settings. A file that names a limit is a wish for the whole set: what it names overrides the
+settings, `none` lifts a limit, and what it does not name is as the settings say. The latest wish is in force, wherever
+it came from: saving the file again, be it with the same text, takes back what the control socket changed since.
+
+A file that names nothing (empty, comments only, taken away) is no wish: it may be half-written, or lost. The limits in
+force stay, and `BudgetRefused` says so once, with what lifts them. What is no good is refused as well, and what was in
+force stays so.
 
 The file is looked at by stat() twice a second: 2 us each. The watcher library `watchfiles` costs 2.5 MB of resident
 memory, two threads and 1 ms of CPU time a second (measured), and threads are invisible to virtual time.
@@ -25,7 +29,7 @@ from ceml.settings import changed_limits
 from ceml.store.toml_file import read_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from anyio.abc import TaskStatus
@@ -47,16 +51,27 @@ class BudgetFile:
         path: The file; it may be absent.
         settings: The limits of the settings.
         check: Raises SettingsError for limits that this board cannot keep.
+        in_force: Tells the limits in force, or about to be.
         speed: Seconds of the loop per second of the clock.
     """
 
-    def __init__(self, path: Path, settings: Limits, check: Callable[[Limits], None], *, speed: float = 1.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: Limits,
+        check: Callable[[Limits], None],
+        in_force: Callable[[], Limits],
+        *,
+        speed: float = 1.0,
+    ) -> None:
         self._path = path
         self._settings = settings
         self._check = check
+        self._in_force = in_force
         self._speed = speed
         self._stamp: Stamp = None
-        self._limits = settings
+        self._source = f"file {path}"
+        self._mute = True  # nothing was named yet, or that it names nothing was said already
 
     async def run(self, publish: Publish, *, task_status: TaskStatus[None]) -> None:
         """Watch until cancelled; what the file says at the start is in force once `started()` was called."""
@@ -65,32 +80,55 @@ class BudgetFile:
         task_status.started()
         while True:
             await anyio.sleep(PERIOD_S * self._speed)
-            if (stamp := self._look()) != self._stamp:
-                self._take(await self._at_rest(stamp), publish)
+            if self._look() != self._stamp and (stamp := await self._at_rest()) != self._stamp:
+                self._take(stamp, publish)
 
-    async def _at_rest(self, stamp: Stamp) -> Stamp:
-        """The stamp once nobody writes any more; a file moved into its place is whole at once."""
-        unrest_s = 0.0
-        while stamp is not None and self._stamp is not None and stamp[:2] == self._stamp[:2]:
+    async def _at_rest(self) -> Stamp:
+        """The stamp once nobody writes any more; a file moved into the place of another is whole at once."""
+        stamp, unrest_s = self._look(), 0.0
+        while not self._replaced(stamp):
             await anyio.sleep(QUIET_S * self._speed)
             before, stamp, unrest_s = stamp, self._look(), unrest_s + QUIET_S
             if stamp == before or unrest_s >= LONGEST_UNREST_S:
                 break
         return stamp
 
+    def _replaced(self, stamp: Stamp) -> bool:
+        return stamp is not None and self._stamp is not None and stamp[:2] != self._stamp[:2] and stamp[2] > 0
+
     def _take(self, stamp: Stamp, publish: Publish) -> None:
         self._stamp = stamp
-        source, now_s = f"file {self._path}", anyio.current_time()
+        now_s = anyio.current_time()
         try:
             said = {} if stamp is None else read_toml(self._path, "budget file")
-            limits = changed_limits(self._settings, said, source)
-            self._check(limits)
+            if not said:
+                self._keep(gone=stamp is None)
+                return
+            self._mute = False
+            limits = self._wanted(said)
         except SettingsError as error:
-            publish(BudgetRefused(at_s=now_s, source=source, reason=str(error)))
+            publish(BudgetRefused(at_s=now_s, source=self._source, reason=str(error)))
             return
-        if limits != self._limits:
-            self._limits = limits
-            publish(BudgetChanged(at_s=now_s, limits=limits, source=source))
+        if limits != self._in_force():
+            publish(BudgetChanged(at_s=now_s, limits=limits, source=self._source))
+
+    def _wanted(self, said: Mapping[str, object]) -> Limits:
+        limits = changed_limits(self._settings, said, self._source)
+        self._check(limits)
+        return limits
+
+    def _keep(self, *, gone: bool) -> None:
+        """It names nothing, so nothing changes.
+
+        Raises:
+            SettingsError: That, once until it names something again.
+        """
+        if not self._mute:
+            self._mute = True
+            raise SettingsError(
+                f"{self._path} {'is gone' if gone else 'names no limit'}: the limits in force stay. To lift them: "
+                '`ceml budget --clear`, or a line such as budget = "none" in the file'
+            )
 
     def _look(self) -> Stamp:
         """What changes when the file does; None where there is none."""

@@ -87,6 +87,7 @@ class _Notes:
     settled_s: float | None = None
     fit: Fit | None = None
     why: str | None = None
+    changes: int = 0  # of limits
 
     def on(self, event: Event) -> None:
         match event:
@@ -102,7 +103,7 @@ class _Notes:
                     self.turns = None if other is None else (other, event.share)
             case BudgetChanged():
                 self.caps.append((event.at_s, _lower(self.own_cap_w, event.limits.power_cap_w)))
-                self.limits, self.settled_s = event.limits, None
+                self.limits, self.settled_s, self.changes = event.limits, None, self.changes + 1
             case _:
                 pass
 
@@ -173,13 +174,22 @@ def play(
     )
     return Played(
         figures=figures,
-        about={**_about(house), "why": notes.why or NO_DECISION},
+        about={
+            **_about(house),
+            "limits_at_end": _names(notes.limits),
+            "limits_changed": notes.changes,
+            "why": notes.why or NO_DECISION,
+        },
         labels=parts.platform.labels,
         decision_s=_decision_s(house) if timed and notes.commitments else None,
         machine=parts.platform.beats.machine,
         fit=notes.fit,
         caps=notes.caps,
     )
+
+
+def _names(limits: Limits) -> list[str]:
+    return [each.name for each in constraints_of(limits)]
 
 
 def _about(house: runtime.House) -> dict[str, object]:
@@ -193,7 +203,7 @@ def _about(house: runtime.House) -> dict[str, object]:
         "search": settings.search,
         "sampler": house.parts.sampler,
         "budget_w": settings.budget,
-        "limits": [each.name for each in constraints_of(settings.limits)],
+        "limits": _names(settings.limits),
         "steps": int(house.ledger.steps),
         "seed": settings.seed,
     }

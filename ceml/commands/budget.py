@@ -17,7 +17,7 @@ examples:
   ceml budget                      what is in force
   ceml budget 8W                   cap on the power of the board; 7500mW is one, too
   ceml budget --rail gpu=3W        caps on single rails, in place of those that are there
-  ceml budget --target 2.5/s --max-slowdown 10%
+  ceml budget --target 2.5/s --max-slowdown 10%      --perf is --target, too
   ceml budget none                 lift this one
   ceml budget --clear              lift all limits; with others: these only, from now on
 """
@@ -39,9 +39,9 @@ def add(verbs: Verbs) -> None:
     verb.add_argument("budget", nargs="?", metavar="POWER", help="cap on the power of the board, such as 8W, or none")
     verb.add_argument("--rail", action="append", metavar="RAIL=POWER", help="cap on one rail; repeatable; or none")
     for name, metavar in zip(FLAGS, _METAVARS, strict=True):
-        verb.add_argument(
-            f"--{name.replace('_', '-')}", metavar=metavar, help=f"as `ceml serve --{name.replace('_', '-')}`"
-        )
+        flag = f"--{name.replace('_', '-')}"
+        also = ("--perf",) if name == "target" else ()  # the word of the field, and shorter
+        verb.add_argument(flag, *also, metavar=metavar, help=f"as `ceml serve {flag}`")
     verb.add_argument("--clear", action="store_true", help="lift all limits first")
 
 
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     """Ask, then tell what is in force."""
     said = {name: getattr(args, name) for name in ("budget", *FLAGS) if getattr(args, name) is not None}
     if args.rail is not None:
-        said["rail_budget"] = [] if args.rail == ["none"] else args.rail
+        said["rail_budget"] = args.rail
     if said or args.clear:
         ask(args, "budget", limits=said, clear=args.clear)
     status = ask(args, "status")

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ceml.commands.asking import add_verb, ask, knobs, measured, number, table
+from ceml.units import excess_text
 
 if TYPE_CHECKING:
     import argparse
@@ -70,13 +71,19 @@ def _candidate(place: int, each: dict[str, Any]) -> list[str]:
         f"     {rate}, {power}, {energy}, cost {cost}",
     ]
     for name, left in each["margins"].items():
-        lines.append(f"     {name}: " + (f"{left:.1%} left" if left is not None else "margin not known"))
+        lines.append(f"     {name}: {_left(left)}")
     if each["violation"] == 0.0 and each["violation_surely"] != 0.0:
         lines.append("     keeps the limits as expected, but not with 95 % certainty: chosen only where nothing does")
     seen = each["measured"]
     if seen is not None:
         lines.append(f"     measured: {measured(seen)}")
     return lines
+
+
+def _left(margin: float | None) -> str:
+    if margin is None:
+        return "margin not known"
+    return f"{margin:.1%} left" if margin >= 0.0 else f"exceeded by {excess_text(-margin)}"
 
 
 def _spread(sd: float | None) -> str:

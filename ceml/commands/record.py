@@ -168,12 +168,11 @@ def _opening(seen: Seen) -> list[str]:
     begun = seen.started
     if begun is None:
         return ["started    not in this record"]
-    from ceml.domain.budget import constraints_of
+    from ceml.domain.budget import named
 
-    limits = ", ".join(constraint.name for constraint in constraints_of(begun.limits)) or "no limits"
     lines = [
         f"started    ceml {begun.version} on {begun.platform}: objective {begun.objective}, model {begun.model}, "
-        f"search {begun.search}, {limits}",
+        f"search {begun.search}, {named(begun.limits)}",
         f"found      {begun.found}",
     ]
     return lines + ([f"note       these numbers are: {', '.join(begun.labels)}"] if begun.labels else [])

@@ -92,6 +92,7 @@ def _for_people(figures: dict[str, Any]) -> str:
     rows = [
         ("table", f"{figures['table']}, {figures['workload']}"),
         ("asked for", _asked(figures)),
+        *_changed(figures),
         ("states", f"{figures['states']}, tried {figures['states_tried']}"),
         ("chosen", f"{chosen or 'nothing'}  ({figures['why']})"),
         ("energy per step", f"{joules('chosen_energy_j')} there ({most})"),
@@ -125,6 +126,14 @@ def _asked(figures: dict[str, Any]) -> str:
     limits = ", ".join(figures["limits"]) or "no limits"
     asked = f"{figures['objective']} by model {figures['model']}, search {figures['search']}"
     return f"{asked}, sampler {figures['sampler']}, {limits}"
+
+
+def _changed(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a scenario made of the limits; a row only where it changed any."""
+    times: int = figures["limits_changed"]
+    at_end = ", ".join(figures["limits_at_end"]) or "no limits"
+    often = "once" if times == 1 else f"{times} times"
+    return [("limits at the end", f"{at_end}; changed {often}")] if times else []
 
 
 def _above(figures: dict[str, Any]) -> str:

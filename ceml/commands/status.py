@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ceml.commands.asking import add_verb, ask, knobs, measured, number, table
+from ceml.units import excess_text
 
 if TYPE_CHECKING:
     import argparse
@@ -78,7 +79,7 @@ def limit(told: dict[str, Any]) -> str:
     left: float | None = told["headroom"]
     if left is None:
         return f"{told['name']} (headroom not known)"
-    return f"{told['name']}, " + (f"{left:.1%} headroom" if left >= 0 else f"exceeded by {-left:.1%}")
+    return f"{told['name']}, " + (f"{left:.1%} headroom" if left >= 0 else f"exceeded by {excess_text(-left)}")
 
 
 def _decided(status: dict[str, Any]) -> str:

@@ -8,14 +8,14 @@ not judged, violation 0, and `unjudged` says so in words.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ceml.domain.guard import BOARD, STEP_TIME, Bound
-from ceml.domain.values import NAN
+from ceml.domain.guard import BOARD, HEAT, STEP_TIME, Bound
+from ceml.domain.values import NAN, Prediction
 from ceml.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ceml.domain.contracts import Constraint
-    from ceml.domain.values import Limits, Prediction, Situation
+    from ceml.domain.values import Limits, Observation, Situation
 
     Numbers = NDArray[np.float64]
 
+DOUBT = 0.02  # of the energy and time of a step, measured in one window: a run is not called short for less
 ROUNDING = 1e-9  # relative, of the same rate predicted alone and among others
 AMBIENT_C = 25.0  # of the air around the board: boards do not measure it, and a warmer room is on the safe side
 
@@ -178,12 +179,17 @@ class TemperatureCap:
     def violation(self, predicted: Prediction, now: Situation) -> Numbers:
         """Rise over the air that the power will bring, over the rise allowed, less 1.
 
-        A rise is proportional to power once it is steady (one thermal resistance): with dT = T - 25 C now at P_now,
-        dT(P) = dT P / P_now. While the board still warms up that is too little; each decision looks again.
+        A rise is proportional to power once it is steady (one thermal resistance): dT(P) = P `rise_per_watt`. While the
+        board still warms up that is too little; each decision looks again, and the guard looks all the time.
         """
-        rise_c = max(now.temperature_c - AMBIENT_C, 0.0) if isfinite(now.temperature_c) else NAN
-        per_watt = rise_c / now.power_w if now.power_w > 0.0 else NAN
+        per_watt = rise_per_watt(now)
         return _excess(predicted.power_w * per_watt, self.cap_c - AMBIENT_C, given=per_watt)
+
+
+def rise_per_watt(now: Situation) -> float:
+    """How much hotter than the air the hottest zone is, per watt that made it so, in C/W; NaN: not known."""
+    rise_c = max(now.temperature_c - AMBIENT_C, 0.0) if isfinite(now.temperature_c) else NAN
+    return rise_c / now.power_w if now.power_w > 0.0 else NAN
 
 
 def constraints_of(limits: Limits) -> tuple[Constraint, ...]:
@@ -204,8 +210,16 @@ def constraints_of(limits: Limits) -> tuple[Constraint, ...]:
     return (*(kind(bound) for kind, bound in single if bound is not None), *rails)
 
 
+def named(limits: Limits) -> str:
+    """The limits as a person reads them: `power cap 8 W, target 2.5 steps/s`, or `no limits`."""
+    try:
+        return ", ".join(constraint.name for constraint in constraints_of(limits)) or "no limits"
+    except SettingsError as error:  # nobody announces such limits; a look at them must not end a run all the same
+        return str(error)
+
+
 def bounds_of(constraints: Sequence[Constraint]) -> tuple[Bound, ...]:
-    """What the guard watches: caps on power, and targets as bounds on the time of a step.
+    """What the guard watches: caps on power and temperature, and targets as bounds on the time of a step.
 
     A constraint that something is wrapped around (to look at a plugin's answers) shows it as `inside`. Of several of
     one signal the tightest counts.
@@ -219,6 +233,8 @@ def bounds_of(constraints: Sequence[Constraint]) -> tuple[Bound, ...]:
                 bound = Bound(name=cap.name, signal=cap.rail, most=cap.cap_w)
             case Target() as target:
                 bound = Bound(name=target.name, signal=STEP_TIME, most=1.0 / target.target_hz)
+            case TemperatureCap() as cap:
+                bound = Bound(name=cap.name, signal=HEAT, most=cap.cap_c)
             case _:
                 continue
         if bound.signal not in tightest or bound.most < tightest[bound.signal].most:
@@ -242,6 +258,19 @@ def unjudged(constraints: Sequence[Constraint], now: Situation) -> str:
             case _:
                 pass
     return "; ".join(said)
+
+
+def runs_short(constraints: Sequence[Constraint], seen: Observation, now: Situation) -> str | None:
+    """Which limit on the run as a whole the rest of it would break as it goes now, its name; None where none.
+
+    The rest counts `DOUBT` less than the window shows: the smaller it is, the less doubt there is.
+    """
+    lenient = Prediction.measured(replace(seen, rate_hz=seen.rate_hz * (1.0 + DOUBT)))
+    for constraint in constraints:
+        bare = getattr(constraint, "inside", constraint)
+        if isinstance(bare, Deadline | EnergyAllowance) and 0.0 < float(bare.violation(lenient, now)[0]) < inf:
+            return bare.name
+    return None
 
 
 def cannot_hold(

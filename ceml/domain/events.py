@@ -246,8 +246,8 @@ class SpacePredicted:
 class GuardStepped:
     """A limit was broken beyond noise in the configuration `found`, which was left at once for `configuration`.
 
-    `bound` and `measured` are watts, or steps per second for a target; `measured` is NaN where power can no longer be
-    measured. `steps` counts the guard's steps for this application so far.
+    `bound` and `measured` are watts, for a target steps per second, for a temperature degrees Celsius. `measured` is
+    NaN where power can no longer be measured. `steps` counts the guard's steps for this application so far.
     """
 
     at_s: float

@@ -21,7 +21,7 @@ from ceml.domain.budget import (
     TemperatureCap,
     unjudged,
 )
-from ceml.domain.reasoning import SURELY
+from ceml.domain.reasoning import SURELY, within_caps
 from ceml.domain.values import NAN
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ class Explanation:
         sentence: The same in words.
         states: How many there are to choose from.
         measured_states: How many of them were measured.
-        candidates: By violation, then by cost, as a search ranks them; what was asked for besides comes last.
+        candidates: As a search ranks them: where nothing is feasible by whether the caps hold, then by violation, then
+            by cost; what was asked for besides comes last.
         measured: What was measured, one each configuration, the latest first.
         parameters: The model's numbers, with units.
         unjudged: Which constraints cannot be judged now, and why.
@@ -105,8 +106,11 @@ def explain(reasoning: Reasoning, at_s: float, top: int, besides: Sequence[Confi
     states: list[int] = []
     if len(space):
         scored, surely = score(space.states), replace(score, surely=SURELY)(space.states).violation
-        violation = surely if (surely <= 0.0).any() else scored.violation  # as searches do
-        order = np.lexsort((scored.cost, violation))[:top]
+        feasible = (surely <= 0.0).any()
+        violation = surely if feasible else scored.violation  # as searches do
+        hopeless = not feasible and not (violation <= 0.0).any()  # then no other limit is worth a broken cap
+        broken = ~within_caps(score, space.states) if hopeless else np.zeros(len(space), dtype=bool)
+        order = np.lexsort((scored.cost, violation, broken))[:top]
         states = [int(state) for state in space.states[order]]
     others = (space.find(configuration) for configuration in besides)
     states += [state for state in dict.fromkeys(others) if state is not None and state not in states]

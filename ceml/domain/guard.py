@@ -10,6 +10,8 @@ Each bound has a sequential test instead, in standard deviations z of the signal
 In noise of 2.5 % (drawn with seeds) an excess of 10 % is found after 1 sample in the median and 2 in 95 of 100 cases,
 5 % after 2 and 5, 3 % after 4 and 11; a state at 99 % of its cap is left by mistake some twice an hour at 10 Hz, one
 at 98 % not once in four hours. What cannot be told fast the margin of the choice must prevent (SURELY).
+
+A temperature scatters hardly, but follows power only slowly, in both directions: see `Heat`.
 """
 
 from __future__ import annotations
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
 
 BOARD = ""  # in place of a rail's name
 STEP_TIME = "step time"  # in place of a rail's name: targets are bounds on seconds per step
+HEAT = "hottest zone"  # in place of a rail's name: a bound on degrees Celsius
+COOLING_S = 15.0  # over which temperatures are averaged to see whether the board cools
+COOLING = 0.1  # of what is above the cap must go in that time: a board that settles above it falls ever more slowly
+COOLED_C = 1.0  # below the cap, and the heat of an earlier state is gone
+RISEN_C = 2.0  # above where a state was left for its heat: that is no cooling, nor a late rise of a heat sink
 ALONE, TWICE = 4.0, 2.0  # standard deviations over the bound, of one sample and of two in a row
 SLACK, LIMIT, HEAD_START = 0.5, 6.0, 3.0  # of the cumulative sum
 USUAL_SD = 0.025  # of one power sample, relative, until it has been seen
@@ -41,12 +48,12 @@ MOST_RETURNS = 3  # of one state under one bound
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """What must not be exceeded: watts of a rail (`BOARD`: of all), or seconds per step.
+    """What must not be exceeded: watts of a rail (`BOARD`: of all), seconds per step, or degrees of the hottest zone.
 
     Attributes:
         name: What a person calls it, e.g. `power cap 8 W`.
-        signal: The rail, `BOARD` or `STEP_TIME`.
-        most: The bound, W or s.
+        signal: The rail, `BOARD`, `STEP_TIME` or `HEAT`.
+        most: The bound, W, s or C.
     """
 
     name: str
@@ -56,7 +63,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """A bound is broken, beyond noise; `measured` (W or s) is the mean since it began."""
+    """A bound is broken, beyond noise; `measured` (W, s or C) is the mean since it began."""
 
     bound: Bound
     measured: float
@@ -113,8 +120,54 @@ class Scatter:
         return min(max(sqrt(self._squares / self._count), LEAST_SD), MOST_SD)
 
 
+class Heat:
+    """The test of a cap on temperature, by the readings of one sensor.
+
+    Two readings in a row above the cap are an excess, and the state in force is to be left. Then, and where the cap was
+    new to a board that is too hot, the board is given time to cool: until it is well below the cap, only that it rises
+    further, or does not fall towards the cap by the means of two stretches of `COOLING_S`, is an excess. So one hot
+    state does not put the blame on all that follow. Heat is the board's: it stays when another state is in force.
+    """
+
+    def __init__(self) -> None:
+        self._before = NAN
+        self._cooling, self._left_c = False, NAN
+        self._rest()
+
+    def _rest(self, mean: float = NAN) -> None:
+        self._mean, self._since_s, self._sum, self._count = mean, NAN, 0.0, 0
+
+    def update(self, at_s: float, hottest_c: float, most: float) -> float | None:
+        """Take in one reading; the temperature where it is an excess, else None."""
+        before, self._before = self._before, hottest_c
+        if before != before and hottest_c > most:
+            self._cooling, self._left_c = True, hottest_c
+        elif hottest_c <= most - COOLED_C:
+            self._cooling = False
+            self._rest()
+        if not (before > most and hottest_c > most):
+            return None
+        risen = min(before, hottest_c) > self._left_c + RISEN_C
+        if self._cooling and not risen and not self._stays(at_s, hottest_c, most):
+            return None
+        self._cooling, self._left_c = True, hottest_c
+        self._rest()
+        return (before + hottest_c) / 2.0
+
+    def _stays(self, at_s: float, hottest_c: float, most: float) -> bool:
+        """Whether a stretch is over, and it was hardly cooler than the one before."""
+        if not self._count:
+            self._since_s = at_s
+        self._sum, self._count = self._sum + hottest_c, self._count + 1
+        if at_s - self._since_s < COOLING_S:
+            return False
+        before, mean = self._mean, self._sum / self._count
+        self._rest(mean)
+        return before - mean < COOLING * (mean - most)  # of the first stretch nothing can be said: NaN
+
+
 class PowerGuard:
-    """Looks at each power sample. O(1) a sample, and next to nothing where there is no cap.
+    """Looks at each sample of power and temperature. O(1) a sample, and next to nothing where there is no cap.
 
     Args:
         total_rails: Rails whose sum is the power of the whole board.
@@ -128,6 +181,7 @@ class PowerGuard:
         self._tests: dict[str, Excess] = {}
         self._scatter: dict[str, Scatter] = {}
         self._latest: dict[str, float] = {}
+        self._heat: dict[str, Heat] = {}  # by sensor
         self._from_s = float("inf")
 
     @property
@@ -140,6 +194,7 @@ class PowerGuard:
         bounds = tuple(bounds)
         if bounds != self._bounds:
             self._bounds, self._tests = bounds, {bound.signal: Excess() for bound in bounds}
+            self._heat = {}
 
     def open(self, from_s: float) -> None:
         """Another state is in force from then on."""
@@ -157,6 +212,11 @@ class PowerGuard:
             return None
         self._latest.update({rail: watts for rail, watts in sample.rails_w.items() if isfinite(watts)})
         for bound in self._bounds:
+            if bound.signal == HEAT:
+                degrees = self._too_hot(sample, bound)
+                if degrees is not None:
+                    return Alarm(bound=bound, measured=degrees)
+                continue
             watts = self._reading(bound.signal, sample.rails_w)
             if not watts > 0.0:
                 continue
@@ -166,6 +226,12 @@ class PowerGuard:
             if measured is not None:
                 return Alarm(bound=bound, measured=measured)
         return None
+
+    def _too_hot(self, sample: Sampled, cap: Bound) -> float | None:
+        hottest_c = max(filter(isfinite, sample.temperatures_c.values()), default=None)
+        if hottest_c is None:
+            return None
+        return self._heat.setdefault(sample.sensor, Heat()).update(sample.at_s, hottest_c, cap.most)
 
     def _reading(self, signal: str, rails_w: Mapping[str, float]) -> float:
         """What the poll says of a signal, in W; NaN where it says nothing new."""
@@ -200,7 +266,7 @@ class Violation:
     """A state that broke a bound.
 
     Attributes:
-        most: The largest bound that it was seen to break, or what was measured, whichever is larger, W or s.
+        most: The largest bound that it was seen to break, or what was measured, whichever is larger, W, s or C.
         times: How often it was left.
     """
 
@@ -241,7 +307,7 @@ class Violators:
 
         Args:
             bounds: What must hold now.
-            surely: The amount (W or s per step) that a signal surely stays below in a configuration; NaN: not known.
+            surely: The amount (W, s per step or C) that a signal surely stays below in a configuration; NaN: not known.
         """
         gone: set[Configuration] = set()
         for bound in bounds:

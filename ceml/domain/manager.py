@@ -43,7 +43,7 @@ from ceml.domain.events import (
     Use,
     WindowClosed,
 )
-from ceml.domain.guard import BOARD, STEP_TIME, Alarm, PowerGuard, TargetGuard
+from ceml.domain.guard import BOARD, HEAT, STEP_TIME, Alarm, PowerGuard, TargetGuard
 from ceml.domain.measuring import Measuring
 from ceml.domain.purse import Purse
 from ceml.domain.reach import Reach
@@ -97,6 +97,7 @@ class RuntimeManager:
         self._changed: PhaseChanged | None = None  # our own announcement, which comes back to us
         self._stepped = 0  # steps of the guard so far
         self._refuge: Configuration | None = None  # where its latest step led, until a window there has closed
+        self._unhelped: Decided | None = None  # made because a limit on the run would not last, and changed nothing
         self._rest_steps = 0.0  # how long the latest commitment is
 
     def on(self, event: Event) -> Answer:
@@ -305,6 +306,8 @@ class RuntimeManager:
         if late := self._too_slow(observation):
             self._measuring.conclude(self.reasoning.observations)
             return (closed, *self._hurry(at_s, late, observation.configuration))
+        if short := self._runs_short(at_s, observation):
+            return (closed, *self._stretch(at_s, short))
         if stay is None:
             self._measuring.start_over()
             return (closed,)
@@ -319,9 +322,11 @@ class RuntimeManager:
         closed = () if seen is None else (self._closed(at_s, seen),)
         if seen is not None:
             self._round[seen.configuration] = seen
-        if to == turns.main and len(self._round) == len((turns.main, turns.other)):
-            mean = turns.mean(self._round[turns.main], self._round[turns.other])
+        if to == turns.main and self._round:
+            mean = turns.mean(self._in_turn(turns.main), self._in_turn(turns.other))
             self._round = {}
+            if short := self._runs_short(at_s, mean):
+                return *closed, *self._stretch(at_s, short)
             rest = 0.0 if self._stay is None else self._stay.steps
             if self._too_slow(mean) or 0.0 < rest <= self._measuring.committed_steps:
                 self._measuring.conclude(self.reasoning.observations)
@@ -329,6 +334,14 @@ class RuntimeManager:
         turns.turn()
         self._wanted = to
         return *closed, Use(configuration=to, why=TURN)
+
+    def _in_turn(self, configuration: Configuration) -> Observation:
+        """What a state showed in its latest turn; where that was too short for a step, what is expected there."""
+        if (seen := self._round.get(configuration)) is not None:
+            return seen
+        rate_hz, power_w = self.reasoning.predicted(configuration)
+        other = next(iter(self._round.values()))
+        return replace(other, configuration=configuration, rate_hz=rate_hz, power_w=power_w, beats=0, steps=0.0)
 
     def _learn(self, at_s: float, window: Window) -> WindowClosed:
         """Close a window and keep what it showed."""
@@ -362,11 +375,11 @@ class RuntimeManager:
 
     @property
     def _blind(self) -> bool:
-        """Whether there is a cap and its sensor was lost: then nothing new is tried."""
-        return bool(self._guard.bounds) and self._measuring.blind
+        """Whether there is a cap on power and its sensor was lost: then nothing new is tried."""
+        return self._measuring.blind and any(bound.signal != HEAT for bound in self._guard.bounds)
 
     def _leave(self, at_s: float, alarm: Alarm) -> Answer:
-        """Power breaks a cap: leave the state now, learn from it, think later."""
+        """Power or temperature breaks a cap: leave the state now, learn from it, think later."""
         window, reasoning = self._measuring.window, self.reasoning
         if window is None or reasoning.hopeless:  # nothing lower is left: the least violation was chosen
             return ()
@@ -385,7 +398,7 @@ class RuntimeManager:
         bound = alarm.bound
         if wanted == here:
             return *learnt, *self._explore(at_s, f"{bound.name} is broken in the lowest state")
-        why = f"measured {alarm.measured:.3g} W"
+        why = f"measured {alarm.measured:.3g} {'C' if bound.signal == HEAT else 'W'}"
         return *learnt, *self._go(at_s, here, wanted, bound.name, bound.most, alarm.measured, why)
 
     def _learn_all(self, at_s: float, window: Window) -> Answer:
@@ -475,11 +488,28 @@ class RuntimeManager:
             return None
         return self._pace.measured(seen, bound)
 
+    def _runs_short(self, at_s: float, seen: Observation) -> str | None:
+        """Which limit on the whole run will not last at this pace, though it was thought to be kept; None: none."""
+        if self.decided is None or not self.decided.feasible or self.decided is self._unhelped:
+            return None
+        return self.reasoning.runs_short(at_s, seen)
+
+    def _stretch(self, at_s: float, short: str) -> Answer:
+        """Learn from the windows that used too much, and search; where that changes nothing, not again."""
+        before = self.decided
+        self._measuring.conclude(self.reasoning.observations)
+        answer = self._explore(at_s, f"{short} will not last")
+        now = self.decided
+        if before and now and (before.configuration, before.other) == (now.configuration, now.other):
+            self._unhelped = now
+        return answer
+
     def _blinded(self, at_s: float) -> Answer:
         """Power is lost under a cap: no state is tried that was not seen to keep it."""
         if not self._blind or self.phase is not Phase.PROFILING or self._wanted is None:
             return ()
-        space, here, bound = self.reasoning.space, self._wanted, self._guard.bounds[0]
+        space, here = self.reasoning.space, self._wanted
+        bound = next(bound for bound in self._guard.bounds if bound.signal != HEAT)
         to = self.reasoning.refuge(at_s, here)
         wanted = space.configuration(space.min_state if to is None else to)
         if wanted == here:
@@ -551,6 +581,7 @@ class RuntimeManager:
         self.decided, self._wanted, self._refuge = decided, decided.configuration, None
         if decided.other is not None:
             self._turns = Turns(decided.configuration, decided.other, decided.share, decided.period_s)
+            self._round = {}
             self._pace.open()
         self._purse.open()
         return self.reasoning.fitted(at_s), decided, Use(configuration=decided.configuration, why=decided.why)

@@ -12,24 +12,27 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ceml.domain import schedule
-from ceml.domain.budget import bounds_of, cannot_hold, constraints_of, unjudged
+from ceml.domain.budget import AMBIENT_C, bounds_of, cannot_hold, constraints_of, rise_per_watt, runs_short, unjudged
 from ceml.domain.candidates import candidates
 from ceml.domain.contracts import Score
 from ceml.domain.events import Decided, ModelFitted
-from ceml.domain.guard import BOARD, STEP_TIME, Violators
+from ceml.domain.guard import BOARD, HEAT, STEP_TIME, Violators
 from ceml.domain.keeping import SURELY_Z, amount, keeps, least
 from ceml.domain.memory import Memory, of_others, pooled, reachable
 from ceml.domain.outlook import caps_of
 from ceml.domain.search import initial_state
 from ceml.domain.spent import Spent
 from ceml.domain.values import NAN, Choice, FitStatus, Prediction, Situation, Stay
+from ceml.units import excess_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from ceml.domain.contracts import Constraint, Fit, Objective, Scored
     from ceml.domain.guard import Alarm, Bound
-    from ceml.domain.knobs import Configuration, KnobSpace
+    from ceml.domain.knobs import Configuration, KnobSpace, States
     from ceml.domain.mind import Mind
     from ceml.domain.schedule import Mix
     from ceml.domain.values import Limits, Observation, Remembered
@@ -39,6 +42,14 @@ GUESSED_SD = 0.05  # of a prediction whose model states none
 FEW = 5  # power samples that tell what a state drew before
 HARDLY = 1e-3  # steps that a window weighs as much as of which only the power is known
 SURELY = 0.95  # a search keeps constraints at this quantile: nothing measures the state before it is in force
+
+
+def within_caps(score: Score, states: States) -> NDArray[np.bool_]:
+    """Which states surely keep every cap on power, (n,); all where there is no other constraint, or no cap."""
+    caps = caps_of(score)
+    if not caps or len(caps) == len(score.constraints):
+        return np.ones(len(states), dtype=bool)
+    return replace(score, constraints=caps, surely=SURELY)(states).violation <= 0.0
 
 
 class Judgement(NamedTuple):
@@ -191,6 +202,12 @@ class Reasoning:
             return False
         return bool(replace(self.score(at_s), surely=SURELY)(np.array([state])).violation[0] > 0.0)
 
+    def runs_short(self, at_s: float, seen: Observation) -> str | None:
+        """Which limit on the whole run the rest would break if it went on like this window; None: none."""
+        if self.total_work is None:
+            return None
+        return runs_short(self.constraints, seen, self.situation(at_s))
+
     # What the guard needs -------------------------------------------------------------------------------------------
 
     @property
@@ -229,12 +246,26 @@ class Reasoning:
         return allowed
 
     def _surely(self, configuration: Configuration, signal: str) -> float:
-        """Watts of a rail, or seconds per step, that a configuration is surely not above; NaN: not known.
+        """Watts of a rail, seconds per step, or degrees, that a configuration is surely not above; NaN: not known.
 
         No less than what was measured there, less its noise: a model that is sure of itself is no evidence.
         """
+        if signal == HEAT:
+            return AMBIENT_C + self._rise_per_watt * self._surely(configuration, BOARD)
         seen = pooled(self.space, [seen for seen in self.observations if seen.configuration == configuration])
         return max(self._expected(configuration, signal), least(seen, signal))  # NaN first stays NaN
+
+    @property
+    def _rise_per_watt(self) -> float:
+        return rise_per_watt(Situation(power_w=self.spent.power_w, temperature_c=self.spent.temperature_c))
+
+    def _in_watts(self, bound: Bound) -> Bound:
+        """A cap on temperature as one on the power that would bring it: windows measure no temperature."""
+        if bound.signal != HEAT:
+            return bound
+        rise_per_watt = self._rise_per_watt
+        most = (bound.most - AMBIENT_C) / rise_per_watt if rise_per_watt > 0.0 else NAN
+        return replace(bound, signal=BOARD, most=most)
 
     def _expected(self, configuration: Configuration, signal: str) -> float:
         state = self.space.find(configuration)
@@ -285,7 +316,7 @@ class Reasoning:
             times: How many times as much as before the program draws: what is true of one state is feared of all.
         """
         forbidden, score = self.forbidden, self.score(at_s)
-        kept = [bound for bound in self.bounds if slow or bound.signal != STEP_TIME]
+        kept = [self._in_watts(bound) for bound in self.bounds if slow or bound.signal != STEP_TIME]
         best: tuple[float, int] | None = None
         for seen in pooled(self.space, self.observations):
             state = self.space.find(seen.configuration)
@@ -324,11 +355,8 @@ class Reasoning:
 
         A target or a deadline that cannot hold is a wish, and no wish is worth a broken cap.
         """
-        caps = caps_of(score)
-        if not caps or len(caps) == len(score.constraints):
-            return None
         states = candidates(space, score, (choice.state,))
-        kept = replace(score, constraints=caps, surely=SURELY)(states).violation <= 0.0
+        kept = within_caps(score, states)
         if kept.all() or not kept.any():
             return None
         return self._mind.search.best(space.without(states[~kept].tolist()), score, choice.state)
@@ -404,7 +432,7 @@ class Reasoning:
         if not choice.feasible:
             everywhere = self.fit.predict(candidates(self.space, score, (choice.state,)))
             what = cannot_hold(self.constraints, everywhere, scored.predicted, score.now) or "the objective cannot hold"
-            why = f"{why}; nothing is feasible: {what}, least violation {choice.violation:.1%}"
+            why = f"{why}; nothing is feasible: {what}, least violation {excess_text(choice.violation)}"
         if unknown := unjudged(self.constraints, score.now):
             why = f"{why}; {unknown}"
         at_max = self._at_max()

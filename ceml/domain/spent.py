@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import exp, isfinite
 from typing import TYPE_CHECKING
 
 from ceml.domain.values import NAN
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ceml.domain.values import Observation
 
 
+WARMING_S = 30.0  # over which power is averaged to tell what warms a board: between a die's and a heat sink's time
+
+
 class Spent:
     """Adds up, in O(1) a sample, while its application is here.
 
@@ -24,7 +27,8 @@ class Spent:
         total_rails: Rails whose sum is the power of the whole board.
 
     Attributes:
-        power_w: Power of the whole board, last reading; NaN before the first.
+        power_w: Power of the whole board, averaged over about the last `WARMING_S`, since that is what its temperature
+            comes from; NaN before the first reading.
         temperature_c: The hottest zone, last reading; NaN before the first.
     """
 
@@ -32,6 +36,8 @@ class Spent:
         self.power_w = NAN
         self.temperature_c = NAN
         self._total_rails = total_rails
+        self._latest_w: dict[str, float] = {}
+        self._latest_s = NAN
         self._began_s = NAN
         self._before_j = NAN  # of the times before the application went away
         self._rails: dict[str, Integral] = {}
@@ -62,15 +68,25 @@ class Spent:
         zones = [degrees for degrees in sample.temperatures_c.values() if isfinite(degrees)]
         if zones:
             self.temperature_c = max(zones)
-        power_w = 0.0
+        told = False
         for rail in self._total_rails:
             if rail in sample.rails_w:
                 if rail not in self._rails:
                     self._rails[rail] = Integral()
                 self._rails[rail].add(sample.at_s, sample.rails_w[rail], sample.covers_s)
-            power_w += sample.rails_w.get(rail, NAN)
-        if isfinite(power_w) and self._total_rails:
+                self._latest_w[rail], told = sample.rails_w[rail], True
+        if told:
+            self._warm(sample.at_s, sum([self._latest_w.get(rail, NAN) for rail in self._total_rails]))
+
+    def _warm(self, at_s: float, power_w: float) -> None:
+        """Average exponentially: P <- P + (p - P) (1 - e^(-dt / WARMING_S))."""
+        if not isfinite(power_w):
+            return
+        before_s, self._latest_s = self._latest_s, at_s
+        if not isfinite(self.power_w):
             self.power_w = power_w
+        elif at_s > before_s:
+            self.power_w += (power_w - self.power_w) * (1.0 - exp((before_s - at_s) / WARMING_S))
 
     def rail_shares(self, observations: Iterable[Observation]) -> dict[str, float]:
         """The largest share of the board's power that each rail drew in any state measured."""

@@ -158,7 +158,7 @@ class Situation:
         spent_s: Seconds since the application joined.
         spent_j: Joules of the whole board while it was here.
         rate_at_max_hz: Steps per second with every knob at its highest, as expected now.
-        power_w: Power of the whole board, last reading.
+        power_w: Power of the whole board, averaged over the last half minute or so: what the temperature comes from.
         temperature_c: The hottest zone, last reading.
         rail_shares: Largest share of the board's power that each rail was seen to draw.
     """

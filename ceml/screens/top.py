@@ -15,6 +15,7 @@ from textual.widgets import Footer, Input, Static
 from ceml.api import client
 from ceml.domain.knobs import level_text
 from ceml.errors import CemlError
+from ceml.units import excess_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -223,7 +224,7 @@ def figures(status: dict[str, Any], columns: int) -> Text:
             if left is None
             else f"{left:.1%} headroom"
             if left >= 0
-            else f"EXCEEDED by {-left:.1%}"
+            else f"EXCEEDED by {excess_text(-left)}"
         )
         add("limit", f"{limit['name']}: {told}", grave=left is not None and left < 0)
     add("because", status["why"] or "nothing was applied yet")

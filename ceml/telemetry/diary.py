@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from ceml.domain.budget import constraints_of
+from ceml.domain.budget import named
 from ceml.domain.events import (
     AppJoined,
     AppLeft,
@@ -25,11 +25,9 @@ from ceml.domain.events import (
     SensorLost,
     SensorRecovered,
 )
-from ceml.errors import SettingsError
 
 if TYPE_CHECKING:
     from ceml.domain.events import Event
-    from ceml.domain.values import Limits
 
 KEPT = 20  # a screen full; all of it travels with every status
 LONGEST = 200  # characters of a sentence
@@ -104,17 +102,10 @@ def _said(event: Event) -> tuple[str, str, bool] | None:
             return _of_people(event)
 
 
-def _names(limits: Limits) -> str:
-    try:
-        return ", ".join(constraint.name for constraint in constraints_of(limits)) or "none"
-    except SettingsError as error:  # nobody announces such limits; a look at them must not end the run all the same
-        return str(error)
-
-
 def _of_people(event: Event) -> tuple[str, str, bool] | None:
     match event:
         case BudgetChanged():
-            return "limits", f"now {_names(event.limits)} ({event.source})", False
+            return "limits", f"now {named(event.limits)} ({event.source})", False
         case BudgetRefused():
             return "refused", f"limits of {event.source}: {event.reason}", True
         case ObjectiveChanged():

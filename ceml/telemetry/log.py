@@ -169,10 +169,12 @@ def _flat(name: str, value: Any) -> dict[str, object]:
             return {key: _short(each) for key, each in measured.items()}
         case Configuration():
             return {name: str(value)}
+        case Limits() if value == NO_LIMITS:
+            return {name: "none"}
         case Limits():
             caps = {f"{rail}_cap_w": _short(watts) for rail, watts in value.rail_caps_w.items()}
             single = [field.name for field in fields(value) if field.name != "rail_caps_w"]
-            return {**{each: _short(getattr(value, each)) for each in single}, **caps} if value != NO_LIMITS else {}
+            return {**{each: _short(getattr(value, each)) for each in single}, **caps}
         case Mapping() if name == "knobs":  # all levels of a board are for records
             return {"knobs": ",".join(cast("Mapping[str, object]", value))}
         case Mapping():

@@ -33,19 +33,38 @@ def replaced(path: Path, text: str) -> None:
     path.with_suffix(".new").replace(path)
 
 
-def lived(virtually, path: Path, story: Callable[[], Awaitable[None]], check=lambda limits: None) -> list[Event]:
-    heard: list[Event] = []
+class Force:
+    """The limits in force, whoever asked for them last."""
+
+    def __init__(self) -> None:
+        self.limits = BASE
+        self.heard: list[Event] = []
+
+    def hear(self, event: Event) -> None:
+        self.heard.append(event)
+        if isinstance(event, BudgetChanged):
+            self.limits = event.limits
+
+
+def lived(
+    virtually,
+    path: Path,
+    story: Callable[[], Awaitable[None]],
+    check: Callable[[Limits], None] = lambda limits: None,
+    force: Force | None = None,
+) -> list[Event]:
+    force = force or Force()
 
     async def main() -> None:
-        watcher = BudgetFile(path, BASE, check)
+        watcher = BudgetFile(path, BASE, check, lambda: force.limits)
         async with anyio.create_task_group() as group:
-            await group.start(lambda *, task_status: watcher.run(heard.append, task_status=task_status))
+            await group.start(lambda *, task_status: watcher.run(force.hear, task_status=task_status))
             await story()
             await anyio.sleep(1)
             group.cancel_scope.cancel()
 
     virtually(main)
-    return heard
+    return force.heard
 
 
 async def nothing() -> None: ...
@@ -67,10 +86,74 @@ def test_without_a_file_the_settings_count_and_it_may_come_and_go(virtually, tmp
         write(path, 'budget = "none"\nrail_budget = ["gpu=3W"]')
         await anyio.sleep(3)
         path.unlink()
+        await anyio.sleep(30)
+        write(path, 'rail_budget = "none"')
 
-    came, went = lived(virtually, path, story)
+    came, gone, again = lived(virtually, path, story)
     assert came.limits == Limits(rail_caps_w={"gpu": 3.0}, target_hz=2.0)
-    assert went.limits == BASE
+    assert isinstance(gone, BudgetRefused)
+    assert again.limits == BASE
+
+
+@pytest.mark.parametrize(
+    ("lose", "said"),
+    [
+        (lambda path: write(path, ""), "names no limit"),
+        (lambda path: write(path, "# budget = '6W'\n\n"), "names no limit"),
+        (lambda path: replaced(path, ""), "names no limit"),
+        (lambda path: path.unlink(), "is gone"),
+    ],
+)
+def test_a_file_that_names_nothing_lifts_nothing_and_is_told_once_with_the_remedy(
+    virtually, tmp_path: Path, lose: Callable[[Path], None], said: str
+) -> None:
+    path, force = tmp_path / "b.toml", Force()
+    write(path, 'budget = "7W"')
+
+    async def story() -> None:
+        await anyio.sleep(3)
+        force.limits = Limits(rail_caps_w={"gpu": 3.0})  # from the control socket
+        lose(path)
+        await anyio.sleep(30)
+        write(path, "")
+        await anyio.sleep(30)
+
+    _, refused = lived(virtually, path, story, force=force)
+    assert isinstance(refused, BudgetRefused)
+    for words in (str(path), said, "the limits in force stay", "ceml budget --clear", 'budget = "none"'):
+        assert words in refused.reason
+    assert force.limits == Limits(rail_caps_w={"gpu": 3.0})
+
+
+def test_a_file_made_anew_is_not_read_before_it_is_written(virtually, tmp_path: Path) -> None:
+    path = tmp_path / "b.toml"
+    write(path, 'budget = "7W"')
+
+    async def story() -> None:
+        await anyio.sleep(1.05)
+        path.unlink()
+        await anyio.sleep(0.4)
+        for text in ("", "budget = ", 'budget = "6W"'):
+            write(path, text)
+            await anyio.sleep(0.08)
+
+    assert [event.limits.power_cap_w for event in lived(virtually, path, story)] == [7.0, 6.0]
+
+
+@pytest.mark.parametrize("save", [replaced, write])
+def test_saving_the_same_text_again_is_a_wish_too_the_latest_wins(virtually, tmp_path: Path, save) -> None:
+    path, force = tmp_path / "b.toml", Force()
+    write(path, 'budget = "7W"')
+
+    async def story() -> None:
+        await anyio.sleep(3)
+        force.limits = Limits(power_cap_w=12.0)  # from the control socket: the latest wish
+        await anyio.sleep(3)
+        assert force.limits == Limits(power_cap_w=12.0)
+        save(path, 'budget = "7W"')
+
+    _, again = lived(virtually, path, story, force=force)
+    assert again.limits == force.limits == Limits(power_cap_w=7.0, target_hz=2.0)
 
 
 @pytest.mark.parametrize(("save", "latest_s"), [(replaced, 0.5), (write, 0.61)])

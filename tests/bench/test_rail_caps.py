@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ceml.bench.play import Played, play
+from ceml.domain.events import Event, Sampled
 from ceml.plant.board import jetson_tx2
 from ceml.plant.machine import Plant
 from ceml.plant.table import Table
@@ -47,6 +48,25 @@ def test_a_cap_on_a_rail_is_kept_on_the_simulated_board(rail: str):
         figures = run(plant, rail, cap_w, objective="performance").figures
         assert figures.feasible, f"{rail} at {share:.0%}"
         assert (figures.regret or 0.0) <= 0.15, f"{rail} at {share:.0%}"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_target_that_cannot_hold_never_raises_power_above_a_cap_on_a_rail(tables: Path, seed: int):
+    name, cap_w = "jetson-tx2-vgg19-rails.csv", 7.0
+    plant = Table.parse(read_lines(tables / name, "table"), name).grid("vgg19-trt-infer", None, {}, {})
+    seen: list[tuple[float, float]] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, Sampled):
+            seen.append((event.at_s, event.rails_w["total"]))
+
+    settings = {"seed": seed, "rail_budget": (f"total={cap_w:g}W",), "target": "50/s"}
+    board = played(plant, steps=STEPS, seed=seed)
+    result = play(load(None, settings, {}), steps=STEPS, platform=board, timed=False, eyes=[look])
+    watts = np.array([power_w for _, power_w in seen])
+    assert "target 50 steps/s cannot hold" in str(result.about["why"])
+    assert np.convolve(watts > 1.1 * cap_w, np.ones(3), "valid").max() <= 2  # samples in a row, beyond noise
+    assert watts[len(watts) // 4 :].mean() <= cap_w
 
 
 def test_a_cap_that_no_state_keeps_is_said():

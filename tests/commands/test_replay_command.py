@@ -28,3 +28,24 @@ def test_a_run_without_end_is_refused_with_a_remedy(tmp_path: Path, capsys: pyte
     assert "10000 steps take 1.16e+03 days even in the fastest state" in said
     assert said.rstrip().endswith("play fewer (--steps), or read less often (--sensor-period-s)")
     assert main(["replay", str(table), "--workload", "w", "--steps", "1", "--sensor-period-s", "1e3"]) == 0
+
+
+def test_limits_that_a_scenario_changed_are_named_as_they_were_in_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    scenario = tmp_path / "scenario.toml"
+    words = ["replay", "jetson-tx2", "--workload", "vit", "--steps", "300", "--scenario", str(scenario)]
+    for text, said in (
+        ('[[step]]\nat = "20s"\nbudget = "7W"\n[[step]]\nat = "30s"\nrail_budget = ["gpu=3W"]\n',
+         "power cap 7 W, power cap 3 W of rail gpu; changed 2 times"),
+        ('[[step]]\nat = "20s"\nbudget = "none"\n', "no limits; changed once"),
+    ):  # fmt: skip
+        scenario.write_text(text)
+        assert main([*words, "--budget", "9W"]) == 0
+        shown = capsys.readouterr().out
+        assert "power cap 9 W" in next(line for line in shown.splitlines() if line.startswith("asked for"))
+        assert next(line for line in shown.splitlines() if line.startswith("limits at the end")).endswith(said)
+    scenario.write_text('[[step]]\nat = "20s"\nobjective = "edp"\n')
+    assert main([*words, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["limits"], figures["limits_at_end"], figures["limits_changed"]) == ([], [], 0)

@@ -17,10 +17,13 @@ from ceml.domain.budget import (
     TemperatureCap,
     cannot_hold,
     constraints_of,
+    named,
+    runs_short,
     unjudged,
 )
 from ceml.domain.contracts import Constraint
-from ceml.domain.values import Limits, Prediction, Situation
+from ceml.domain.knobs import Configuration
+from ceml.domain.values import Limits, Observation, Prediction, Situation
 from ceml.errors import SettingsError
 
 
@@ -159,3 +162,44 @@ def test_constraints_that_only_together_cannot_hold_are_both_named() -> None:
     said = cannot_hold(limits, everywhere, of([1.0], [4.0]), KNOWN)
     assert said == "target 2 steps/s cannot hold together with power cap 5 W"
     assert cannot_hold((Target(1.0),), everywhere, of([1.0], [4.0]), KNOWN) is None
+
+
+def test_limits_are_named_for_people_and_none_is_said_too() -> None:
+    assert named(Limits()) == "no limits"
+    assert named(Limits(power_cap_w=8.0, rail_caps_w={"gpu": 3.0})) == "power cap 8 W, power cap 3 W of rail gpu"
+    assert "no power cap" in named(Limits(power_cap_w=-1.0))
+
+
+def test_the_rest_of_a_run_is_short_where_it_would_break_a_limit_on_the_whole_beyond_doubt() -> None:
+    run = Situation(remaining_work=100.0, spent_s=10.0, spent_j=50.0)
+    window = Observation(
+        configuration=Configuration({"gpu_hz": 1e9}),
+        start_s=0.0,
+        end_s=5.0,
+        beats=10,
+        steps=10.0,
+        rate_hz=2.0,
+        power_w=5.0,
+    )  # 50 s and 250 J to go
+    limits = (PowerCap(1.0), Deadline(61.0), EnergyAllowance(301.0))
+    assert runs_short(limits, window, run) is None
+    assert runs_short((EnergyAllowance(298.0),), window, run) is None
+    assert runs_short((*limits, EnergyAllowance(294.0)), window, run) == "energy allowance 294 J"
+    assert runs_short((*limits, Deadline(58.0)), window, run) == "deadline 58 s"
+    assert runs_short((EnergyAllowance(1.0), Deadline(1.0)), window, Situation()) is None
+
+
+@given(st.floats(0.01, 1e3), st.floats(0.1, 0.97) | st.floats(1.0, 10.0))
+def test_nothing_is_short_that_the_constraint_itself_allows(rest: float, pace: float) -> None:
+    run = Situation(remaining_work=rest, spent_j=50.0)
+    window = Observation(
+        configuration=Configuration({"gpu_hz": 1e9}),
+        start_s=0.0,
+        end_s=5.0,
+        beats=10,
+        steps=10.0,
+        rate_hz=1.0,
+        power_w=1.0,
+    )
+    allowance = EnergyAllowance(50.0 + pace * rest)
+    assert bool(runs_short((allowance,), window, run)) == (pace < 0.98)

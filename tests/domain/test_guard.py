@@ -8,11 +8,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ceml.domain.events import Sampled
-from ceml.domain.guard import BOARD, MOST_RETURNS, STEP_TIME, Alarm, Bound, PowerGuard, Scatter, Violators
+from ceml.domain.guard import (
+    BOARD,
+    COOLED_C,
+    COOLING_S,
+    HEAT,
+    MOST_RETURNS,
+    RISEN_C,
+    STEP_TIME,
+    Alarm,
+    Bound,
+    PowerGuard,
+    Scatter,
+    Violators,
+)
 from ceml.domain.knobs import Configuration
 
 CAP = Bound(name="power cap 8 W", signal=BOARD, most=8.0)
 GPU_CAP = Bound(name="power cap 3 W of rail gpu", signal="gpu", most=3.0)
+HOT = Bound(name="temperature cap 80 C", signal=HEAT, most=80.0)
 HERE, THERE = (Configuration({"gpu_hz": hz}) for hz in (1e9, 2e9))
 NOISE = 0.025
 
@@ -169,3 +183,65 @@ def test_another_program_has_no_violators():
     known.forget()
     assert len(known) == 0
     assert known.forbidden(cap(1.0), lambda *_: NEVER) == frozenset()
+
+
+# Temperature ----------------------------------------------------------------------------------------------------------
+
+
+def heated(watched: PowerGuard, degrees: list[float], from_s: float = 0.1, sensor: str = "zones") -> list[int]:
+    """At which readings, ten a second, it fired."""
+    polls = (
+        Sampled(at_s=from_s + 0.1 * at, sensor=sensor, rails_w={}, temperatures_c={"cpu": 30.0, "gpu": each})
+        for at, each in enumerate(degrees)
+    )
+    return [at for at, poll in enumerate(polls) if watched.sampled(poll) is not None]
+
+
+@given(st.lists(st.floats(-40.0, 80.0) | st.just(float("nan")), max_size=60))
+def test_what_is_never_hotter_than_the_cap_never_fires(degrees: list[float]):
+    assert heated(guard(HOT), degrees) == []
+
+
+@given(st.lists(st.floats(20.0, 80.0), min_size=1, max_size=20), st.floats(80.01, 150.0), st.floats(80.01, 150.0))
+def test_two_hot_readings_in_a_row_fire_and_one_does_not(cool: list[float], hot: float, hotter: float):
+    assert heated(guard(HOT), [*cool, hot, *cool, hotter]) == []
+    watched = guard(HOT)
+    assert heated(watched, [*cool, hot, hotter]) == [len(cool) + 1]
+
+
+def test_two_sensors_at_the_same_time_are_not_two_readings_in_a_row():
+    watched = guard(HOT)
+    for sensor in ("zones", "gpu"):
+        assert heated(watched, [70.0, 81.0], sensor=sensor) == []
+    assert heated(watched, [81.0], from_s=0.3) == [0]
+
+
+@given(st.floats(5.0, 60.0), st.floats(40.0, 78.0), st.integers(0, 99), st.sampled_from([0.0, 0.5, 1.0]))
+def test_while_the_board_cools_nobody_is_blamed(tau_s: float, to_c: float, seed: int, step_c: float):
+    seconds = np.arange(0.0, 6 * tau_s, 0.1)
+    true = to_c + (84.0 - to_c) * np.exp(-seconds / tau_s) + np.random.default_rng(seed).normal(0.0, 0.1, len(seconds))
+    read = np.round(true / step_c) * step_c if step_c else true
+    watched = guard(HOT)
+    assert heated(watched, [79.0, 84.0, 84.0]) == [2]
+    watched.open(0.4)
+    assert heated(watched, read.tolist(), from_s=0.5) == []
+    assert heated(watched, [80.5, 80.5], from_s=500.0) == [1]
+
+
+@given(st.floats(80.1, 120.0))
+def test_a_board_that_does_not_cool_is_an_excess_again(degrees: float):
+    watched = guard(HOT)
+    assert heated(watched, [79.0, *[degrees] * 400])[:2] == [2, pytest.approx(2 + 20 * COOLING_S, abs=5)]
+
+
+@given(st.floats(0.01, 1.0))
+def test_a_board_that_gets_still_hotter_is_not_given_time(step_c: float):
+    fired = heated(guard(HOT), [79.0, *(82.0 + np.arange(0.0, 8.0, step_c)).tolist()])
+    assert fired[0] == 2
+    assert fired[1] - 2 <= max(RISEN_C / step_c, 1.0) + 3
+
+
+def test_a_cap_that_is_new_to_a_hot_board_gives_it_time_to_cool():
+    falling = np.linspace(95.0, 81.0, 300).tolist()
+    assert heated(guard(HOT), falling) == []
+    assert heated(guard(HOT), [*falling, 80.0 - COOLED_C, 81.0, 81.0]) == [len(falling) + 2]

@@ -6,6 +6,7 @@ Not covered: when the guard fires (test_guard.py), figures of whole runs in nois
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import exp
 
 import pytest
 from test_manager import SPACE, World, mind, power_w, rate_hz
@@ -30,6 +31,7 @@ from ceml.domain.response.overlap import overlap
 from ceml.domain.values import Limits
 from ceml.plugins.performance import performance
 
+AMBIENT_C = 25.0
 LOWEST = SPACE.configuration(SPACE.min_state)
 
 
@@ -55,10 +57,34 @@ class Hot(World):
         return self.hotter * power_w(configuration)
 
 
-def hot(limits: Limits, *, total: float | None = 2000, **changes) -> Hot:
+@dataclass
+class Warm(Hot):
+    """A world that power warms: one thermal resistance, one time constant."""
+
+    rise_per_watt: float = 5.0  # C/W
+    tau_s: float = 20.0
+    degrees: float = AMBIENT_C
+    hottest: float = AMBIENT_C
+    sampled_s: float = 0.0
+
+    def give(self, event) -> None:
+        if isinstance(event, Sampled):
+            steady = AMBIENT_C + self.rise_per_watt * event.rails_w["total"]
+            past_s = event.at_s - self.sampled_s
+            self.degrees = steady + (self.degrees - steady) * exp(-past_s / self.tau_s)
+            self.sampled_s, self.hottest = event.at_s, max(self.hottest, self.degrees)
+            event = replace(event, temperatures_c={"gpu": self.degrees, "cpu": 30.0})
+        super().give(event)
+
+    def steady(self, configuration: Configuration) -> float:
+        """Where the temperature goes there."""
+        return AMBIENT_C + self.rise_per_watt * self.draws(configuration)
+
+
+def hot(limits: Limits, *, total: float | None = 2000, kind: type[Hot] = Hot, **changes) -> Hot:
     joined = AppJoined(at_s=0.0, app="a", total_work=total)
     parts = {"objective": performance(), "model": overlap(), "sampler": improvement(), "exploration_budget": 0.05}
-    world = Hot(RuntimeManager(joined, SPACE, mind(**{**parts, **changes}), limits))
+    world = kind(RuntimeManager(joined, SPACE, mind(**{**parts, **changes}), limits))
     world.give(joined)
     return world
 
@@ -247,3 +273,133 @@ def test_what_was_cut_short_before_a_beat_is_not_remembered_for_the_next_run():
     remembered = [seen for phase in reasoning.remembered() for seen in phase.observations]
     assert remembered
     assert all(seen.beats > 0 and seen.rate_hz > 0 for seen in remembered)
+
+
+def baked(cap_c: float = 60.0, **changes) -> Warm:
+    world = settled(Limits(max_temperature_c=cap_c), total=None, kind=Warm)
+    for name, value in changes.items():
+        setattr(world, name, value)
+    world.run(600)
+    return world
+
+
+@pytest.mark.parametrize("tau_s", [5.0, 20.0, 60.0])
+@pytest.mark.parametrize("worse", [1.0, 1.3, 2.0])
+def test_a_board_that_gets_too_hot_is_kept_below_its_cap_by_few_steps(tau_s: float, worse: float):
+    world = baked(tau_s=tau_s)
+    world.rise_per_watt *= worse  # somebody covers the fan
+    world.run(1500)
+    steps = world.heard(GuardStepped)
+    assert 0 < len(steps) <= 10
+    assert {each.limit for each in steps} == {"temperature cap 60 C"}
+    assert "C" in steps[-1].why
+    world.hottest = 0.0
+    world.run(1000)
+    assert world.hottest <= 60.5
+    best = max(rate_hz(each) for each in map(SPACE.configuration, SPACE.states) if world.steady(each) <= 60.0)
+    assert rate_hz(world.effective) >= 0.93 * best
+
+
+def test_it_is_left_within_two_readings_between_decisions():
+    world = baked()
+    world.rise_per_watt, before = 2.0 * world.rise_per_watt, len(world.heard(GuardStepped))
+    decided, over = world.manager.decided, 0
+    while len(world.heard(GuardStepped)) == before:
+        here, watts = world.effective, world.draws(world.effective)
+        world.at_s += 0.1
+        world.give(Sampled(at_s=world.at_s, sensor="ina", rails_w={"total": watts, "gpu": watts / 2}))
+        over += world.degrees > 60.0
+    stepped = world.heard(GuardStepped)[-1]
+    assert over == 2
+    assert stepped.found == here == decided.configuration
+    assert stepped.measured == pytest.approx(world.degrees, abs=1.0)
+    assert power_w(stepped.configuration) < power_w(here)
+    assert here in world.manager.reasoning.forbidden
+
+
+def test_what_was_too_hot_comes_back_by_evidence():
+    world = baked()
+    cool, before = world.effective, world.rise_per_watt
+    world.rise_per_watt = 2.0 * before
+    world.run(300)
+    assert power_w(world.effective) < 0.7 * power_w(cool)
+    world.rise_per_watt = before
+    world.run(2500)
+    assert world.degrees <= 60.5
+    assert rate_hz(world.effective) >= 0.9 * rate_hz(cool)
+
+
+def test_a_temperature_that_cannot_hold_is_said_and_does_not_flap():
+    world = settled(Limits(max_temperature_c=60.0), total=None, kind=Warm)
+    world.rise_per_watt = 40.0
+    world.run(600)
+    assert world.effective == LOWEST
+    assert not world.heard(Decided)[-1].feasible
+    assert "temperature cap 60 C cannot hold" in world.heard(Decided)[-1].why
+    uses = len(world.heard(Use))
+    world.run(300)
+    assert len(world.heard(Use)) - uses <= 2
+
+
+def test_without_power_the_lowest_state_is_the_refuge_from_heat():
+    world = baked()
+    world.give(SensorLost(at_s=world.at_s, sensor="ina", reason="gone"))
+    world.manager.reasoning.spent.power_w = float("nan")
+    for _ in range(3):
+        world.at_s += 1.0
+        zones = Sampled(at_s=world.at_s, sensor="zones", rails_w={}, temperatures_c={"gpu": 75.0})
+        world.manager.on(replace(zones, temperatures_c={"gpu": 59.0}))
+        answer = [*world.manager.on(zones), *world.manager.on(replace(zones, at_s=world.at_s + 0.5))]
+        if any(isinstance(part, GuardStepped) for part in answer):
+            break
+    assert [part.configuration for part in answer if isinstance(part, Use | Try)] == [LOWEST]
+
+
+# Limits on the run as a whole -----------------------------------------------------------------------------------------
+
+
+def under_way(limits: Limits, **changes) -> Hot:
+    """At step 300 of 2000, in a commitment, and nothing is running short."""
+    world = settled(limits, **changes)
+    world.run(int(300 - world.manager.reasoning.work_done))
+    assert world.manager.phase is Phase.IDLE
+    assert not any("will not last" in each.why for each in world.heard(Decided))
+    return world
+
+
+def to_the_end(world: Hot) -> list[Decided]:
+    """The decisions on the way to step 2000."""
+    before = len(world.heard(Decided))
+    world.run(int(2000 - world.manager.reasoning.work_done))
+    return world.heard(Decided)[before:]
+
+
+@pytest.mark.parametrize("turns", [True, False])
+@pytest.mark.parametrize("allowance_j", [6400.0, 6800.0])
+def test_an_energy_allowance_that_will_not_last_is_planned_for_at_the_next_window(allowance_j: float, turns: bool):
+    world = under_way(Limits(energy_allowance_j=allowance_j), turns=turns)
+    steps = world.manager._stay.steps
+    world.hotter = 1.05
+    world.run(10)
+    said = world.heard(Decided)[-1].why
+    assert said.startswith(f"energy allowance {allowance_j:g} J will not last")
+    assert steps > 10  # the commitment alone would have gone on
+    assert len(to_the_end(world)) < 25
+    assert world.manager.reasoning.spent.energy_j <= 1.001 * allowance_j
+
+
+def test_a_deadline_that_will_not_be_met_is_planned_for_at_the_next_window():
+    world = under_way(Limits(deadline_s=1040.0), objective=mind().objective)
+    world.slower = 1.15
+    world.run(10)
+    assert world.heard(Decided)[-1].why.startswith("deadline 1040 s will not last")
+    to_the_end(world)
+    assert world.at_s <= 1.005 * 1040.0
+
+
+def test_an_allowance_that_cannot_last_is_said_and_not_at_each_window_also_by_turns_shorter_than_a_step():
+    world = under_way(Limits(energy_allowance_j=6400.0))
+    world.hotter = 2.0
+    decided = to_the_end(world)
+    assert not decided[-1].feasible
+    assert len(decided) < 40

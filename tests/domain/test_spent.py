@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from math import isnan
+from math import exp, isnan
 
+import numpy as np
 import pytest
 
 from ceml.domain.events import Sampled
 from ceml.domain.knobs import Configuration
-from ceml.domain.spent import Spent
+from ceml.domain.spent import WARMING_S, Spent
 from ceml.domain.values import Observation
 
 
@@ -27,7 +28,20 @@ def test_energy_is_power_over_time_of_all_rails_of_the_board_and_no_others() -> 
     for at_s in range(11):
         spent.sample(sampled(at_s, cpu=1.0, gpu=2.0 * at_s, soc=100.0))
     assert spent.energy_j == pytest.approx(10.0 + 100.0)
-    assert spent.power_w == pytest.approx(21.0)
+
+
+def test_power_is_averaged_as_the_heat_that_comes_from_it() -> None:
+    spent = Spent(("cpu", "gpu"))
+    spent.sample(sampled(0.0, cpu=2.0))
+    assert isnan(spent.power_w)
+    for at_s in np.arange(0.0, 600.0, 0.1).tolist():
+        spent.sample(sampled(at_s, gpu=8.0))  # the rails of a board may be several sensors'
+    assert spent.power_w == pytest.approx(10.0)
+    for at_s in np.arange(600.0, 600.0 + WARMING_S, 0.1).tolist():
+        spent.sample(sampled(at_s, cpu=1.0, gpu=3.0))
+    assert spent.power_w == pytest.approx(4.0 + 6.0 * exp(-1.0), rel=0.01)
+    spent.sample(sampled(600.0 + WARMING_S, cpu=1.0, gpu=float("nan")))
+    assert spent.power_w == pytest.approx(4.0 + 6.0 * exp(-1.0), rel=0.01)
 
 
 def test_readings_that_cover_a_stretch_count_for_it() -> None:

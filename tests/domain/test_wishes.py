@@ -157,6 +157,25 @@ def test_the_first_candidate_is_what_the_search_chose_and_figures_are_those_of_t
     assert told.parameters
 
 
+RAIL_CAP, WISH = {"rail_caps_w": {"total": 6.0}}, {"target_hz": 100.0}
+
+
+@pytest.mark.parametrize("said", [[RAIL_CAP | WISH], [WISH, RAIL_CAP | WISH], [RAIL_CAP, RAIL_CAP | WISH]])
+@pytest.mark.parametrize("parts", [{}, {"model": overlap(), "sampler": improvement()}], ids=["paper", "overlap"])
+def test_a_wish_that_cannot_hold_breaks_no_cap_and_the_explanation_ranks_as_the_search_does(said, parts) -> None:
+    house = world(total=2000, **parts)
+    house.run(200)
+    for limits in said:
+        house.give(BudgetChanged(at_s=house.at_s, limits=Limits(**limits)))
+        house.run(40)
+        if "rail_caps_w" in limits:
+            assert power_w(house.effective) <= 6.0
+    told = explain(house.manager.reasoning, house.at_s, 5, [house.effective])
+    if not parts:  # who looks further than the models may have seen that another state is as good
+        assert told.candidates[0].configuration == house.effective
+    assert all(each.margins["power cap 6 W of rail total"] >= 0.0 for each in told.candidates)
+
+
 def test_what_is_in_force_is_told_even_where_it_is_the_worst() -> None:
     house = decided()
     worst = max((SPACE.configuration(int(s)) for s in SPACE.states), key=lambda c: power_w(c) / rate_hz(c))

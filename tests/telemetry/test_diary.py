@@ -33,13 +33,15 @@ def test_beats_are_no_news_and_decisions_are():
     for beat in range(100):
         diary.on(Heartbeat(at_s=float(beat), app="a"))
     diary.on(BudgetChanged(at_s=100.0, limits=Limits(power_cap_w=8.0), source="file budget.toml"))
+    diary.on(BudgetChanged(at_s=100.5, limits=Limits(), source="file budget.toml"))
     diary.on(
         Decided(
             at_s=101.0, app="a", configuration=FAST, rate_hz=1.0, power_w=2.0, cost=2.0, feasible=False,
             violation=0.1, evaluated=9, why="power cap 1 W cannot hold",
         )
     )  # fmt: skip
-    changed, decided = diary.entries
+    changed, lifted, decided = diary.entries
     assert (changed.what, changed.text) == ("limits", "now power cap 8 W (file budget.toml)")
+    assert lifted.text == "now no limits (file budget.toml)"
     assert decided.text == "gpu_hz=1300MHz: power cap 1 W cannot hold"
     assert (changed.grave, decided.grave) == (False, True)

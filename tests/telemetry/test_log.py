@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from ceml.domain import events
 from ceml.domain.knobs import Configuration
-from ceml.domain.values import FitStatus, Observation
+from ceml.domain.values import FitStatus, Limits, Observation
 from ceml.telemetry import log
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ class Terminal(io.StringIO):
 A, B = Configuration({"cpu_hz": 2e9, "gpu_hz": 1.3e9}), Configuration({"cpu_hz": 1e9, "gpu_hz": 1.3e9})
 
 
+CAPPED = Limits(power_cap_w=8.0, rail_caps_w={"gpu": 3.0})
+
+
 def applied(requested: Configuration, effective: Configuration) -> events.ConfigurationApplied:
     return events.ConfigurationApplied(
         at_s=1.0, requested=requested, effective=effective, in_force_s=1.008, took_s=0.001, why="profiling 1 of 7"
@@ -54,6 +57,12 @@ def test_a_line_is_flat_with_units_in_its_keys():
     assert line["event"] == "applied"
     assert (line["cpu_hz"], line["gpu_hz"], line["why"]) == (2_000_000_000, 1_300_000_000, "profiling 1 of 7")
     assert "requested" not in line
+
+
+def test_limits_stand_by_name_and_that_there_are_none_is_said():
+    some, none = (events.BudgetChanged(at_s=1.0, limits=limits, source="x") for limits in (CAPPED, Limits()))
+    assert log.line(some) == {"at_s": 1, "power_cap_w": 8, "gpu_cap_w": 3, "source": "x"}
+    assert log.line(none) == {"at_s": 1, "limits": "none", "source": "x"}
 
 
 def test_what_was_asked_is_said_only_where_it_is_not_what_came():

@@ -24,6 +24,11 @@ function level(name, value) {
   return name.endsWith("_w") ? `${value} W` : String(value);
 }
 
+function excess(share) {
+  if (share < 10) return `${percent(share)} %`;
+  return share < 1000 ? `${four(share)} times the bound` : "over 1000 times the bound";
+}
+
 function row(name, value, share, grave) {
   const made = make("div", grave ? "row grave" : "row");
   made.append(make("span", "", name), make("span", "value", value));
@@ -119,7 +124,7 @@ function show(frame) {
     return row(name, told, known(watts) ? watts / (known(cap) ? cap : most) : null, known(cap) && watts > cap);
   }), "no power is measured here");
   rows("limits", status.limits.map((limit) => row(limit.name, !known(limit.headroom) ? "not known"
-    : limit.headroom >= 0 ? `${percent(limit.headroom)} %` : `! exceeded by ${percent(-limit.headroom)} %`,
+    : limit.headroom >= 0 ? `${percent(limit.headroom)} %` : `! exceeded by ${excess(-limit.headroom)}`,
     limit.headroom, known(limit.headroom) && limit.headroom < 0)), "none");
   const holds = status.decided && !status.decided.feasible ? ". THE LIMITS CANNOT ALL HOLD." : "";
   put("why", status.why + holds);

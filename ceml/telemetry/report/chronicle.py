@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from ceml.domain import events
+from ceml.domain.budget import named
 from ceml.domain.values import NAN
 from ceml.telemetry.report.trace import Trace
 
@@ -95,11 +96,8 @@ def in_words(event: Event) -> Remark | None:
             text = f"{event.app}: {event.signal} from {event.before:.4g} to {event.after:.4g}, {event.cause}"
             return Remark(event.at_s, "change", f"{text}: {event.why}" if event.why else text)
         case events.BudgetChanged():
-            cap_w = event.limits.power_cap_w
             source = f" ({event.source})" if event.source else ""
-            return Remark(
-                event.at_s, "budget", ("no power cap" if cap_w is None else f"power cap {cap_w:g} W") + source
-            )
+            return Remark(event.at_s, "budget", named(event.limits) + source)
         case events.ObjectiveChanged():
             return Remark(event.at_s, "budget", f"objective {event.objective}")
         case events.SensorLost():

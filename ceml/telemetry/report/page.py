@@ -7,7 +7,7 @@ from html import escape
 from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple
 
-from ceml.domain.budget import constraints_of
+from ceml.domain.budget import named
 from ceml.telemetry.progress import chapter_rows
 from ceml.telemetry.report import balance, space, style, timeline, tradeoff
 
@@ -136,10 +136,9 @@ def _facts(run: Digest) -> Iterator[tuple[str, str]]:
     if begun is None:
         yield "started", "the first line of the record, which says what ran on what, is missing"
     else:
-        limits = ", ".join(constraint.name for constraint in constraints_of(begun.limits)) or "none"
         yield "platform", f"{begun.platform}, ceml {begun.version}"
         yield "asked for", f"objective {begun.objective}, model {begun.model}, search {begun.search}"
-        yield "limits at the start", limits
+        yield "limits at the start", named(begun.limits)
     beats = f", {run.ledger.steps:.0f} steps" if run.kinds.get("heartbeat") else ""
     yield "length", f"{run.end_s - run.begun_s:.1f} s{beats}"
     if end is None:

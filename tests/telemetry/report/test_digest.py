@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ceml.domain import events
-from ceml.domain.values import NAN
+from ceml.domain.values import NAN, Limits
 from ceml.errors import SettingsError
 from ceml.telemetry.record import as_json
 from ceml.telemetry.report import digest as module
@@ -91,6 +92,14 @@ def test_between_windows_that_do_not_touch_nothing_is_claimed():
     found = digested(run)
     assert [value == value for value in found.lines.rate.points()[1]] == [True, True, False, True, True]
     assert not found.lines.window_power
+
+
+def test_all_limits_are_named_and_that_there_are_none_is_said():
+    run = a_run()
+    for limits in (replace(run[0].limits, power_cap_w=None, target_hz=2.0), Limits()):  # type: ignore[union-attr]
+        run[-2:-2] = [events.BudgetChanged(at_s=9.5, limits=limits, source="socket")]
+    said = [remark.text for remark in digested(run).remarks if remark.kind == "budget"]
+    assert said == ["target 2 steps/s (socket)", "no limits (socket)"]
 
 
 def test_words_are_kept_up_to_a_bound_and_the_rest_is_counted():

@@ -37,6 +37,8 @@ _ASKED = {
     "detector": "steady, changed and missing signals in any unit; reset; speed",
     "platform": "each knob turned, read back, refused out of range and put back; each sensor read",
 }
+SLACK_S = 10.0  # for a plugin to hear that its time is up, before its process is ended
+PLATFORM_S = 120.0  # for one actuator or sensor: each knob is turned several times, and may settle slowly
 _EPILOG = """\
 examples:
   ceml plugin new objective my_metric        writes my_metric/: the plugin, its test, its pyproject.toml
@@ -74,7 +76,8 @@ def add(verbs: Verbs) -> None:
         "check",
         help="ask a plugin for its promises, and say in plain words what is wrong",
         description="Make the plugin as ceml would and ask it about made-up states, measurements and signals of which "
-        "the right answer is known. Exit status 0: all promises are kept; 2: some are not.\n\nasked for:\n"
+        "the right answer is known. It is asked in a process of its own and has 20 s for each answer (a platform 120 s "
+        "for each part), then it is ended. Exit status 0: all promises are kept; 2: some are not.\n\nasked for:\n"
         + "\n".join(f"  {kind:<10} {asked}" for kind, asked in _ASKED.items()),
         **options,
     )
@@ -88,9 +91,7 @@ def run(args: argparse.Namespace) -> int:
     """Write one, or check one."""
     if args.action == "new":
         return _new(args.kind, args.name, args.to)
-    with TemporaryDirectory(prefix="ceml-check-") as folder:
-        kind, made = _made(args.reference, args.kind, Path(folder))
-        faults = _faults(kind, made)
+    kind, faults = _checked(args.reference, args.kind)
     if not faults:
         print(f"{kind} {args.reference} keeps its promises; it was asked for: {_ASKED[kind]}")
         return 0
@@ -101,6 +102,48 @@ def run(args: argparse.Namespace) -> int:
 
 
 # Checking -------------------------------------------------------------------------------------------------------------
+
+
+def _checked(reference: str, kind: str | None) -> tuple[str, list[str]]:
+    """What it is, and what is wrong with it. It is asked in a process of its own, which is ended if it hangs.
+
+    Raises:
+        SettingsError: It cannot be made, or is no plugin of any kind.
+    """
+    from ceml.testing.apart import Apart, Silent
+
+    faults: dict[str, None] = {}
+    found = ""
+    with TemporaryDirectory(prefix="ceml-check-") as folder:
+
+        def work(say: Callable[[str, str], None]) -> None:
+            is_kind, made = _made(reference, kind, Path(folder))
+            say("kind", is_kind)
+            for fault in _faults(is_kind, made):
+                say("fault", fault)
+
+        with Apart(work) as checked:
+            try:
+                while (said := checked.next(_patience_s(found) + SLACK_S)) is not None:
+                    what, text = said
+                    if what == "error":
+                        raise SettingsError(text)
+                    if what == "kind":
+                        found = text
+                    elif text:
+                        faults[text] = None
+            except Silent as error:
+                if not found:
+                    raise SettingsError(f"{reference}: while it was made, {error}") from None
+                beware = "; its knobs stand where that left them" if found == "platform" else ""
+                faults[f"{error}{beware}"] = None
+    return found, list(faults)
+
+
+def _patience_s(kind: str) -> float:
+    from ceml.testing import promises
+
+    return PLATFORM_S if kind == "platform" else promises.LIMIT_S
 
 
 def _made(reference: str, kind: str | None, folder: Path) -> tuple[str, object]:
@@ -143,12 +186,13 @@ def _no_plugin(reference: str, told: Mapping[str, str]) -> str:
     return f"{reference}: what it makes is no plugin of any kind; it lacks, to be one, {lacks}"
 
 
-def _faults(kind: str, made: object) -> list[str]:
-    from ceml.testing.promises import broken
+def _faults(kind: str, made: object) -> Iterator[str]:
+    """One answer after the other; empty: that promise is kept."""
+    from ceml.testing.promises import answers
 
     if kind == "platform":
         return _platform_faults(cast("Platform", made))
-    return broken(_promises(kind, made))
+    return answers(_promises(kind, made))
 
 
 def _promises(kind: str, made: Any) -> Iterator[Callable[[], None]]:
@@ -164,7 +208,7 @@ def _promises(kind: str, made: Any) -> Iterator[Callable[[], None]]:
     return ask[kind](made)
 
 
-def _platform_faults(platform: Platform) -> list[str]:
+def _platform_faults(platform: Platform) -> Iterator[str]:
     """Each actuator turned and put back, each sensor read, in a loop of their own."""
     from functools import partial
 
@@ -176,15 +220,21 @@ def _platform_faults(platform: Platform) -> list[str]:
         (f"actuator {at + 1}", partial(check_actuator, one)) for at, one in enumerate(platform.actuators)
     ]
     asked += [(f"sensor {sensor.name!r}", partial(check_sensor, sensor)) for sensor in platform.sensors]
-    faults: list[str] = []
+
+    async def in_time(ask: Callable[[], Any]) -> None:
+        with anyio.fail_after(PLATFORM_S):
+            await ask()
+
     for what, ask in asked:
         try:
-            anyio.run(ask)
+            anyio.run(in_time, ask)
+            yield ""
         except CemlError as error:
-            faults.append(f"{what}: {error}")
+            yield f"{what}: {error}"
+        except TimeoutError:
+            yield f"{what} gave no answer within {PLATFORM_S:g} s: it hangs, or is too slow for a control loop"
         except Exception as error:  # the plugin's own code: whatever it raises is said in words
-            faults.append(f"{what} raised {type(error).__name__}: {error}")
-    return faults
+            yield f"{what} raised {type(error).__name__}: {error}"
 
 
 # Writing --------------------------------------------------------------------------------------------------------------

@@ -168,7 +168,7 @@ def _status(pid: int, name: str) -> list[str]:
     """The words of one line of /proc/PID/status (proc(5))."""
     try:
         with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - as below
-            return next((line.split()[1:] for line in file if line.startswith(name)), [])
+            return next((line.split()[1:] for line in file if line.startswith(name)), list[str]())
     except OSError:
         return []
 

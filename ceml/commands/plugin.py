@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import keyword
 import re
 from importlib.resources import files
@@ -11,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 from ceml.errors import CemlError, SettingsError
-from ceml.plugins import KINDS, find
+from ceml.plugins import KINDS, find, taken
 
 if TYPE_CHECKING:
     import argparse
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from ceml.control.ports import Platform
 
 _PLURALS = {name: kinds for kinds, name in KINDS.items()}
+MOST_LETTERS = 41
 _USES = {
     "objective": "--objective {0}",
     "model": "--model {0} --sampler paper",
@@ -240,17 +243,47 @@ def _platform_faults(platform: Platform) -> Iterator[str]:
 # Writing --------------------------------------------------------------------------------------------------------------
 
 
-def _new(kind: str, name: str, to: Path) -> int:
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name) or keyword.iskeyword(name):
-        raise SettingsError(
-            f"name = {name!r}: a plugin's name is a lower-case Python name of at most 41 letters, digits and _, such "
-            "as my_metric"
+def _skeleton(file: str) -> str:
+    return (files("ceml.commands") / "skeletons" / file).read_text(encoding="utf-8")
+
+
+def _reason_against(kind: str, name: str) -> str | None:
+    """Why a plugin cannot be called so, and what to do; None: it can."""
+    if len(name) > MOST_LETTERS or not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
+        return (
+            f"a plugin's name is at most {MOST_LETTERS} lower-case letters and digits, a letter first, with single _ "
+            "between them, such as my_metric"
         )
+    instead = f"take another, such as my_{name}"
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        return f"it is a keyword of Python, and the factory is to be called so; {instead}"
+    if hasattr(builtins, name):
+        return f"it is a function or a type of Python itself, which the factory would hide; {instead}"
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(ast.parse(_skeleton(f"{kind}.py.in").replace("$", "")))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    if imported & {name, _class_name(name)}:
+        return f"the plugin imports something of that name, which its own would hide; {instead}"
+    if (by := taken(_PLURALS[kind]).get(name)) is not None:
+        return f"{by or 'a package'} has installed a plugin of that kind and name, and only one can have it; {instead}"
+    return None
+
+
+def _class_name(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+def _new(kind: str, name: str, to: Path) -> int:
+    if (reason := _reason_against(kind, name)) is not None:
+        raise SettingsError(f"name = {name!r}: {reason}")
     folder = to / name
     module = f"ceml_{name}"
     words = {
         "name": name,
-        "Name": "".join(part.capitalize() for part in name.split("_")),
+        "Name": _class_name(name),
         "dashed": name.replace("_", "-"),
         "module": module,
         "kind": kind,
@@ -266,11 +299,10 @@ def _new(kind: str, name: str, to: Path) -> int:
         "pyproject.toml": "pyproject.toml.in",
         "README.md": "README.md.in",
     }
-    skeletons = files("ceml.commands") / "skeletons"
     try:
         folder.mkdir(parents=True)
         for file, source in written.items():
-            text = Template((skeletons / source).read_text(encoding="utf-8")).substitute(words)
+            text = Template(_skeleton(source)).substitute(words)
             (folder / file).write_text(text, encoding="utf-8")
     except FileExistsError:
         raise SettingsError(

@@ -86,6 +86,11 @@ def known(kind: str) -> list[Known]:
     return sorted(set(listed))
 
 
+def taken(kind: str) -> dict[str, str]:
+    """Names of a kind that are installed, and by which distribution; nothing of them is loaded."""
+    return {entry.name: entry.dist.name if entry.dist else "" for entry in _entry_points(kind)}
+
+
 # Where factories come from --------------------------------------------------------------------------------------------
 
 

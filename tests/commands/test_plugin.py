@@ -107,12 +107,40 @@ def test_a_new_decider_runs_a_whole_replay(
     assert played["regret"] < 0.5
 
 
-@pytest.mark.parametrize("name", ["", "My", "my-metric", "1st", "class", "a" * 42, "../up", "a b", "größe"])
+@pytest.mark.parametrize("name", ["", "My", "my-metric", "1st", "a" * 42, "../up", "a b", "größe", "a__b", "a_"])
 def test_a_name_that_is_none_is_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["plugin", "new", "objective", name, "--to", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "such as my_metric" in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "reason"),
+    [
+        ("objective", "class", "keyword of Python"),
+        ("objective", "match", "keyword of Python"),
+        ("search", "print", "Python itself"),
+        ("objective", "np", "imports something of that name"),
+        ("model", "prediction", "imports something of that name"),
+        ("objective", "energy", "ceml-runtime has installed a plugin of that kind and name"),
+        ("platform", "jetson", "ceml-runtime has installed"),
+    ],
+)
+def test_a_name_that_would_get_in_the_way_is_refused_with_another(
+    kind: str, name: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["plugin", "new", kind, name, "--to", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"ceml: name = {name!r}: ")
+    assert reason in line
+    assert not list(tmp_path.iterdir())
+    assert line.endswith(f"take another, such as my_{name}")
+    assert main(["plugin", "new", kind, f"my_{name}", "--to", str(tmp_path)]) == 0
+
+
+def test_a_name_may_be_that_of_another_kind(tmp_path: Path):
+    assert main(["plugin", "new", "objective", "overlap", "--to", str(tmp_path)]) == 0
 
 
 def test_what_is_there_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

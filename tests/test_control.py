@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -203,9 +204,16 @@ def test_a_pause_puts_the_knobs_back_and_a_resumption_takes_them_again(free: Ser
     told(free, "budget", "7W")
     assert free.board == found
     assert status(free)["phase"] == "paused"
+    lines = dict(line.split(None, 1) for line in told(free, "status").replace("running at", "running").splitlines())
+    assert "(as they were found: control is paused" in lines["running"]
+    assert re.search(r"steps/s.* at cpu .*\(before the pause\)$", lines["measured"])
+    assert lines["limit"].endswith("(before the pause)")
+    assert " states since gpu-bound came or last changed; " in lines["tried"]
     before = len(free.events())
     assert told(free, "resume") == "resumed\n"
     wait_until(lambda: status(free)["decided"]["configuration"] == free.board != found, "the configuration chosen")
+    wait_until(lambda: told(free, "status").startswith("phase       settled, program gpu-bound"), "that it is settled")
+    assert "pause" not in told(free, "status").partition("because")[0]
     assert not [e for e in free.events()[before:] if e["event"] == "window_closed" and e["phase"] == "profiling"]
 
 

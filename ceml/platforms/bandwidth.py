@@ -82,6 +82,7 @@ def bandwidth(
         total_rails=(RAIL,),
         rails=(RAIL,),
         labels=LABELS if whole else PROGRAM_LABELS,
+        claims=(f"/proc/{pid}",),
         board={
             "pid": str(pid),
             "idle_w": f"{idle_w:g}",

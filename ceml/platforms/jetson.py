@@ -103,6 +103,7 @@ def jetson(
         rails=tuple(dict.fromkeys(found.rails.values())),
         zones=tuple(found.zones),
         labels=tuple(labels),
+        claims=(sysfs.under(root, "/sys"),),
         board={"board": found.profile.id, "device_tree": found.model, "range": range},
     )
 

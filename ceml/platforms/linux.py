@@ -85,6 +85,7 @@ def linux(
         rails=total,
         zones=tuple(found.zones),
         labels=labels,
+        claims=(sysfs.under(root, "/sys"),),
         board={"driver": ", ".join(sorted({policy.driver for policy in cpufreq.policies(root)[0]}))},
     )
 

@@ -85,6 +85,12 @@ def test_a_clock_that_heat_pulls_down_is_told_as_it_is(library: FakeNvml) -> Non
     anyio.run(main)
 
 
+def test_it_claims_its_place_on_the_bus_where_that_is_known(library: FakeNvml) -> None:
+    assert platform().claims == ("/sys/bus/pci/devices/0000:01:00.0",)
+    library.lacking = {"nvmlDeviceGetPciInfo"}
+    assert platform().claims == ()
+
+
 def test_errors_become_what_to_do_next(library: FakeNvml) -> None:
     async def main() -> None:
         (actuator,) = platform().actuators

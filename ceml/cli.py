@@ -167,7 +167,7 @@ def _status(error: BaseException) -> int:
         BaseException: The error itself, where it is a bug of ours.
     """
     leaves = list(_leaves(error))
-    if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
+    if any(_interrupted(leaf) for leaf in leaves):
         return 130
     if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered goes nowhere, or the exit would fail too
@@ -181,6 +181,17 @@ def _status(error: BaseException) -> int:
     for line in dict.fromkeys(line for leaf in leaves for line in str(leaf).splitlines()):
         sys.stderr.write(f"ceml: {line}\n")
     return 2
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Whether Ctrl-C ended us: where a loop ran, its task was cancelled by that, and by nothing else.
+
+    Before Python 3.11 the loop does not tell so (bpo-39622), nor later where something else was being cancelled.
+    """
+    asyncio = sys.modules.get("asyncio")  # what was not imported cannot have raised
+    return isinstance(error, KeyboardInterrupt) or (
+        asyncio is not None and isinstance(error, asyncio.exceptions.CancelledError)
+    )
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

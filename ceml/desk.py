@@ -140,18 +140,18 @@ class Desk:
             SettingsError: It is unknown or does not fit; or it would make the server read a file, which may lie
                 where whoever asks cannot read.
         """
-        _, _, options = reference.partition(":")
+        name, _, options = reference.partition(":")
+        if "/" in name or name.endswith(".py"):
+            raise SettingsError(
+                f"objective {reference!r}: it is a file, and those are for the start: ceml serve --objective "
+                f"{reference}; name an installed one here, see ceml plugins objectives"
+            )
         for option in filter(None, options.split(",")):
             if not _is_number(option.partition("=")[2]):
                 raise SettingsError(
-                    f"objective {reference!r}: option {option!r} must be KEY=NUMBER here; files and other options are "
-                    "for the start: ceml serve --objective"
+                    f"objective {reference!r}: option {option!r} must be KEY=NUMBER here; other options are for the "
+                    f"start: ceml serve --objective {reference}"
                 )
-        if "/" in reference or reference.partition(":")[0].endswith(".py"):
-            raise SettingsError(
-                f"objective {reference!r}: name an installed one here (see `ceml plugins objectives`); files are for "
-                "the start: ceml serve --objective"
-            )
         made = choose_objective(reference, self._parts.platform)
         self.objective = reference
         now_s = anyio.current_time()

@@ -50,7 +50,7 @@ from ceml.errors import CemlError, SettingsError
 from ceml.parts import check_limits
 from ceml.platforms.restoring import put_back
 from ceml.store import journal
-from ceml.store.lock import locked
+from ceml.store.lock import claimed, locked
 from ceml.telemetry.diary import Diary
 from ceml.telemetry.record import SCHEMA_VERSION
 
@@ -201,6 +201,7 @@ async def _prepare(house: House, stack: AsyncExitStack, doors: Callable[[ExitSta
         return await machine.save()
     paths = parts.context.paths.made()
     made.enter_context(locked(paths.lock))
+    made.enter_context(claimed(parts.platform.claims))
     doors(made)
     left = journal.read(paths.journal)
     if left is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -140,7 +141,10 @@ def test_two_who_name_different_limits_at_once_both_get_theirs(free: Server):
         (["budget", "--max-temperature", "80C"], "measures no temperature"),
         (["objective", "nonsense"], "known are"),
         (["objective", "carbon:intensity=/etc/passwd"], "must be KEY=NUMBER"),
-        (["objective", "./own.py:make"], "must be KEY=NUMBER"),
+        (
+            ["objective", "./own.py:make"],
+            "it is a file, and those are for the start: ceml serve --objective ./own",
+        ),
         (["objective", "own.py"], "name an installed one"),
         (["objective", "min_energy:max_slowdown=-1"], "max_slowdown"),
         (["explain", "--top", "0"], "top"),
@@ -208,9 +212,16 @@ def test_a_pause_puts_the_knobs_back_and_a_resumption_takes_them_again(free: Ser
     told(free, "budget", "7W")
     assert free.board == found
     assert status(free)["phase"] == "paused"
+    lines = dict(line.split(None, 1) for line in told(free, "status").replace("running at", "running").splitlines())
+    assert "(as they were found: control is paused" in lines["running"]
+    assert re.search(r"steps/s.* at cpu .*\(before the pause\)$", lines["measured"])
+    assert lines["limit"].endswith("(before the pause)")
+    assert " states since gpu-bound came or last changed; " in lines["tried"]
     before = len(free.events())
     assert told(free, "resume") == "resumed\n"
     wait_until(lambda: status(free)["decided"]["configuration"] == free.board != found, "the configuration chosen")
+    wait_until(lambda: told(free, "status").startswith("phase       settled, program gpu-bound"), "that it is settled")
+    assert "pause" not in told(free, "status").partition("because")[0]
     assert not [e for e in free.events()[before:] if e["event"] == "window_closed" and e["phase"] == "profiling"]
 
 

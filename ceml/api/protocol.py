@@ -181,12 +181,12 @@ class Status(_Told):
     latest: Measurement | None = Field(description="The latest window.")
     limits: list[Limit]
     decided: Decision | None
-    decisions: int
-    states_tried: int
+    decisions: int = Field(description="In this run, of all programs.")
+    states_tried: int = Field(description="Configurations measured since the program came or last changed.")
     steps: float
     seconds: float
     energy_j: Number = Field(description="Of the board since the run began.")
-    profiling_s: float
+    profiling_s: float = Field(description="In this run, of all programs.")
     saving: Number = Field(description="Of the energy per step since the latest decision, as share of the baseline's.")
     saving_so_far: Number = Field(description="The same over all steps, profiling included.")
     baseline: str | None = Field(description="What savings are held against.")

@@ -6,10 +6,10 @@
  *     ceml_close(&hb);
  *
  * One file for C99 and C++ on Linux (GCC, Clang), the C library only. The pipe is $CEML_PIPE, else
- * $XDG_RUNTIME_DIR/ceml/beats, else /run/ceml/beats. Work that could not be said, because nobody listens or the pipe
- * is full, is carried over to the next beat. Several threads may share one ceml_heartbeats; a child made by fork is
- * mute until it attaches a ceml_heartbeats of its own. Close it when no thread beats any more. Strictly conforming
- * modes (-std=c99) need -D_GNU_SOURCE.
+ * $CEML_RUNTIME_DIR/beats, else $XDG_RUNTIME_DIR/ceml/beats, else /run/ceml/beats. Work that could not be said, because
+ * nobody listens or the pipe is full, is carried over to the next beat. Several threads may share one ceml_heartbeats;
+ * a child made by fork is mute until it attaches a ceml_heartbeats of its own. Close it when no thread beats any more.
+ * Strictly conforming modes (-std=c99) need -D_GNU_SOURCE.
  *
  * SIGPIPE: writing to a pipe that nobody reads any more would end the program. The signal is blocked around the write
  * and taken back if it was ours, so the program's own handling of SIGPIPE stays as it is.
@@ -141,7 +141,8 @@ static inline int ceml_say(ceml_heartbeats *hb, const char *line) {
 static inline void ceml_attach(ceml_heartbeats *hb, const char *app, double total_work) {
     unsigned char random[4] = {0, 0, 0, 0};
     char name[65], total[80] = "";
-    const char *named = getenv("CEML_PIPE"), *session = getenv("XDG_RUNTIME_DIR");
+    const char *named = getenv("CEML_PIPE"), *directory = getenv("CEML_RUNTIME_DIR");
+    const char *session = getenv("XDG_RUNTIME_DIR");
     size_t at = 0;
     long micros;
     long long seconds;
@@ -165,6 +166,9 @@ static inline void ceml_attach(ceml_heartbeats *hb, const char *app, double tota
     if (source >= 0) close(source);
     if (named && *named) {
         if (strlen(named) < sizeof hb->path[0]) strcpy(hb->path[0], named);
+    } else if (directory && *directory) {
+        if (strlen(directory) + 7 < sizeof hb->path[0])
+            snprintf(hb->path[0], sizeof hb->path[0], "%s/beats", directory);
     } else {
         if (session && *session && strlen(session) + 12 < sizeof hb->path[0])
             snprintf(hb->path[0], sizeof hb->path[0], "%s/ceml/beats", session);

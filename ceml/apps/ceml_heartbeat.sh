@@ -13,8 +13,8 @@
 ceml_say() {
     CEML_LINE="$*"
     export CEML_LINE
-    ceml_pipe=${CEML_PIPE:-${XDG_RUNTIME_DIR:-/run}/ceml/beats}
-    if [ ! -p "$ceml_pipe" ] && [ -z "${CEML_PIPE:-}" ]; then
+    ceml_pipe=${CEML_PIPE:-${CEML_RUNTIME_DIR:-${XDG_RUNTIME_DIR:-/run}/ceml}/beats}
+    if [ ! -p "$ceml_pipe" ] && [ -z "${CEML_PIPE:-${CEML_RUNTIME_DIR:-}}" ]; then
         ceml_pipe=/run/ceml/beats
     fi
     if [ -p "$ceml_pipe" ]; then

@@ -47,7 +47,8 @@ def attach(
     Args:
         app: Name of the program. Characters other than A-Z a-z 0-9 . _ - become _, and 64 of them count.
         total_work: Steps that the program will do in all, where that is known.
-        pipe: Path of the named pipe; else $CEML_PIPE; else $XDG_RUNTIME_DIR/ceml/beats, then /run/ceml/beats.
+        pipe: Path of the named pipe; else $CEML_PIPE; else $CEML_RUNTIME_DIR/beats; else
+            $XDG_RUNTIME_DIR/ceml/beats, then /run/ceml/beats.
         clock: Seconds on the time base of the house; the monotonic clock, but for simulated boards.
 
     Returns:
@@ -237,6 +238,9 @@ def _paths(pipe: "Optional[str]") -> "list[str]":
     named = pipe or os.environ.get("CEML_PIPE")
     if named:
         return [str(named)]
+    directory = os.environ.get("CEML_RUNTIME_DIR")  # as the server takes it
+    if directory:
+        return [os.path.expanduser(directory) + "/beats"]
     session = os.environ.get("XDG_RUNTIME_DIR")
     return ([session + "/ceml/beats"] if session else []) + ["/run/ceml/beats"]
 

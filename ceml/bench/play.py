@@ -12,6 +12,7 @@ import anyio
 
 from ceml import runtime
 from ceml.bench.score import Figures, score
+from ceml.control.ending import interruptible
 from ceml.domain.budget import PowerCap, constraints_of
 from ceml.domain.contracts import Score
 from ceml.domain.events import BudgetChanged, Decided, ModelFitted
@@ -151,7 +152,9 @@ def play(
     if record:
         looks.append(record.write)
     try:
-        anyio.run(runtime.replay, house, looks, backend_options={"loop_factory": VirtualLoop})
+        interrupted = anyio.run(
+            interruptible, runtime.replay, house, looks, backend_options={"loop_factory": VirtualLoop}
+        )
     except Exception as error:
         told = combined(error)
         if told is None:
@@ -160,6 +163,8 @@ def play(
     finally:
         if record:
             record.close()
+    if interrupted:
+        raise KeyboardInterrupt
     figures = score(
         parts.platform.beats.machine,
         objective=parts.mind.objective,

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ceml.errors import CemlError, Unavailable
+from ceml.errors import CemlError, SettingsError, Unavailable
 from ceml.store.paths import state_dir
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def add(verbs: Verbs) -> None:
         help="what this machine offers to ceml, what is missing and how to mend it",
         description="Look at this machine and say what ceml can turn and measure on it, what is missing, which command "
         "mends that, and which other programs turn the same knobs. Run it as the user that will run ceml serve. "
-        "Nothing is changed but by --probe. Exit status: 0 = there is something to turn, 1 = there is not.",
+        "Nothing is changed but by --probe. Exit status: 0 = there is something to turn, 1 = there is not, 2 = an "
+        "option is wrong or a probe could not be done.",
         allow_abbrev=False,
     )
     verb.add_argument("--json", action="store_true", help="one JSON object instead of text")
@@ -52,8 +53,11 @@ def run(args: argparse.Namespace) -> int:
     root = args.knowledge or Path(os.environ.get("CEML_KNOWLEDGE") or state_dir() / "knowledge")
     if report["knobs"]:
         report |= _kept(report, root)
-    if args.probe:
+    if args.probe and report["knobs"]:
         report["probe"] = _probe(args, root)
+    elif args.probe:
+        also = "; GPUs of their own are not probed" if report["gpus"] else ""
+        report["missing"].append(f"nothing was probed: there is no knob of this machine{also}")
     print(json.dumps(report, indent=1) if args.json else "\n".join(_lines(report)))
     return 0 if report["knobs"] or any(gpu["knobs"] for gpu in report["gpus"]) else 1
 
@@ -70,13 +74,13 @@ def _probe(args: argparse.Namespace, root: Path) -> Report:
     """Probe the Jetson or the Linux machine that this is.
 
     Raises:
-        CemlError: There is nothing to turn, a server runs, or something could not be put back.
+        CemlError: This user may turn nothing, a server runs, or something could not be put back.
     """
     from ceml.commands.probe import probe
     from ceml.platforms import jetson, linux
     from ceml.store.paths import PlatformContext, RuntimePaths
 
-    paths = RuntimePaths.at(args.runtime_dir)
+    paths = RuntimePaths.at(args.runtime_dir or os.environ.get("CEML_RUNTIME_DIR") or None)
     context = PlatformContext(runtime_dir=paths.root)
     try:
         jetson.detect(args.root, args.board)
@@ -91,8 +95,10 @@ def examine(root: str, board: str | None) -> Report:
     """Look at the machine at `root`.
 
     Raises:
-        SettingsError: The board that was named is not known, or its profile is no good.
+        SettingsError: There is no such root, or the board that was named is not known, or its profile is no good.
     """
+    if not Path(root).is_dir():
+        raise SettingsError(f"--root {root}: there is no such directory; give the one that has /sys and /proc in it")
     from ceml.commands.cards import cards
     from ceml.platforms.rivals import rivals
 
@@ -181,6 +187,7 @@ def _processors(report: Report) -> None:
 
 def _lines(report: Report) -> Iterator[str]:
     from ceml.commands.probe import lines, machine_lines
+    from ceml.platforms.sysfs import become_root
     from ceml.store.knowledge_file import MachineFile
 
     machine = report["machine"]
@@ -189,7 +196,7 @@ def _lines(report: Report) -> Iterator[str]:
         levels: Sequence[Level] = knob["levels"]
         yield f"knob      {knob['name']:8} {len(levels)} levels, {_level(knob['name'], levels)}; now {_now(knob)}"
         if knob["denied"]:
-            yield f"          may not be written by this user: {', '.join(knob['denied'])}: use sudo ceml serve"
+            yield f"          may not be written by this user: {', '.join(knob['denied'])}: {become_root()}"
     for label, rail in report["rails"].items():
         counted = " (counts for the total)" if rail in report["total_power"] else ""
         yield f"power     {rail:8} {label}{counted}"
@@ -211,7 +218,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield from lines(report["probe"])
     offers = [gpu["platform"] for gpu in report["gpus"] if gpu["knobs"]]
     if platforms := [*filter(None, [report["platform"]]), *offers]:
-        yield f"next      sudo ceml serve --platform {'+'.join(platforms)}"
+        yield f"next      {'' if os.geteuid() == 0 else 'sudo '}ceml serve --platform {'+'.join(platforms)}"
 
 
 def _level(name: str, levels: Sequence[Level]) -> str:

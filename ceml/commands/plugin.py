@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import keyword
 import re
 from importlib.resources import files
@@ -11,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 from ceml.errors import CemlError, SettingsError
-from ceml.plugins import KINDS, find
+from ceml.plugins import KINDS, find, taken
 
 if TYPE_CHECKING:
     import argparse
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from ceml.control.ports import Platform
 
 _PLURALS = {name: kinds for kinds, name in KINDS.items()}
+MOST_LETTERS = 41
 _USES = {
     "objective": "--objective {0}",
     "model": "--model {0} --sampler paper",
@@ -37,6 +40,8 @@ _ASKED = {
     "detector": "steady, changed and missing signals in any unit; reset; speed",
     "platform": "each knob turned, read back, refused out of range and put back; each sensor read",
 }
+SLACK_S = 10.0  # for a plugin to hear that its time is up, before its process is ended
+PLATFORM_S = 120.0  # for one actuator or sensor: each knob is turned several times, and may settle slowly
 _EPILOG = """\
 examples:
   ceml plugin new objective my_metric        writes my_metric/: the plugin, its test, its pyproject.toml
@@ -74,7 +79,8 @@ def add(verbs: Verbs) -> None:
         "check",
         help="ask a plugin for its promises, and say in plain words what is wrong",
         description="Make the plugin as ceml would and ask it about made-up states, measurements and signals of which "
-        "the right answer is known. Exit status 0: all promises are kept; 2: some are not.\n\nasked for:\n"
+        "the right answer is known. It is asked in a process of its own and has 20 s for each answer (a platform 120 s "
+        "for each part), then it is ended. Exit status 0: all promises are kept; 2: some are not.\n\nasked for:\n"
         + "\n".join(f"  {kind:<10} {asked}" for kind, asked in _ASKED.items()),
         **options,
     )
@@ -88,9 +94,7 @@ def run(args: argparse.Namespace) -> int:
     """Write one, or check one."""
     if args.action == "new":
         return _new(args.kind, args.name, args.to)
-    with TemporaryDirectory(prefix="ceml-check-") as folder:
-        kind, made = _made(args.reference, args.kind, Path(folder))
-        faults = _faults(kind, made)
+    kind, faults = _checked(args.reference, args.kind)
     if not faults:
         print(f"{kind} {args.reference} keeps its promises; it was asked for: {_ASKED[kind]}")
         return 0
@@ -101,6 +105,48 @@ def run(args: argparse.Namespace) -> int:
 
 
 # Checking -------------------------------------------------------------------------------------------------------------
+
+
+def _checked(reference: str, kind: str | None) -> tuple[str, list[str]]:
+    """What it is, and what is wrong with it. It is asked in a process of its own, which is ended if it hangs.
+
+    Raises:
+        SettingsError: It cannot be made, or is no plugin of any kind.
+    """
+    from ceml.testing.apart import Apart, Silent
+
+    faults: dict[str, None] = {}
+    found = ""
+    with TemporaryDirectory(prefix="ceml-check-") as folder:
+
+        def work(say: Callable[[str, str], None]) -> None:
+            is_kind, made = _made(reference, kind, Path(folder))
+            say("kind", is_kind)
+            for fault in _faults(is_kind, made):
+                say("fault", fault)
+
+        with Apart(work) as checked:
+            try:
+                while (said := checked.next(_patience_s(found) + SLACK_S)) is not None:
+                    what, text = said
+                    if what == "error":
+                        raise SettingsError(text)
+                    if what == "kind":
+                        found = text
+                    elif text:
+                        faults[text] = None
+            except Silent as error:
+                if not found:
+                    raise SettingsError(f"{reference}: while it was made, {error}") from None
+                beware = "; its knobs stand where that left them" if found == "platform" else ""
+                faults[f"{error}{beware}"] = None
+    return found, list(faults)
+
+
+def _patience_s(kind: str) -> float:
+    from ceml.testing import promises
+
+    return PLATFORM_S if kind == "platform" else promises.LIMIT_S
 
 
 def _made(reference: str, kind: str | None, folder: Path) -> tuple[str, object]:
@@ -143,12 +189,13 @@ def _no_plugin(reference: str, told: Mapping[str, str]) -> str:
     return f"{reference}: what it makes is no plugin of any kind; it lacks, to be one, {lacks}"
 
 
-def _faults(kind: str, made: object) -> list[str]:
-    from ceml.testing.promises import broken
+def _faults(kind: str, made: object) -> Iterator[str]:
+    """One answer after the other; empty: that promise is kept."""
+    from ceml.testing.promises import answers
 
     if kind == "platform":
         return _platform_faults(cast("Platform", made))
-    return broken(_promises(kind, made))
+    return answers(_promises(kind, made))
 
 
 def _promises(kind: str, made: Any) -> Iterator[Callable[[], None]]:
@@ -164,7 +211,7 @@ def _promises(kind: str, made: Any) -> Iterator[Callable[[], None]]:
     return ask[kind](made)
 
 
-def _platform_faults(platform: Platform) -> list[str]:
+def _platform_faults(platform: Platform) -> Iterator[str]:
     """Each actuator turned and put back, each sensor read, in a loop of their own."""
     from functools import partial
 
@@ -176,31 +223,67 @@ def _platform_faults(platform: Platform) -> list[str]:
         (f"actuator {at + 1}", partial(check_actuator, one)) for at, one in enumerate(platform.actuators)
     ]
     asked += [(f"sensor {sensor.name!r}", partial(check_sensor, sensor)) for sensor in platform.sensors]
-    faults: list[str] = []
+
+    async def in_time(ask: Callable[[], Any]) -> None:
+        with anyio.fail_after(PLATFORM_S):
+            await ask()
+
     for what, ask in asked:
         try:
-            anyio.run(ask)
+            anyio.run(in_time, ask)
+            yield ""
         except CemlError as error:
-            faults.append(f"{what}: {error}")
+            yield f"{what}: {error}"
+        except TimeoutError:
+            yield f"{what} gave no answer within {PLATFORM_S:g} s: it hangs, or is too slow for a control loop"
         except Exception as error:  # the plugin's own code: whatever it raises is said in words
-            faults.append(f"{what} raised {type(error).__name__}: {error}")
-    return faults
+            yield f"{what} raised {type(error).__name__}: {error}"
 
 
 # Writing --------------------------------------------------------------------------------------------------------------
 
 
-def _new(kind: str, name: str, to: Path) -> int:
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name) or keyword.iskeyword(name):
-        raise SettingsError(
-            f"name = {name!r}: a plugin's name is a lower-case Python name of at most 41 letters, digits and _, such "
-            "as my_metric"
+def _skeleton(file: str) -> str:
+    return (files("ceml.commands") / "skeletons" / file).read_text(encoding="utf-8")
+
+
+def _reason_against(kind: str, name: str) -> str | None:
+    """Why a plugin cannot be called so, and what to do; None: it can."""
+    if len(name) > MOST_LETTERS or not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
+        return (
+            f"a plugin's name is at most {MOST_LETTERS} lower-case letters and digits, a letter first, with single _ "
+            "between them, such as my_metric"
         )
+    instead = f"take another, such as my_{name}"
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        return f"it is a keyword of Python, and the factory is to be called so; {instead}"
+    if hasattr(builtins, name):
+        return f"it is a function or a type of Python itself, which the factory would hide; {instead}"
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(ast.parse(_skeleton(f"{kind}.py.in").replace("$", "")))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    if imported & {name, _class_name(name)}:
+        return f"the plugin imports something of that name, which its own would hide; {instead}"
+    if (by := taken(_PLURALS[kind]).get(name)) is not None:
+        return f"{by or 'a package'} has installed a plugin of that kind and name, and only one can have it; {instead}"
+    return None
+
+
+def _class_name(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+def _new(kind: str, name: str, to: Path) -> int:
+    if (reason := _reason_against(kind, name)) is not None:
+        raise SettingsError(f"name = {name!r}: {reason}")
     folder = to / name
     module = f"ceml_{name}"
     words = {
         "name": name,
-        "Name": "".join(part.capitalize() for part in name.split("_")),
+        "Name": _class_name(name),
         "dashed": name.replace("_", "-"),
         "module": module,
         "kind": kind,
@@ -216,11 +299,10 @@ def _new(kind: str, name: str, to: Path) -> int:
         "pyproject.toml": "pyproject.toml.in",
         "README.md": "README.md.in",
     }
-    skeletons = files("ceml.commands") / "skeletons"
     try:
         folder.mkdir(parents=True)
         for file, source in written.items():
-            text = Template((skeletons / source).read_text(encoding="utf-8")).substitute(words)
+            text = Template(_skeleton(source)).substitute(words)
             (folder / file).write_text(text, encoding="utf-8")
     except FileExistsError:
         raise SettingsError(

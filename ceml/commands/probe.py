@@ -14,7 +14,7 @@ from ceml.domain.knobs import level_text
 from ceml.errors import CemlError, SettingsError, Unavailable
 from ceml.store import journal
 from ceml.store.knowledge import KnowledgeStore, machine_name
-from ceml.store.lock import locked
+from ceml.store.lock import claimed, locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ def probe(platform: Platform, paths: RuntimePaths, root: Path) -> dict[str, Any]
         Unavailable: Interrupted; everything is back. Or something is not, and which.
     """
     store = KnowledgeStore(root, machine_name(platform.machine or platform.name))
-    with locked(paths.made().lock):
+    with locked(paths.made().lock), claimed(platform.claims):
         if journal.read(paths.journal) is not None:
             raise SettingsError(f"{paths.journal} is there: a server was killed and left knobs turned; ceml restore")
         knobs, sensors = anyio.run(_probe, platform, paths.journal)

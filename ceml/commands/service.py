@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ceml.commands.unit import ceml_words, filled, home, warnings
+from ceml.commands.unit import ceml_words, filled, home, misplaced, warnings
 from ceml.control.bundle import members
 from ceml.errors import SettingsError, Unavailable
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ceml.commands.flags import Verbs
 
 CONFIG = "etc/ceml/ceml.toml"
+SHOWN = "jetson"  # what a dry run shows where nothing that could be run on was found or named
 PLACES = {
     "ceml.service.in": "etc/systemd/system/ceml.service",
     "sysusers.conf.in": "etc/sysusers.d/ceml.conf",
@@ -59,7 +60,9 @@ def add(verbs: Verbs) -> None:
     )
     what = verb.add_subparsers(dest="what", metavar="ACTION", required=True)
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--dry-run", action="store_true", help="print what would be written and run; change nothing")
+    common.add_argument(
+        "--dry-run", action="store_true", help="print what would be written, run or refused; change nothing"
+    )
     common.add_argument(
         "--root", type=Path, default=Path("/"), metavar="DIR", help="write below DIR and run nothing, e.g. for an image"
     )
@@ -73,9 +76,14 @@ def add(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> int:
     """Carry out the steps, or print them."""
     root: Path = args.root
-    steps = _install(root, args.platform) if args.what == "install" else _uninstall(root)
-    for warning in warnings() if args.what == "install" else ():
-        print(f"ceml: {warning}", file=sys.stderr)
+    if args.what == "install":
+        steps, problems = _install(root, args.platform)
+        if problems and not args.dry_run:
+            raise SettingsError("\n".join(problems))
+        for warning in (*(f"as it is this would be refused: {problem}" for problem in problems), *warnings()):
+            print(f"ceml: {warning}", file=sys.stderr)
+    else:
+        steps = _uninstall(root)
     booted = root == Path("/") and Path("/run/systemd/system").is_dir()
     for step in steps:
         if args.dry_run:
@@ -104,8 +112,8 @@ def _told(step: Step) -> Iterator[str]:
 # What to do -----------------------------------------------------------------------------------------------------------
 
 
-def _install(root: Path, platform: str | None) -> list[Step]:
-    """Everything that is to be written and run.
+def _install(root: Path, platform: str | None) -> tuple[list[Step], list[str]]:
+    """Everything that is to be written and run, and what stands against it on this machine, a sentence each.
 
     Raises:
         SettingsError: The platform is not known, contradicts the configuration, or a file is not ours.
@@ -114,7 +122,13 @@ def _install(root: Path, platform: str | None) -> list[Step]:
     said = _configured(kept)
     if said is not None and platform is not None and said != platform:
         raise SettingsError(f"platform {platform}: {kept} says {said}; change it there, or remove that file")
+    problems = [problem] if (problem := misplaced()) is not None else []
     chosen = said or platform or _found()
+    if chosen is None:
+        chosen = SHOWN
+        problems.append(
+            "no board with knobs was found here (see ceml doctor); name what to run on, e.g. --platform jetson"
+        )
     config = filled("ceml.toml.in", PLATFORM=json.dumps(chosen)[1:-1])
     _checked(config)
     used = dict.fromkeys(EXTRAS.get(part.partition(":")[0]) for part in members(chosen))
@@ -130,7 +144,7 @@ def _install(root: Path, platform: str | None) -> list[Step]:
     if said is None:
         steps.append(Step(kept, config))
     commands = [tuple(word.replace("{root}", "") for word in command) for command in INSTALLING]
-    return [*steps, *(Step(command=command) for command in commands)]
+    return [*steps, *(Step(command=command) for command in commands)], problems
 
 
 def _uninstall(root: Path) -> list[Step]:
@@ -189,15 +203,11 @@ def _checked(config: str) -> None:
         raise SettingsError("platform replay runs in virtual time: use ceml replay, it needs no service")
 
 
-def _found() -> str:
+def _found() -> str | None:
     from ceml.commands.doctor import examine
 
     platform = examine("/", None)["platform"]
-    if platform is None:
-        raise SettingsError(
-            "no board with knobs was found here (see ceml doctor); name what to run on, e.g. --platform jetson"
-        )
-    return str(platform)
+    return None if platform is None else str(platform)
 
 
 # Doing it -------------------------------------------------------------------------------------------------------------

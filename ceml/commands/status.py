@@ -22,6 +22,8 @@ examples:
   ceml status --watch              anew every second, until Ctrl-C; with --json one object a line
 """
 
+BEFORE = " (before the pause)"
+
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
@@ -53,19 +55,24 @@ def run(args: argparse.Namespace) -> int:
 
 def for_people(status: dict[str, Any]) -> str:
     """The same as a table, with units."""
+    from ceml.domain.values import spoken
+
+    paused = status["phase"] == "paused"
+    left_alone = " (as they were found: control is paused, ceml resume takes it again)" if paused else ""
     return table(
         [
-            ("phase", status["phase"] + (f", program {status['app']}" if status["app"] else "")),
+            ("phase", spoken(status["phase"]) + (f", program {status['app']}" if status["app"] else "")),
             ("platform", ", ".join([status["platform"], *status["labels"]])),
             ("objective", status["objective"]),
-            ("running at", knobs(status["configuration"])),
+            ("running at", knobs(status["configuration"]) + left_alone),
             ("because", status["why"]),
             ("power", "  ".join(f"{rail} {number(watts, '.2f', ' W')}" for rail, watts in status["rails_w"].items())),
             ("hottest", number(status["temperature_c"], ".1f", " C") if status["temperature_c"] is not None else ""),
-            ("measured", measured(status["latest"]) if status["latest"] else ""),
-            *[("limit", limit(each)) for each in status["limits"]],
+            ("measured", _latest(status)),
+            *[("limit", limit(each) + (BEFORE if paused else "")) for each in status["limits"]],
             ("decided", _decided(status)),
-            ("saving", _saving(status)),
+            ("tried", _tried(status)),
+            ("saving", _saving(status) + (BEFORE if paused and status["saving"] is not None else "")),
             (
                 "so far",
                 f"{status['seconds']:.1f} s, {status['steps']:.0f} steps, {number(status['energy_j'], '.0f', ' J')}",
@@ -82,13 +89,28 @@ def limit(told: dict[str, Any]) -> str:
     return f"{told['name']}, " + (f"{left:.1%} headroom" if left >= 0 else f"exceeded by {excess_text(-left)}")
 
 
+def _latest(status: dict[str, Any]) -> str:
+    latest = status["latest"]
+    if not latest:
+        return ""
+    at = f" at {knobs(latest['configuration'])}{BEFORE}" if status["phase"] == "paused" else ""
+    return f"{measured(latest)}{at}"
+
+
 def _decided(status: dict[str, Any]) -> str:
     decided = status["decided"]
-    tried = f"{status['decisions']} decisions, {status['states_tried']} states tried"
+    times = f"{status['decisions']} times in this run"
     if decided is None:
-        return f"{tried}, {status['profiling_s']:.1f} s of profiling"
+        return times if status["decisions"] else "nothing yet"
     holds = "" if decided["feasible"] else "; THE LIMITS CANNOT ALL HOLD"
-    return f"{knobs(decided['configuration'])} ({decided['why']}); {tried}{holds}"
+    return f"{knobs(decided['configuration'])} ({decided['why']}){holds}; {times}"
+
+
+def _tried(status: dict[str, Any]) -> str:
+    if status["app"] is None:
+        return ""
+    profiling = f"{status['profiling_s']:.1f} s of profiling in this run"
+    return f"{status['states_tried']} states since {status['app']} came or last changed; {profiling}"
 
 
 def _saving(status: dict[str, Any]) -> str:

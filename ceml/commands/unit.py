@@ -52,15 +52,16 @@ def _places() -> list[Path]:
 
 
 def home() -> str:
-    """`ProtectHome=`: homes are hidden, or readable where ceml or its Python lives in one.
+    """`ProtectHome=`: homes are hidden, or readable where ceml or its Python lives in one."""
+    return "read-only" if any(place.is_relative_to(home) for place in _places() for home in HOMES) else "yes"
 
-    Raises:
-        SettingsError: It lives where the service has a directory of its own.
-    """
+
+def misplaced() -> str | None:
+    """Why no service can start this ceml: it lives where the service has a directory of its own."""
     for place in _places():
         if place.is_relative_to("/tmp") or place.is_relative_to("/var/tmp"):
-            raise SettingsError(f"{place} is in a temporary directory: install ceml elsewhere, e.g. in /opt/ceml")
-    return "read-only" if any(place.is_relative_to(home) for place in _places() for home in HOMES) else "yes"
+            return f"{place} is in a temporary directory: install ceml elsewhere, e.g. in /opt/ceml"
+    return None
 
 
 def warnings() -> Iterator[str]:

@@ -59,6 +59,7 @@ def bundled(platforms: Sequence[Platform]) -> Platform:
         stage=next(iter(stages), None),
         labels=labels,
         knowledge=_knowledge(platforms),
+        claims=tuple(claim for platform in platforms for claim in platform.claims),
         board={f"{each.name} {key}": value for each in platforms for key, value in each.board.items()},
     )
 

@@ -8,15 +8,48 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # HUP: the terminal was closed
 PATIENCE_S = 4.0  # a loop that lives answers within milliseconds; service managers kill after 10 s and more
+
+
+async def interruptible(work: Callable[..., Awaitable[object]], *given: object) -> bool:
+    """Do some work in a loop of its own, which Ctrl-C ends: it is cancelled until it is over. Returns whether it was.
+
+    The loop's own answer to Ctrl-C cancels the task once. That is lost where a scope inside of it is cancelled in the
+    same turn, as a played program's is whenever another configuration comes, and the run would go on.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) in (
+        signal.SIG_IGN,
+        signal.SIG_DFL,
+        None,
+    ):
+        await work(*given)
+        return False
+    loop, came = asyncio.get_running_loop(), False
+
+    def told(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        if came:  # it does not hear
+            signal.default_int_handler(number, frame)
+        came = True
+        loop.call_soon_threadsafe(scope.cancel)
+
+    with anyio.CancelScope() as scope:
+        before = signal.signal(signal.SIGINT, told)
+        try:
+            await work(*given)
+        finally:
+            signal.signal(signal.SIGINT, before)
+    return came
 
 
 class HeldUp(BaseException):

@@ -145,6 +145,8 @@ class Platform:
         labels: What must be said wherever its numbers are printed ("simulated", "estimated").
         knowledge: What is known of this machine beforehand (C9).
         board: Its description for records, as plain text values.
+        claims: Directories that stand for what it turns, e.g. /sys: two servers that claim the same one never run
+            at once. None where nothing real is turned.
     """
 
     name: str
@@ -160,3 +162,4 @@ class Platform:
     labels: tuple[str, ...] = ()
     knowledge: Knowledge | None = None
     board: Mapping[str, str] = field(default_factory=dict[str, str])
+    claims: tuple[str, ...] = ()

@@ -200,6 +200,11 @@ class Limits:
 NO_LIMITS = Limits()
 
 
+def spoken(phase: str) -> str:
+    """A phase of a run as people are told it: `idle` is what the manager is once it has decided."""
+    return "settled" if phase == "idle" else phase
+
+
 class FitStatus(str, Enum):
     """How a fit went; a bad fit is a value, not an exception."""
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ceml.domain.knobs import Knob, Level
 
 KIND = "affinity"
+PF_KTHREAD = 0x0020_0000
+CAP_SYS_NICE = 1 << 23
 
 
 class AffinityLever:
@@ -134,6 +136,41 @@ def _stat(pid: int) -> list[bytes]:
         return []
     finally:
         os.close(descriptor)
+
+
+def ancestors(pid: int) -> list[int]:
+    """Who started a process, who started that, and so on up to the first (proc(5), field 4)."""
+    found: list[int] = []
+    while len(fields := _stat(found[-1] if found else pid)) > 1 and (parent := int(fields[1])) > 0:
+        found.append(parent)
+    return found
+
+
+def of_kernel(pid: int) -> bool:
+    """Whether it is a thread of the kernel (proc(5), field 9; include/linux/sched.h)."""
+    fields = _stat(pid)
+    return len(fields) > 6 and bool(int(fields[6]) & PF_KTHREAD)
+
+
+def users(pid: int) -> frozenset[int]:
+    """Real and effective user of a process: who may turn it (sched_setaffinity(2)); empty where that is hidden."""
+    words = _status(pid, "Uid:")
+    return frozenset(map(int, words[:2]))
+
+
+def may_turn_others() -> bool:
+    """Whether this process may turn those of other users: CAP_SYS_NICE (capabilities(7))."""
+    words = _status(os.getpid(), "CapEff:")
+    return bool(words) and bool(int(words[0], 16) & CAP_SYS_NICE)
+
+
+def _status(pid: int, name: str) -> list[str]:
+    """The words of one line of /proc/PID/status (proc(5))."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - as below
+            return next((line.split()[1:] for line in file if line.startswith(name)), list[str]())
+    except OSError:
+        return []
 
 
 def ticks(pid: int) -> int:

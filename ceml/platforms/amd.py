@@ -70,6 +70,7 @@ def amd(
         rails=(card.rail,) if sensor.measures_power else (),
         zones=tuple(sensor.zones),
         labels=LABELS if sensor.measures_power else (),
+        claims=(f"/sys/bus/pci/devices/{card.place}",),
         board={"gpu": card.name, "bdf": card.place},
     )
 

@@ -82,6 +82,7 @@ def bandwidth(
         total_rails=(RAIL,),
         rails=(RAIL,),
         labels=LABELS if whole else PROGRAM_LABELS,
+        claims=(f"/proc/{pid}",),
         board={
             "pid": str(pid),
             "idle_w": f"{idle_w:g}",
@@ -95,14 +96,14 @@ def look(pid: int) -> list[Lever]:
     """The knobs that there are for a program; nothing is changed.
 
     Raises:
-        Unavailable: There is no such program, or nothing about it can be turned.
+        Unavailable: There is no such program, it is none that may be turned, or nothing about it can be turned.
     """
     try:
         cpus = sorted(os.sched_getaffinity(pid))
     except (OSError, OverflowError):
         raise Unavailable(f"pid={pid}: no such process; start the program first and give its number") from None
-    if pid == os.getpid() or pid <= 0:
-        raise Unavailable(f"pid={pid} is ceml itself; give the number of the program that is to be tuned")
+    if (reason := _reason_against(pid)) is not None:
+        raise Unavailable(f"pid={pid} {reason}")
     levers: list[Lever] = []
     if len(cpus) > 1:
         levels = tuple(float(count) for count in range(1, len(cpus) + 1))
@@ -115,6 +116,33 @@ def look(pid: int) -> list[Lever]:
     if not levers:
         raise Unavailable(f"process {pid} may use one processor only, and {quota}")
     return levers
+
+
+def _reason_against(pid: int) -> str | None:
+    """Why a living process is none that ceml turns, with the remedy; None: it may be turned.
+
+    A program is turned with all that it started, so who started ceml must not be: ceml would slow itself down.
+    """
+    yours = "give the number of the program that is to be tuned"
+    if pid == os.getpid() or pid <= 0:
+        return f"is ceml itself; {yours}"
+    if pid == 1:
+        return (
+            f"is init, the first process of this machine or container, to which all others belong; {yours} "
+            "(where a container runs nothing else: give it an init, e.g. docker run --init)"
+        )
+    if pid in affinity.ancestors(os.getpid()):
+        return f"started ceml, which would be slowed down with it; {yours}"
+    if affinity.of_kernel(pid):
+        return f"is a thread of the kernel; {yours}"
+    users = affinity.users(pid)
+    if os.geteuid() not in users and not affinity.may_turn_others():
+        whose = f"user {min(users)}" if users else "another user"
+        return (
+            f"belongs to {whose}, and this is user {os.geteuid()} without CAP_SYS_NICE: run ceml serve as that user or "
+            "as root (sudo ceml serve), or give the number of a program of yours"
+        )
+    return None
 
 
 def _sensible(knobs: Sequence[Knob]) -> NDArray[np.bool_] | None:

@@ -9,6 +9,7 @@ import anyio
 from ceml.domain.values import Sample
 from ceml.errors import CemlError, Refused, Temporary, Unavailable
 from ceml.platforms.nvidia import passing
+from ceml.platforms.sysfs import become_root
 from ceml.platforms.worker import Worker
 
 
@@ -72,7 +73,7 @@ class Card:
             if passing(self.library, error):
                 raise Temporary(f"{name}{given}: {error}; it is tried again") from None
             denied = error.value == self.library.NVML_ERROR_NO_PERMISSION
-            remedy = "run ceml as root (sudo ceml serve)" if denied else "this GPU does not take it"
+            remedy = become_root() if denied else "this GPU does not take it"
             raise Refused(f"{name}{given}: {error}; {remedy}", knob=knob) from None
 
 

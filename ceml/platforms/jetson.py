@@ -6,6 +6,7 @@ there or not allowed is left out, and why is kept for `ceml doctor`; without any
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -102,6 +103,7 @@ def jetson(
         rails=tuple(dict.fromkeys(found.rails.values())),
         zones=tuple(found.zones),
         labels=tuple(labels),
+        claims=(sysfs.under(root, "/sys"),),
         board={"board": found.profile.id, "device_tree": found.model, "range": range},
     )
 
@@ -215,7 +217,8 @@ def _memory(found: Found, root: str, shares: dict[str, float]) -> None:
     if lever is None:
         raise Unavailable(
             f"no memory clock: neither {emc.BPMP} nor {emc.OVERRIDE} nor {emc.MAINLINE} is there for this user; "
-            "run as root (sudo ceml serve), with debugfs: sudo mount -t debugfs none /sys/kernel/debug"
+            f"{'' if os.geteuid() == 0 else 'run ceml as root (sudo ceml serve), and '}mount debugfs: "
+            "sudo mount -t debugfs none /sys/kernel/debug"
         )
     found.levers.append(lever)
     for activity in profile.activity:

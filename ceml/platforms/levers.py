@@ -174,8 +174,7 @@ def allowed(levers: Sequence[Lever]) -> tuple[list[Lever], list[str]]:
             kept.append(lever)
         else:
             problems.append(
-                f"{lever.knob.name} is left as it is: this user may not write {denied}: run ceml as root (sudo ceml "
-                "serve); where root may not either, the kernel is locked down (cat /sys/kernel/security/lockdown)"
+                f"{lever.knob.name} is left as it is: this user may not write {denied}: {sysfs.become_root()}"
             )
     return kept, problems
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -84,6 +85,7 @@ def linux(
         rails=total,
         zones=tuple(found.zones),
         labels=labels,
+        claims=(sysfs.under(root, "/sys"),),
         board={"driver": ", ".join(sorted({policy.driver for policy in cpufreq.policies(root)[0]}))},
     )
 
@@ -120,11 +122,15 @@ def look(root: str) -> Found:
     found.meters = [channel.label for channel in hwmon.channels(root)]
     if not found.counters and not found.meters:
         found.problems.append(
-            "power is not measured: no energy counter in /sys/class/powercap that this user may read (root may: "
-            "sudo ceml serve; load it: sudo modprobe intel_rapl_msr), and no power meter in /sys/class/hwmon"
+            f"power is not measured: no energy counter in /sys/class/powercap{_or_root()}, and no power meter in "
+            "/sys/class/hwmon; load the driver of the counters: sudo modprobe intel_rapl_msr"
         )
     found.zones = procstat.thermal_zones(root)
     return found
+
+
+def _or_root() -> str:
+    return "" if os.geteuid() == 0 else f" that this user may read: {sysfs.become_root()}"
 
 
 def _groups(policies: list[cpufreq.Policy]) -> list[list[cpufreq.Policy]]:

@@ -74,6 +74,7 @@ def nvml(
         total_rails=(card.rail,) if sensor.measures_power else (),
         rails=(card.rail,) if sensor.measures_power else (),
         labels=LABELS if sensor.measures_power else (),
+        claims=_claims(card),
         board={"gpu": card.name, "uuid": card.uuid},
     )
 
@@ -93,6 +94,16 @@ def look(card: Card, knobs: Sequence[str]) -> tuple[list[Lever], list[str]]:
         except CemlError as error:
             problems.append(f"{name}: {error}")
     return made, problems
+
+
+def _claims(card: Card) -> tuple[str, ...]:
+    """Its place on the bus, which NVML writes with a domain of eight digits and the kernel with one of four."""
+    try:
+        place = card.ask("nvmlDeviceGetPciInfo", card.handle).busId
+    except CemlError:
+        return ()
+    text = place.decode() if isinstance(place, bytes) else str(place)
+    return (f"/sys/bus/pci/devices/{text[-len('0000:01:00.0') :].lower()}",)
 
 
 def _memory_hz(card: Card) -> list[float]:

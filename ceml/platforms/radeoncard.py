@@ -10,6 +10,7 @@ import structlog
 from ceml.domain.values import Sample
 from ceml.errors import CemlError, Refused, Temporary, Unavailable
 from ceml.platforms.radeon import NO_PERMISSION, code_of, passing, told
+from ceml.platforms.sysfs import become_root
 from ceml.platforms.worker import Worker
 
 MOST_W = 5000.0  # no card draws more: a sentinel, or an energy counter that leapt
@@ -83,7 +84,7 @@ class RadeonCard:
             if passing(error):
                 raise Temporary(f"{name}{given}: {told(error)}; it is tried again") from None
             denied = code_of(error) == NO_PERMISSION
-            remedy = "run ceml as root (sudo ceml serve)" if denied else "this GPU does not take it"
+            remedy = become_root() if denied else "this GPU does not take it"
             raise Refused(f"{name}{given}: {told(error)}; {remedy}", knob=knob) from None
 
 

@@ -147,9 +147,19 @@ def find(root: str, pattern: str) -> list[str]:
     return sorted(glob(base + pattern), key=lambda path: (len(path), path))  # noqa: PTH207
 
 
+def become_root() -> str:
+    """What to do where this user may not: become root; who is root already is told who else can forbid it."""
+    if os.geteuid() == 0:
+        return (
+            "not even root may here: a container, a read-only file system or the kernel's lockdown forbids it "
+            "(cat /sys/kernel/security/lockdown)"
+        )
+    return "run ceml as root (sudo ceml serve)"
+
+
 def _remedy(path: str, error: OSError) -> str:
     if error.errno in _DENIED:
-        return "this user may not: run ceml as root (sudo ceml serve), see ceml doctor"
+        return f"this user may not: {become_root()}, see ceml doctor"
     if error.errno in _GONE and "/kernel/debug" in path:
         return "mount it: sudo mount -t debugfs none /sys/kernel/debug"
     if error.errno in _GONE:

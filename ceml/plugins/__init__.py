@@ -86,6 +86,11 @@ def known(kind: str) -> list[Known]:
     return sorted(set(listed))
 
 
+def taken(kind: str) -> dict[str, str]:
+    """Names of a kind that are installed, and by which distribution; nothing of them is loaded."""
+    return {entry.name: entry.dist.name if entry.dist else "" for entry in _entry_points(kind)}
+
+
 # Where factories come from --------------------------------------------------------------------------------------------
 
 
@@ -160,13 +165,21 @@ def _from_file(kind: str, reference: str) -> _Found:
 
 def _where(error: BaseException, path: str) -> str:
     """An error inside of the user's file as one line, with its place."""
-    if isinstance(error, OSError) and error.filename == path:
-        return f"cannot read {path}: {error.strerror}"
+    from pathlib import Path
+
+    def is_it(name: object) -> bool:  # Python names a module's file by its absolute path, whatever it was given
+        return isinstance(name, str) and Path(name).absolute() == Path(path).absolute()
+
+    if isinstance(error, FileNotFoundError) and is_it(error.filename):
+        where = "" if path.startswith("/") else f" ({Path(path).absolute()})"
+        return f"there is no file {path}{where}; give the path of a Python file"
+    if isinstance(error, OSError) and is_it(error.filename):
+        return f"{path} cannot be read: {error.strerror}; give the path of a Python file that this user may read"
     if isinstance(error, SyntaxError):
         return f"{error.filename} line {error.lineno}: {error.msg}"
     line, trace = None, error.__traceback__
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename == path:
+        if is_it(trace.tb_frame.f_code.co_filename):
             line = trace.tb_lineno
         trace = trace.tb_next
     return f"{path}{f' line {line}' if line else ''}: {type(error).__name__}: {error}"

@@ -14,6 +14,7 @@ from textual.widgets import Footer, Input, Static
 
 from ceml.api import client
 from ceml.domain.knobs import level_text
+from ceml.domain.values import spoken
 from ceml.errors import CemlError
 from ceml.units import excess_text
 
@@ -27,6 +28,9 @@ PERIOD_S = 1.0  # as `ceml status --watch`; a refresh costs some 10 ms of CPU
 TIMEOUT_S = 2.0
 BAR = 12  # cells
 NARROW = 60  # columns: below it one thing a line
+KEYS = 70  # columns that the footer with all keys needs; below it they are told in short
+SHORT_KEYS = "b Budget o Goal p Pause r Resume q Quit"  # 39 columns; narrower still it takes two lines
+WISH_KEYS = "Enter: ask for it  Esc: never mind"
 
 
 class Top(App[None]):
@@ -44,6 +48,9 @@ class Top(App[None]):
     #said { text-style: bold; }
     #wish { display: none; border: tall $accent; }
     #wish.asked { display: block; }
+    #keys { text-style: bold; background: $panel; display: none; }
+    .narrow #keys { display: block; }
+    .narrow Footer { display: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         ("b", "wish('budget')", "Budget"),
@@ -75,6 +82,7 @@ class Top(App[None]):
             yield Static("", id="happened")
         yield Static("", id="said", markup=False)
         yield Input(id="wish")
+        yield Static(SHORT_KEYS, id="keys", markup=False)
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -85,6 +93,7 @@ class Top(App[None]):
 
     def on_resize(self) -> None:
         """Write it anew for another width."""
+        self.screen.set_class(self.size.width < KEYS, "narrow")
         self._shown.clear()
         self._show()
 
@@ -137,10 +146,12 @@ class Top(App[None]):
         field.value = ""
         field.add_class("asked")
         field.focus()
+        self.query_one("#keys", Static).update(WISH_KEYS)
 
     def action_never_mind(self) -> None:
         """Wish for nothing."""
         self.query_one("#wish", Input).remove_class("asked")
+        self.query_one("#keys", Static).update(SHORT_KEYS)
         self.query_one(VerticalScroll).focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
@@ -164,7 +175,7 @@ class Top(App[None]):
             return
         app = status["app"] or "no program"
         lost = f"NO ANSWER, what follows is old: {self.lost}\n" if self.lost else ""
-        phase = "settled" if status["phase"] == "idle" else status["phase"]
+        phase = spoken(status["phase"])
         labels = ", ".join(dict.fromkeys([status["platform"], *status["labels"]]))
         self._put("head", f"{lost}{phase} · {app} · {status['objective']} · {labels}")
         self._put("figures", figures(status, self.size.width))
@@ -198,10 +209,11 @@ def figures(status: dict[str, Any], columns: int) -> Text:
         left = cap - power
         head = f"{left:.2f} W headroom" if left >= 0 else f"EXCEEDED by {-left:.2f} W"
         add("power", f"{power:.2f} W of {cap:g} W, {head}", power / cap, grave=left < 0)
-    add("rate", number(latest.get("rate_hz"), ".4g", "steps/s"))
-    add("energy", number(latest.get("energy_j"), ".4g", "J/step"))
+    before = " before the pause" if status["phase"] == "paused" else ""
+    add("rate", number(latest.get("rate_hz"), ".4g", "steps/s") + before)
+    add("energy", number(latest.get("energy_j"), ".4g", "J/step") + before)
     if status["saving"] is not None:
-        add("saving", f"{status['saving']:.1%} against {status['baseline']}")
+        add("saving", f"{status['saving']:.1%} against {status['baseline']}{before}")
     add("so far", f"{status['steps']:.0f} steps, {status['seconds']:.0f} s, {number(status['energy_j'], '.0f', 'J')}")
     if status["temperature_c"] is not None:
         add("hottest", f"{status['temperature_c']:.1f} °C")
@@ -226,7 +238,7 @@ def figures(status: dict[str, Any], columns: int) -> Text:
             if left >= 0
             else f"EXCEEDED by {excess_text(-left)}"
         )
-        add("limit", f"{limit['name']}: {told}", grave=left is not None and left < 0)
+        add("limit", f"{limit['name']}: {told}{before}", grave=left is not None and left < 0)
     add("because", status["why"] or "nothing was applied yet")
     width = max(len(name) for name, *_ in rows)
     text = Text(overflow="fold")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ceml.errors import SettingsError, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
     from pathlib import Path
 
 
@@ -43,6 +43,51 @@ def locked(path: Path) -> Generator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def claimed(directories: Iterable[str]) -> Generator[None]:
+    """Hold what is turned itself, so that two servers with different runtime directories never turn the same.
+
+    The locks are on directories of the kernel that stand for it, such as /sys: they are there for root and for every
+    other user alike, nothing is written, and nothing is left behind. Where such a directory cannot be opened or locked
+    it goes without. A container has a /sys of its own, unless it shares the network of its host: there it is another.
+
+    Args:
+        directories: See `ceml.control.ports.Platform.claims`.
+
+    Raises:
+        SettingsError: Another process holds one of them.
+    """
+    with ExitStack() as held:
+        for directory in sorted(set(directories)):
+            try:
+                descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError:
+                continue
+            held.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise SettingsError(
+                    f"another ceml ({_holder(descriptor)}) turns the same knobs: it holds {directory}. Stop it first; "
+                    "another --runtime-dir does not make this another machine"
+                ) from None
+            except OSError:  # a file system without locks
+                continue
+        yield
+
+
+def _holder(descriptor: int) -> str:
+    """Who holds the lock on an open file, as the kernel tells it (proc_locks(5))."""
+    found = os.fstat(descriptor)
+    wanted = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    with suppress(OSError), open("/proc/locks", encoding="ascii") as file:  # noqa: PTH123 - as in sysfs.py: quick
+        for line in file:
+            words = line.split()
+            if len(words) > 5 and words[1] == "FLOCK" and words[5] == wanted:
+                return f"pid {words[4]}"
+    return "a process that cannot be seen from here, maybe in another container"
 
 
 def holder_lives(path: Path) -> bool:

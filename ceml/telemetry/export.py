@@ -1,7 +1,8 @@
 """A record as one table, CSV or Parquet: a row an event, nested values as columns with dots in their names.
 
 Two passes over the record, so that memory does not grow with its length: the first finds the columns and what they
-hold, the second writes. What is no number is an empty field. Units are in the names, as in the record.
+hold, the second writes. What is no number is an empty field. Units are in the names, as in the record. A NUL stands as
+U+FFFD and half of a surrogate pair as a question mark, in both forms alike.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 4000
 BATCH = 10_000  # rows of a record batch
 ALL = "all"
+NO_NUL = "\N{REPLACEMENT CHARACTER}"
 LARGE = 1 << 63  # whole numbers from here on are text: nothing that runs counts so far
 
 
@@ -31,7 +33,7 @@ def flat(entry: Mapping[str, Any], front: str = "") -> Row:
     """One event as a row; lists stand as JSON."""
     row: Row = {}
     for key, value in entry.items():
-        name = f"{front}{key}"
+        name = f"{front}{_clean(key)}"
         if isinstance(value, dict):
             row.update(flat(value, f"{name}."))  # type: ignore[arg-type]
         elif isinstance(value, list):
@@ -40,9 +42,16 @@ def flat(entry: Mapping[str, Any], front: str = "") -> Row:
             row[name] = None
         elif isinstance(value, int) and abs(value) >= LARGE:
             row[name] = str(value)
+        elif isinstance(value, str):
+            row[name] = _clean(value)
         else:
             row[name] = value
     return row
+
+
+def _clean(text: str) -> str:
+    """Text that both forms take: csv of Python 3.10 writes no NUL, and UTF-8 has no half of a surrogate pair."""
+    return text.replace("\0", NO_NUL).encode("utf-8", "replace").decode("utf-8")
 
 
 class Table:
@@ -120,12 +129,10 @@ def to_csv(table: Table, target: Path) -> None:
         SettingsError: It cannot be written.
     """
     try:
-        with target.open("w", newline="", encoding="utf-8", errors="replace") as file:
+        with target.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=list(table.columns))
             writer.writeheader()
             writer.writerows(table)
-    except csv.Error as error:  # a NUL in a name, before Python 3.11
-        raise SettingsError(f"cannot write {target} as CSV: {error}; use --parquet") from None
     except OSError as error:
         raise SettingsError(f"cannot write {target}: {error.strerror}; give another file") from None
 
@@ -159,6 +166,4 @@ def to_parquet(table: Table, target: Path) -> None:
 
 
 def _for_arrow(kind: str, value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
     return float(value) if kind == "int" and value is not None else value

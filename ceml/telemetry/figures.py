@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     Status = Mapping[str, Any]
     Labelled = dict[tuple[tuple[str, str], ...], float]
 
+TRIED = "Configurations measured since the program came or last changed."
 PHASES = ("waiting", "profiling", "idle", "paused")
 
 
@@ -58,7 +59,7 @@ def figures_of(status: Status, version: str) -> tuple[Figure, ...]:
         _grows("ceml_refused_lines", "Lines on the pipe that were no good.", "{line}", status["refused_lines"]),
         _one("ceml_step_rate_hertz", "Steps per second in the latest window.", "Hz", latest.get("rate_hz")),
         _one("ceml_step_energy_joules", "Energy per step in the latest window.", "J", latest.get("energy_j")),
-        _one("ceml_states_tried", "Configurations measured for the program.", "{state}", status["states_tried"]),
+        _one("ceml_states_tried", TRIED, "{state}", status["states_tried"]),
         _one("ceml_saving_ratio", "Of the energy per step, since the latest decision.", "1", status["saving"]),
         _one("ceml_saving_so_far_ratio", "The same over all steps, profiling included.", "1", status["saving_so_far"]),
         _one("ceml_temperature_celsius", "The hottest zone of the board.", "Cel", status["temperature_c"]),

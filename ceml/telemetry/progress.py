@@ -9,6 +9,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, TextIO
 
 from ceml.domain.knobs import level_text
+from ceml.domain.values import spoken
 from ceml.telemetry.chapter import Measured
 
 if TYPE_CHECKING:
@@ -149,11 +150,12 @@ def _saving(chapter: Chapter) -> str:
 
 
 def measured(seen: Observation | Measured | Estimated) -> list[str]:
-    """Rate, power and energy per step with units; what is unknown is left out."""
-    parts = [f"{seen.rate_hz:.4g} steps/s"]
-    if isfinite(seen.power_w):
-        parts += [f"{seen.power_w:.2f} W", f"{seen.energy_j:.4g} J/step"]
-    return parts
+    """Rate, power and energy per step with units; unknown power is left out, an unknown rate is named."""
+    power = [f"{seen.power_w:.2f} W"] if isfinite(seen.power_w) else []
+    if not isfinite(seen.rate_hz):
+        return ["rate not measured", *power] if power else ["not measured"]
+    energy = [f"{seen.energy_j:.4g} J/step"] if isfinite(seen.energy_j) else []
+    return [f"{seen.rate_hz:.4g} steps/s", *power, *energy]
 
 
 def _measured_in(seen: Measured | Estimated) -> str:
@@ -175,7 +177,7 @@ def _phase(ledger: Ledger) -> str:
     if phase == "paused":
         return "paused (ceml resume goes on)"
     if phase != "profiling":
-        return phase
+        return spoken(phase)
     count = _OF.search(ledger.why)
     return f"profiling {count[1]} of {count[2]}" if count else f"profiling state {max(len(ledger.chapter.states), 1)}"
 

@@ -88,6 +88,9 @@ class FakeNvml:
     def nvmlDeviceGetUUID(self, handle: int) -> str:
         return UUID
 
+    def nvmlDeviceGetPciInfo(self, handle: int) -> Any:
+        return SimpleNamespace(busId=f"00000000:{handle + 1:02X}:00.0")
+
     def nvmlDeviceGetSupportedMemoryClocks(self, handle: int) -> list[int]:
         return list(reversed(self.MEMORY_MHZ))
 

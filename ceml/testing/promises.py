@@ -16,12 +16,13 @@ import numpy as np
 from ceml.errors import CemlError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from types import FrameType
 
 T = TypeVar("T")
 
 LIMIT_S = 20.0  # for one promise; what takes longer hangs, as far as a control loop is concerned
+WHOLE_S = 60.0  # for all of them; our own parts take half a second
 SLOW_S = 0.05  # for one question about 540 states: our own take 20 to 200 us, and a decision asks several times
 
 
@@ -44,18 +45,26 @@ def promise(held: object, text: str) -> None:
 
 
 def broken(promises: Iterable[Callable[[], None]]) -> list[str]:
-    """Ask for one promise after the other; what is wrong, in words, each fault once. Empty: all are kept.
+    """Ask for one promise after the other; what is wrong, in words, each fault once. Empty: all are kept."""
+    return list(dict.fromkeys(filter(None, answers(promises))))
 
-    The first promise is that there are sensible answers at all: if it is broken the others are not asked for.
+
+def answers(promises: Iterable[Callable[[], None]]) -> Iterator[str]:
+    """What is wrong with one promise after the other, in words; empty where it is kept.
+
+    The first promise is that there are sensible answers at all: if it is broken the others are not asked for. Nor are
+    they after one that gave no answer in time, or when all together take too long.
     """
-    faults: dict[str, None] = {}
+    begun_s = time.monotonic()
     for number, ask in enumerate(promises):
+        if time.monotonic() - begun_s > WHOLE_S:
+            yield f"it took more than {WHOLE_S:g} s to answer so far, and was asked for no more"
+            return
+        asked_s = time.monotonic()
         fault = _fault(ask)
-        if fault is not None:
-            faults[fault] = None
-            if number == 0:
-                break
-    return list(faults)
+        yield fault or ""
+        if fault is not None and (number == 0 or time.monotonic() - asked_s >= LIMIT_S):
+            return
 
 
 def insist(promises: Iterable[Callable[[], None]]) -> None:

@@ -1,8 +1,10 @@
 """The simulated program: pace, changes below it, signals, its load file. Not covered: the client itself, the daemon.
 
-Where a pace is checked, it is checked in board time, which the program counts exactly; no wall clock is judged.
+Where a pace is checked, it is checked in board time, which the program counts exactly; no wall clock is judged. A busy
+machine that lets this process wait is no exception: only in the processes that the tests start is that time left out.
 """
 
+import math
 import os
 import signal
 import subprocess
@@ -15,6 +17,7 @@ from itertools import pairwise
 
 import pytest
 
+from ceml.apps import simulated
 from ceml.apps.simulated import PacedBoard, Stop, plant_of, run
 from ceml.errors import SettingsError, Unavailable
 from ceml.plant.board import jetson_tx2
@@ -33,6 +36,12 @@ def board(**changes) -> BoardFile:
         plant={"kind": "jetson-tx2", "range": "paper"}, configuration=TOP, before=TOP, origin_s=1.0, speed=FAST_TIME
     )
     return replace(plain, **changes)
+
+
+@pytest.fixture(autouse=True)
+def unstopped(monkeypatch: pytest.MonkeyPatch):
+    """Nobody stops this process: when it is woken late, because others run, it was working all the same."""
+    monkeypatch.setattr(simulated, "STALL_S", math.inf)
 
 
 @pytest.fixture
@@ -221,6 +230,6 @@ def test_a_new_server_with_an_earlier_board_time_takes_no_time_away(tmp_path):
     assert paced_board.step(1.0, Stop())
     board_file.write(path, board(origin_s=time.monotonic(), speed=50.0))
     paced_board._look()
-    assert paced_board.at_s < paced_board.began_s + 2 * TOP_S
+    assert paced_board.at_s - paced_board.began_s == pytest.approx(TOP_S)
     assert paced_board.step(1.0, Stop())
     assert paced_board.at_s - paced_board.began_s == pytest.approx(2 * TOP_S)

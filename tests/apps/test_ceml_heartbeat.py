@@ -186,6 +186,19 @@ def test_it_finds_the_pipe_of_the_session(program: Path, tmp_path: Path):
     listener.close()
 
 
+def test_it_finds_the_pipe_of_a_named_runtime_directory_and_looks_nowhere_else(program: Path, tmp_path: Path):
+    (tmp_path / "ceml").mkdir()
+    named, session = Listener(tmp_path / "beats"), Listener(tmp_path / "ceml" / "beats")
+    for elsewhere in (tmp_path, tmp_path / "none"):
+        both = {"CEML_RUNTIME_DIR": str(elsewhere), "XDG_RUNTIME_DIR": str(tmp_path)}
+        assert run(program, "fork", **both).returncode == 0
+        words = ["sh", "-c", f". {APPS}/ceml_heartbeat.sh; ceml_beat script 1"]
+        subprocess.run(words, env=CLEAN | both, check=True)
+    assert (len(named.beats()), len(session.beats())) == (2, 0)
+    named.close()
+    session.close()
+
+
 SHELLS = [shell for shell in ("sh", "dash", "bash") if shutil.which(shell)]
 
 

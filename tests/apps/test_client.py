@@ -20,6 +20,8 @@ import ceml
 from ceml.apps import client
 from ceml.apps.client import Heartbeats, attach
 from ceml.apps.wire import Beat, Join, Leave, parse
+from ceml.settings import load
+from ceml.store.paths import RuntimePaths
 
 ROOT = Path(client.__file__).parents[2]
 
@@ -372,16 +374,34 @@ def test_it_finds_the_pipe_by_argument_then_environment_then_session(tmp_path: P
     monkeypatch.delenv("CEML_PIPE", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     attach("by-session").close()
+    monkeypatch.setenv("CEML_RUNTIME_DIR", str(tmp_path / "elsewhere"))
+    attach("by-nobody").close()
+    monkeypatch.setenv("CEML_RUNTIME_DIR", str(tmp_path / "ceml"))
+    attach("by-directory").close()
     monkeypatch.setenv("CEML_PIPE", str(named.path))
     attach("by-environment").close()
     attach("by-argument", pipe=str(session.path)).close()
     assert {one.app for one in named.heard()} == {"by-environment"}
-    assert {one.app for one in session.heard()} == {"by-session", "by-argument"}
+    assert {one.app for one in session.heard()} == {"by-session", "by-directory", "by-argument"}
     monkeypatch.delenv("CEML_PIPE")
+    monkeypatch.delenv("CEML_RUNTIME_DIR")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "elsewhere"))
     assert client._paths(None) == [f"{tmp_path}/elsewhere/ceml/beats", "/run/ceml/beats"]
     named.close()
     session.close()
+
+
+@pytest.mark.parametrize("directory", ["", "/srv/ceml", "~/ceml", "/srv/ceml/"])
+@pytest.mark.parametrize("session", ["", "/run/user/7"])
+def test_it_looks_first_where_a_server_of_the_same_environment_makes_the_pipe(
+    monkeypatch: pytest.MonkeyPatch, directory: str, session: str
+):
+    environment = {"CEML_RUNTIME_DIR": directory, "XDG_RUNTIME_DIR": session}
+    monkeypatch.delenv("CEML_PIPE", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = load(None, {}, {"CEML_RUNTIME_DIR": directory}).settings
+    assert os.path.normpath(client._paths(None)[0]) == str(RuntimePaths.at(settings.runtime_dir).beats)
 
 
 def test_the_pipe_is_not_inherited_by_programs_that_are_started(listener: Listener):

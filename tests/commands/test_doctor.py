@@ -12,6 +12,7 @@ from ceml.commands import cards
 from ceml.commands.doctor import _lines, examine
 from ceml.errors import SettingsError
 from ceml.platforms import profiles
+from ceml.platforms.sysfs import become_root
 from ceml.testing.amdsmi import FakeAmdsmi
 from ceml.testing.directory import Directory
 from ceml.testing.host import FakeHost
@@ -32,7 +33,7 @@ def test_every_board_is_told_whole_and_nothing_is_written(tmp_path: Path, board:
     assert [knob["name"] for knob in report["knobs"]] == ["cpu_hz", "gpu_hz", "mem_hz"]
     assert report["missing"] == []
     assert report["uncertain"]
-    assert "sudo ceml serve --platform jetson" in text
+    assert "ceml serve --platform jetson" in text
     assert kernel.written == []
 
 
@@ -87,6 +88,28 @@ def test_a_machine_that_offers_nothing_is_told_so_and_fails(tmp_path: Path) -> N
     done = ceml("doctor", "--root", tmp_path)
     assert done.returncode == 1
     assert "no CPU clock can be set" in done.stdout
+
+
+def test_a_root_that_is_not_there_is_the_persons_to_mend(tmp_path: Path) -> None:
+    for options in ((), ("--probe",), ("--json",)):
+        done = ceml("doctor", "--root", tmp_path / "none", *options)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"--root {tmp_path}/none: there is no such directory" in done.stderr
+
+
+@pytest.mark.parametrize(("user", "becomes"), [(0, False), (1000, True)])
+def test_only_who_is_not_root_is_told_to_become_root(tmp_path: Path, monkeypatch, user: int, becomes: bool) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    kernel = FakeJetson("jetson-tx2")
+    kernel.remove("/sys/kernel/debug")
+    (tmp_path / "bare").mkdir()
+    with Directory(kernel, tmp_path / "board") as root:
+        told = [*_lines(examine(str(root), None)), *_lines(examine(str(tmp_path / "bare"), None))]
+    for word in ("no memory clock", "no energy counter", "next"):
+        (line,) = [line for line in told if word in line]
+        assert ("sudo ceml serve" in line) is becomes
+        assert "root may:" not in line
+    assert ("not even root may" in become_root()) is not becomes
 
 
 def test_a_board_named_wrongly_is_the_persons_to_mend(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ceml.cli import main
+from ceml.commands import plugin
 from ceml.plugins import KINDS
 from ceml.testing import promises
 from tests.conftest import ROOT
@@ -106,12 +107,40 @@ def test_a_new_decider_runs_a_whole_replay(
     assert played["regret"] < 0.5
 
 
-@pytest.mark.parametrize("name", ["", "My", "my-metric", "1st", "class", "a" * 42, "../up", "a b", "größe"])
+@pytest.mark.parametrize("name", ["", "My", "my-metric", "1st", "a" * 42, "../up", "a b", "größe", "a__b", "a_"])
 def test_a_name_that_is_none_is_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["plugin", "new", "objective", name, "--to", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "such as my_metric" in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "reason"),
+    [
+        ("objective", "class", "keyword of Python"),
+        ("objective", "match", "keyword of Python"),
+        ("search", "print", "Python itself"),
+        ("objective", "np", "imports something of that name"),
+        ("model", "prediction", "imports something of that name"),
+        ("objective", "energy", "ceml-runtime has installed a plugin of that kind and name"),
+        ("platform", "jetson", "ceml-runtime has installed"),
+    ],
+)
+def test_a_name_that_would_get_in_the_way_is_refused_with_another(
+    kind: str, name: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["plugin", "new", kind, name, "--to", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"ceml: name = {name!r}: ")
+    assert reason in line
+    assert not list(tmp_path.iterdir())
+    assert line.endswith(f"take another, such as my_{name}")
+    assert main(["plugin", "new", kind, f"my_{name}", "--to", str(tmp_path)]) == 0
+
+
+def test_a_name_may_be_that_of_another_kind(tmp_path: Path):
+    assert main(["plugin", "new", "objective", "overlap", "--to", str(tmp_path)]) == 0
 
 
 def test_what_is_there_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -196,6 +225,69 @@ def test_one_that_hangs_while_it_is_made_is_interrupted(
     (tmp_path / "hangs.py").write_text("import threading\nthreading.Event().wait()\n")
     assert main(["plugin", "check", f"{tmp_path / 'hangs.py'}:anything"]) == 2
     assert "no answer within 0.2 s" in capsys.readouterr().err
+
+
+HANGS = """
+import os, signal, time
+class Hangs:
+    constraints = ()
+    def __init__(self, how):
+        self.how = how
+    def cost(self, predicted, now):
+        self.how()
+        return predicted.power_w / predicted.rate_hz
+def deaf_to_everything():
+    while True:
+        try:
+            time.sleep(1)
+        except BaseException:
+            pass
+def sleeps():
+    return Hangs(lambda: time.sleep(1000))
+def deaf():
+    return Hangs(deaf_to_everything)
+def crashes():
+    return Hangs(lambda: os.kill(os.getpid(), signal.SIGKILL))
+def leaves():
+    os._exit(3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("factory", "words"),
+    [
+        ("sleeps", "breaks 1 of its promises:\n- it gave no answer within 0.2 s"),
+        ("deaf", "breaks 1 of its promises:\n- it gave no answer within 2.2 s and could not be interrupted"),
+        ("crashes", "it ended the process that it was asked in (SIGKILL)"),
+        ("leaves", "while it was made, it ended the process that it was asked in (exit status 3)"),
+    ],
+)
+def test_one_that_hangs_or_crashes_when_it_is_asked_is_ended_and_told_of(
+    factory: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(promises, "LIMIT_S", 0.2)
+    monkeypatch.setattr(plugin, "SLACK_S", 2.0)
+    (tmp_path / "hangs.py").write_text(HANGS)
+    assert main(["plugin", "check", f"{tmp_path / 'hangs.py'}:{factory}"]) == 2
+    told = capsys.readouterr()
+    assert words in told.out + told.err
+
+
+def test_a_platform_that_hangs_is_put_back_and_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(plugin, "PLATFORM_S", 0.5)
+    assert main(["plugin", "new", "platform", "mine", "--to", str(tmp_path)]) == 0
+    file = tmp_path / "mine" / "ceml_mine.py"
+    text = file.read_text()
+    assert text.count("    async def glance(self) -> Configuration:\n") == 1
+    hangs = "    async def glance(self) -> Configuration:\n        import anyio\n        await anyio.sleep_forever()\n"
+    file.write_text(text.replace("    async def glance(self) -> Configuration:\n", hangs))
+    reference = f"{file}:mine{board(tmp_path)}"
+    capsys.readouterr()
+    assert main(["plugin", "check", reference]) == 2
+    assert "actuator 1 gave no answer within 0.5 s" in capsys.readouterr().out
+    assert (tmp_path / "gpu_hz").read_text() == "600000000\n"
 
 
 def test_an_unknown_name_says_what_is_known(capsys: pytest.CaptureFixture[str]):

@@ -13,7 +13,6 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ceml.commands.doctor import examine
 from ceml.control.probing import probe_actuator, probe_sensor
 from ceml.domain.knobs import Configuration, Knob, KnobSpace
 from ceml.domain.memory import reachable
@@ -106,6 +105,14 @@ def test_a_probe_that_is_ended_leaves_every_file_as_it_was(tmp_path: Path, numbe
         assert not (tmp_path / "k").exists()
 
 
+def test_where_there_is_nothing_to_turn_a_probe_says_so_and_fails_as_a_look_does(tmp_path: Path) -> None:
+    look = ceml("doctor", "--root", tmp_path)
+    done = probe(tmp_path, tmp_path)
+    assert (look.returncode, done.returncode, done.stderr) == (1, 1, "")
+    assert "nothing was probed: there is no knob of this machine" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
 @with_fuse
 def test_nothing_is_probed_beside_a_server(tmp_path: Path) -> None:
     kernel = FakeJetson("jetson-nano")
@@ -118,13 +125,6 @@ def test_nothing_is_probed_beside_a_server(tmp_path: Path) -> None:
         server.terminate()
         server.communicate(timeout=30)
     assert (done.returncode, "controls this machine" in done.stderr) == (2, True)
-
-
-def test_a_machine_with_nothing_to_turn_says_so(tmp_path: Path) -> None:
-    done = probe(tmp_path / "nothing", tmp_path)
-    assert done.returncode == 2
-    assert "no CPU clock" in done.stderr
-    assert examine(str(tmp_path), None)["knobs"] == []
 
 
 # The probing itself, in virtual time ----------------------------------------------------------------------------------

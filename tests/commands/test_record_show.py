@@ -139,6 +139,16 @@ def test_a_run_that_was_killed_ended_without_goodbye_and_its_last_line_may_be_cu
     assert "ended      without goodbye, last heard of after 10.0 s" in out
 
 
+def test_what_was_not_measured_is_said_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = [*a_run()[:3], window(3.0, MAX, NAN, NAN, "profiling")]
+    run += [applied(3.0, LOW), window(6.0, LOW, NAN, 6.0, "profiling")]
+    assert main(["record", "show", str(recorded(tmp_path / "r", run))]) == 0
+    out = capsys.readouterr().out
+    assert "state 1    cpu_hz=2000MHz: not measured\n" in out
+    assert "state 2    cpu_hz=1000MHz: rate not measured, 6.00 W\n" in out
+    assert "nan" not in out
+
+
 def test_without_power_nothing_is_claimed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run = [*a_run()[:3], window(3.0, MAX, 10.0, NAN, "profiling")]
     assert main(["record", "show", str(recorded(tmp_path / "r", run))]) == 0

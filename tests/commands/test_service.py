@@ -78,6 +78,24 @@ def test_a_dry_run_says_everything_and_writes_nothing(tmp_path: Path) -> None:
         assert words in done.stdout
 
 
+def test_a_dry_run_shows_the_unit_and_warns_where_an_installation_would_be_refused(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("ceml.commands.unit._program", lambda: [Path("/tmp/ceml-tried/bin/ceml")])
+    monkeypatch.setattr("ceml.commands.service._found", lambda: None)
+    monkeypatch.setattr("ceml.commands.service.warnings", list)  # they ask who owns files that are only named here
+    done = ceml("service", "install", "--dry-run", "--root", tmp_path)
+    assert done.returncode == 0, done.stderr
+    for words in ("ExecStart=/tmp/ceml-tried/bin/ceml serve", 'platform = "jetson"', "systemctl daemon-reload"):
+        assert words in done.stdout
+    refusals = ("is in a temporary directory: install ceml elsewhere", "no board with knobs was found here")
+    for words in refusals:
+        assert words in done.stderr
+    assert done.stderr.count("as it is this would be refused: ") == len(refusals)
+    done = ceml("service", "install", "--root", tmp_path)
+    assert done.returncode == 2
+    assert all(words in done.stderr for words in refusals)
+    assert files(tmp_path) == set()
+
+
 @pytest.mark.parametrize(
     ("platform", "said"),
     [("jetsn", "known are"), ("linux+nvidia", "'nvidia'"), ("replay", "ceml replay"), ('a"b', "known are"), ("", "")],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from ceml.errors import Refused, SettingsError, Temporary, Unavailable
 from ceml.platforms.amd import amd
 from ceml.platforms.radeon import put_back
 from ceml.platforms.restoring import put_back as put_all_back
+from ceml.platforms.sysfs import become_root
 from ceml.saved import Item
 from ceml.store.paths import PlatformContext
 from ceml.testing.amdsmi import BDF, FakeAmdsmi
@@ -113,7 +115,7 @@ def test_errors_become_what_to_do_next(library: FakeAmdsmi) -> None:
     async def main() -> None:
         (actuator,) = platform().actuators
         library.denied = True
-        with pytest.raises(Refused, match="sudo ceml serve") as refused:
+        with pytest.raises(Refused, match=re.escape(become_root())) as refused:
             await actuator.apply(Configuration({"gpu_w": 150.0}))
         assert refused.value.knob == "gpu_w"
         library.denied = False

@@ -133,6 +133,39 @@ def test_what_cannot_be_turned_is_said(tmp_path: Path) -> None:
         assert "of its own" in str(find_quota(process.pid))  # a child of ours, in our cgroup
 
 
+def test_the_first_process_who_started_us_and_threads_of_the_kernel_are_refused_by_name() -> None:
+    for pid, words in ((1, "is init"), (os.getppid(), "started ceml|is init"), (os.getpid(), "is ceml itself")):
+        with pytest.raises(Unavailable, match=rf"pid={pid} ({words}).*give the number of the program"):
+            look(pid)
+    assert not affinity.of_kernel(os.getpid())
+    everything = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdecimal()]
+    for kernel in filter(affinity.of_kernel, everything):
+        with pytest.raises(Unavailable, match="is a thread of the kernel"):
+            look(kernel)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="ONLY ROOT CAN BECOME SOMEBODY ELSE: other users' programs are not tried")
+def test_a_program_of_another_user_is_refused_with_the_remedy_and_one_of_the_same_user_is_not() -> None:
+    asks = (
+        "import os, sys\nfrom ceml.platforms.bandwidth import _reason_against\n"
+        "os.setuid(int(sys.argv[1]))\nprint(_reason_against(int(sys.argv[2])))"
+    )
+
+    def asked(user: int, pid: int) -> str:
+        words = [sys.executable, "-c", asks, str(user), str(pid)]
+        return subprocess.run(words, capture_output=True, text=True, env=CLEAN, check=True).stdout.strip()
+
+    with running("import os, sys, time; os.setuid(12345); print(flush=True); time.sleep(600)") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert affinity.users(process.pid) == {12345}
+        assert look(process.pid) or len(CPUS) == 1  # root may
+        assert asked(12345, process.pid) == "None"
+        told = asked(12346, process.pid)
+    assert told.startswith("belongs to user 12345, and this is user 12346 without CAP_SYS_NICE")
+    assert "run ceml serve as that user or as root" in told
+
+
 SPINNER = """
 import os, sys, time
 def spin(seconds):

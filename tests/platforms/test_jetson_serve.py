@@ -94,3 +94,25 @@ def test_a_knob_that_cannot_be_put_back_keeps_the_journal_until_it_can(tmp_path:
         done = ceml("restore", "--runtime-dir", tmp_path)
         assert (done.returncode, settings_of(kernel)) == (0, before), done.stderr
         assert not (tmp_path / "journal.json").exists()
+
+
+def test_two_servers_never_turn_one_machine_whatever_their_runtime_directories_are(tmp_path: Path) -> None:
+    first, second, elsewhere = (tmp_path / name for name in ("first", "second", "elsewhere"))
+    for folder in (first, second, elsewhere):
+        folder.mkdir()
+    with board(tmp_path, "jetson-tx2") as (kernel, root), board(elsewhere, "jetson-tx2") as (_, other_root):
+        platform = f"jetson:root={root}"
+        server = serve(first, root).up()
+        written = list(kernel.written)
+        refused = ceml("serve", "--runtime-dir", second, "--platform", platform)
+        probe = ceml("doctor", "--probe", "--root", root, "--runtime-dir", second, "--knowledge", second / "known")
+        for done in (refused, probe):
+            assert done.returncode == 2
+            (told,) = [line for line in done.stderr.splitlines() if "another ceml" in line]
+            assert told.startswith(f"ceml: another ceml (pid {server.process.pid}) turns the same knobs: ")
+        assert not (second / "journal.json").exists()
+        assert kernel.written == written
+        assert serve(elsewhere, other_root).up().end(signal.SIGTERM)[0] == 0  # another machine
+        server.end(signal.SIGKILL)
+        assert ceml("restore", "--runtime-dir", first).returncode == 0
+        assert serve(second, root).up().end(signal.SIGTERM)[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ceml.errors import Refused, SettingsError, Temporary, Unavailable
 from ceml.platforms.nvidia import put_back
 from ceml.platforms.nvml import nvml
 from ceml.platforms.restoring import put_back as put_all_back
+from ceml.platforms.sysfs import become_root
 from ceml.saved import Item
 from ceml.store.paths import PlatformContext
 from ceml.testing.checks import check_actuator, check_sensor
@@ -83,11 +85,17 @@ def test_a_clock_that_heat_pulls_down_is_told_as_it_is(library: FakeNvml) -> Non
     anyio.run(main)
 
 
+def test_it_claims_its_place_on_the_bus_where_that_is_known(library: FakeNvml) -> None:
+    assert platform().claims == ("/sys/bus/pci/devices/0000:01:00.0",)
+    library.lacking = {"nvmlDeviceGetPciInfo"}
+    assert platform().claims == ()
+
+
 def test_errors_become_what_to_do_next(library: FakeNvml) -> None:
     async def main() -> None:
         (actuator,) = platform().actuators
         library.denied = True
-        with pytest.raises(Refused, match="sudo ceml serve") as refused:
+        with pytest.raises(Refused, match=re.escape(become_root())) as refused:
             await actuator.apply(Configuration({"gpu_hz": 2100e6}))
         assert refused.value.knob == "gpu_hz"
         library.denied = False

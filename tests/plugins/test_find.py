@@ -165,9 +165,29 @@ def test_a_file_with_an_error_is_one_line_with_its_place(tmp_path: Path, content
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_is_said(tmp_path: Path):
-    with pytest.raises(SettingsError, match=r"cannot read .*No such file"):
+def test_a_missing_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(SettingsError) as caught:
         find("objectives", f"{tmp_path}/none.py:f")
+    assert str(caught.value) == (
+        f"objective '{tmp_path}/none.py:f': there is no file {tmp_path}/none.py; give the path of a Python file"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError) as caught:
+        find("objectives", "none.py:f")
+    assert str(caught.value) == (
+        f"objective 'none.py:f': there is no file none.py ({tmp_path}/none.py); give the path of a Python file"
+    )
+    (tmp_path / "folder.py").mkdir()
+    with pytest.raises(SettingsError, match=r"folder.py cannot be read: .*; give the path of a Python file that"):
+        find("objectives", "folder.py:f")
+
+
+def test_an_error_in_a_file_has_its_line_however_the_file_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "bad.py").write_text("def f():\n    return 1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    for path in ("bad.py", "./bad.py", f"{tmp_path}/bad.py"):
+        with pytest.raises(SettingsError, match=r"bad.py line 2: ZeroDivisionError"):
+            find("objectives", f"{path}:f")
 
 
 def test_a_platform_gets_its_context_first(own: str, tmp_path: Path):

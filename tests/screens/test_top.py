@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 pytest.importorskip("textual", reason="the extra tui is not installed")
 from textual.widgets import Input, Static
 
-from ceml.screens.top import Top
+from ceml.screens.top import KEYS, Top
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,7 @@ async def test_keys_change_budget_and_objective_and_pause(server: Server):
         await until(pilot, lambda: " edp " in shown(top).splitlines()[0], "the objective")
         await pilot.press("p")
         await until(pilot, lambda: shown(top).startswith("paused"), "the pause")
+        assert re.search(r"rate +[\d.]+ steps/s before the pause", shown(top))
         await pilot.press("r")
         await until(pilot, lambda: not shown(top).startswith("paused"), "the resumption")
         await pilot.press("b", "7", "escape")
@@ -107,6 +108,30 @@ async def test_forty_columns_are_enough(server: Server):
 
         await until(pilot, drawn, "the figures")
         assert max(map(len, screen)) <= 40
+
+
+def drawn(top: Top) -> list[str]:
+    return [strip.text for strip in top.screen._compositor.render_strips()]
+
+
+def bottom(top: Top) -> str:
+    """The last lines, as one."""
+    return re.sub(r"\s+", " ", " ".join(drawn(top)[-3:]))
+
+
+@pytest.mark.parametrize("columns", [30, 40, 60, 69, 70, 80, 120])
+async def test_all_keys_are_told_at_any_width(server: Server, columns: int):
+    top = top_of(server)
+    async with top.run_test(size=(columns, 24)) as pilot:
+        await until(pilot, lambda: "gpu-bound" in shown(top), "the program")
+        goal = "Objective" if columns >= KEYS else "Goal"
+        words = ("Budget", goal, "Pause", "Resume", "Quit")
+        await until(pilot, lambda: all(word in bottom(top) for word in words), "the keys")
+        assert max(map(len, drawn(top))) <= columns
+        await pilot.press("b")
+        await until(pilot, lambda: "ever mind" in bottom(top), "the way back")
+        await pilot.press("escape")
+        await until(pilot, lambda: goal in bottom(top), "the keys again")
 
 
 async def test_a_server_that_goes_and_comes_back(tmp_path: Path):

@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from ceml.errors import SettingsError
-from ceml.store.lock import holder_lives, locked
+from ceml.store.lock import claimed, holder_lives, locked
 
 HOLD = """
 import pathlib, sys, time
@@ -51,6 +51,46 @@ def test_a_killed_holder_leaves_no_stale_lock(tmp_path) -> None:
     holder.stdout.close()
     with locked(path):
         assert path.read_text() == f"{os.getpid()}\n"
+
+
+CLAIM = """
+import sys, time
+from ceml.store.lock import claimed
+with claimed(sys.argv[1:]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_another_process_claims_is_refused_with_its_number_and_free_when_it_is_killed(tmp_path) -> None:
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    mine.mkdir()
+    other.mkdir()
+    words = [sys.executable, "-c", CLAIM, str(mine), str(mine), str(tmp_path / "absent")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with claimed([str(other)]):
+            pass
+        for _ in range(2):
+            with (
+                pytest.raises(SettingsError, match=rf"another ceml \(.*\) .* it holds {mine}\. Stop it") as refused,
+                claimed([str(other), str(mine)]),
+            ):
+                pass
+            with claimed([str(other)]):  # nothing of what was refused is held
+                pass
+        holder.kill()
+    assert f"(pid {holder.pid})" in str(refused.value)
+    with claimed([str(mine)]):
+        pass
+    assert list(mine.iterdir()) == []
+
+
+def test_what_cannot_be_locked_is_no_obstacle(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with claimed([str(tmp_path / "absent"), str(tmp_path / "file"), "/sys"]):
+        pass
 
 
 def test_a_holder_lives_as_long_as_its_process(tmp_path) -> None:

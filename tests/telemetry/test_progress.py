@@ -91,7 +91,7 @@ def test_the_line_says_phase_rate_power_energy_and_configuration():
     ledger = told()
     assert status_line(ledger, 200) == ("profiling 3 of 7 · 10 steps/s · 10.00 W · 1 J/step · cpu 2000MHz gpu 1300MHz")
     decide(ledger)
-    assert status_line(ledger, 200).startswith("idle · 8 steps/s · 6.00 W · 0.75 J/step · cpu 1000MHz")
+    assert status_line(ledger, 200).startswith("settled · 8 steps/s · 6.00 W · 0.75 J/step · cpu 1000MHz")
 
 
 def test_without_a_count_in_the_reason_states_are_counted():

@@ -437,3 +437,23 @@ def test_in_another_thread_the_checks_work_too_without_the_interruption():
     thread.start()
     thread.join()
     assert told == [[]]
+
+
+def test_one_that_is_slow_to_answer_everything_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(promises, "WHOLE_S", 0.1)
+    asked = []
+
+    def slow() -> None:
+        asked.append(1)
+        time.sleep(0.04)
+
+    faults = promises.broken([slow] * 100)
+    assert faults == ["it took more than 0.1 s to answer so far, and was asked for no more"]
+    assert len(asked) < 6
+
+
+def test_after_one_answer_that_never_came_the_others_are_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(promises, "LIMIT_S", 0.1)
+    faults = promises.broken([lambda: None, *[lambda: time.sleep(600)] * 20])
+    assert len(faults) == 1
+    assert "no answer within 0.1 s" in faults[0]

@@ -88,7 +88,7 @@ function plot(id, key, limit) {
 }
 
 function show(frame) {
-  const status = frame.status, latest = status.latest;
+  const status = frame.status, latest = status.phase === "paused" ? null : status.latest; // it is from before the pause
   if (run !== frame.run) { run = frame.run; history.length = 0; }
   const at = status.at_s;
   history.push({
@@ -130,8 +130,8 @@ function show(frame) {
   put("why", status.why + holds);
   $("why").classList.toggle("grave", holds !== "");
   put("objective", status.objective);
-  put("counts", `${status.decisions} decisions, ${status.states_tried} states tried, `
-    + `${status.profiling_s.toFixed(1)} s of profiling` + (known(status.temperature_c) ? `, hottest ${status.temperature_c.toFixed(1)} °C` : ""));
+  put("counts", `${status.decisions} decisions in this run, ${status.states_tried} states tried since the program came or last `
+    + `changed, ${status.profiling_s.toFixed(1)} s of profiling` + (known(status.temperature_c) ? `, hottest ${status.temperature_c.toFixed(1)} °C` : ""));
   $("happened").replaceChildren(...status.happened.slice().reverse().map((entry) => {
     const made = make("li", entry.grave ? "grave" : "");
     made.append(make("span", "ago", ago(at - entry.at_s)), make("span", "what", (entry.grave ? "! " : "") + entry.what),

@@ -1,0 +1,85 @@
+"""Ctrl-C in a loop of its own. Not covered: signals that end a server (tests/test_serve.py)."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import anyio
+import pytest
+
+from ceml.control.ending import interruptible
+from ceml.timeline import VirtualLoop
+
+VIRTUAL = {"loop_factory": VirtualLoop}
+
+
+@pytest.fixture(autouse=True)
+def hears():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits a deaf ear
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+async def goes_on(turns: int) -> None:
+    for _ in range(turns):
+        await anyio.sleep(1.0)
+
+
+@pytest.mark.parametrize("options", [{}, VIRTUAL])
+def test_it_is_not_lost_where_a_scope_inside_is_cancelled_in_the_same_turn(options: dict[str, object]):
+    async def work() -> None:
+        with anyio.CancelScope() as inside:
+            inside.cancel()
+            os.kill(os.getpid(), signal.SIGINT)
+            await anyio.sleep(1.0)
+        await goes_on(100_000)
+        pytest.fail("it went on")
+
+    assert anyio.run(interruptible, work, backend_options=options)
+
+
+def test_what_is_put_back_at_the_end_is_put_back():
+    done = []
+
+    async def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            await goes_on(100_000)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(10.0)
+                done.append("back")
+
+    assert anyio.run(interruptible, work, backend_options=VIRTUAL)
+    assert done == ["back"]
+
+
+def test_without_a_signal_nothing_is_different():
+    assert not anyio.run(interruptible, goes_on, 3, backend_options=VIRTUAL)
+    with pytest.raises(ZeroDivisionError):
+        anyio.run(interruptible, lambda: anyio.sleep(1 / 0), backend_options=VIRTUAL)
+
+
+def test_a_loop_that_does_not_hear_is_interrupted_by_a_second_one():
+    async def deaf() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        await goes_on(100_000)
+
+    with pytest.raises(KeyboardInterrupt):
+        anyio.run(interruptible, deaf, backend_options=VIRTUAL)
+
+
+def test_who_is_deaf_stays_deaf():
+    async def work() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        assert not await interruptible(ends)
+
+    async def ends() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        await goes_on(3)
+
+    anyio.run(work, backend_options=VIRTUAL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)

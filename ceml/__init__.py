@@ -13,8 +13,8 @@
    GROUND    plugins/ ------>  domain/   events knobs windows response search sampling guard phase budget manager
              (objectives)      plant/    a board as equations or as a measured table
 
-   parts.py chooses, runtime.py wires, cli.py and commands/ start it, settings.py describes it; screens/ (page, top)
-   is the roof: it shows what the control socket tells
+   parts.py chooses, runtime.py wires, cli.py and commands/ start it; settings.py says what can be set, sources.py
+   reads it from flags, environment and file; screens/ (page, top) is the roof: it shows what the socket tells
 
 Things happen upstairs, are announced in the middle, thought about on the ground, and done upstairs again.
 

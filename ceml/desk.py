@@ -37,7 +37,7 @@ from ceml.domain.manager import Phase
 from ceml.domain.values import NAN, NO_LIMITS, Prediction, Situation
 from ceml.errors import SettingsError
 from ceml.parts import check_limits, choose_objective
-from ceml.settings import changed_limits
+from ceml.sources import changed_limits
 
 if TYPE_CHECKING:
     from typing import Literal

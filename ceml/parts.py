@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from ceml.control.ports import Platform
     from ceml.domain.contracts import ChangeDetector, Objective, ResponseModel, Sampler
     from ceml.domain.values import DevicePower, Limits
-    from ceml.settings import Loaded, Settings
+    from ceml.settings import Settings
+    from ceml.sources import Loaded
     from ceml.store.paths import PlatformContext
 
 PLATFORM_OPTIONS = {

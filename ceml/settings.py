@@ -1,134 +1,32 @@
-"""The whole configuration as one flat tree of fields; each field's unit is in its name, its reason in its description.
-
-A value comes from a flag, else from the environment (`CEML_<FIELD>`), else from a TOML file, else from the default.
-The four are merged by name and then checked once, so that every mistake is reported in the same words, all at once,
-with the place it came from. (pydantic alone does that; the sources of pydantic-settings read the environment on
-their own, forget where a value came from and cost another 14 MB of resident memory.)
-"""
+"""The whole configuration as one flat tree of fields; each unit is in the name, each reason in the description."""
 
 from __future__ import annotations
 
-import os
-import sys
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ceml import units
-from ceml.address import Address, address, endpoint
-from ceml.errors import SettingsError
+from ceml.setting_types import (
+    Celsius,
+    File,
+    Hertz,
+    Items,
+    Joules,
+    Rails,
+    Real,
+    Seconds,
+    Share,
+    Text,
+    Token,
+    Url,
+    Watts,
+    Where,
+    Whole,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from pydantic_core import ErrorDetails
-
     from ceml.domain.values import Limits
-
-_toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-
-PREFIX = "CEML_"
-LEAST_TOKEN = 16  # characters: 64 bits where they are hexadecimal, and a wrong one costs a second
-
-
-def _unless_none(parse: Callable[[object], float]) -> Callable[[object], float | None]:
-    """None and `none` mean that there is no such limit."""
-
-    def read(value: object) -> float | None:
-        nothing = value is None or (isinstance(value, str) and value.strip().lower() == "none")
-        try:
-            return None if nothing else parse(value)
-        except ValueError as error:
-            raise ValueError(f"{error}, or none") from None
-
-    return read
-
-
-def _rails(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Every item is RAIL=POWER, each rail once."""
-    rails = [units.rail_power(value)[0] for value in values]
-    twice = next((rail for rail in rails if rails.count(rail) > 1), None)
-    if twice is not None:
-        raise ValueError(f"must name each rail once; {twice} is there more than once")
-    return values
-
-
-def _number(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("must be a number, not true or false")
-    return value
-
-
-def _items(value: object) -> object:
-    """One text is a list separated by commas, as in an environment variable; TOML's own form is understood, too."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        try:
-            return _toml.loads(f"items = {value}")["items"]
-        except ValueError:
-            raise ValueError('must be a list such as a=1,b=2 or ["a=1", "b=2"]') from None
-    return tuple(part.strip() for part in value.split(",") if part.strip())
-
-
-def _no_rails(value: object) -> object:
-    """None, `none` and a list of it mean that no rail has a cap, as with the other limits."""
-    said = value.strip().lower() if isinstance(value, str) else value
-    return () if said in (None, "none", ["none"], ("none",)) else value
-
-
-def _path(value: object) -> object:
-    if isinstance(value, str) and (not value or "\0" in value):
-        raise ValueError("must be a path, and not empty")
-    return os.path.expanduser(value) if isinstance(value, str) else value  # noqa: PTH111 - never raises
-
-
-def _where(value: object) -> object:
-    return value if value is None else address(value)
-
-
-def _url(value: object) -> object:
-    return value if value is None else endpoint(value)
-
-
-def _token(value: SecretStr) -> SecretStr:
-    said = value.get_secret_value()
-    if len(said) < LEAST_TOKEN or not said.isascii() or not said.isprintable() or " " in said:
-        raise ValueError(
-            f"must be at least {LEAST_TOKEN} letters, digits or signs of ASCII without spaces, such as "
-            "`openssl rand -hex 16` gives"
-        )
-    return value
-
-
-Text = Annotated[str, Field(min_length=1)]
-Where = Annotated[Address | None, BeforeValidator(_where)]
-Url = Annotated[str | None, BeforeValidator(_url)]
-Token = Annotated[SecretStr, AfterValidator(_token)]
-Items = Annotated[tuple[Text, ...], BeforeValidator(_items)]
-Real = Annotated[float, BeforeValidator(_number)]
-Whole = Annotated[int, BeforeValidator(_number)]
-File = Annotated[Path, BeforeValidator(_path)]
-Rails = Annotated[Items, BeforeValidator(_no_rails), AfterValidator(_rails)]
-Watts = Annotated[float | None, BeforeValidator(_unless_none(units.power_w))]
-Hertz = Annotated[float | None, BeforeValidator(_unless_none(units.rate_hz))]
-Share = Annotated[float | None, BeforeValidator(_unless_none(units.share))]
-Seconds = Annotated[float | None, BeforeValidator(_unless_none(units.duration_s))]
-Joules = Annotated[float | None, BeforeValidator(_unless_none(units.energy_j))]
-Celsius = Annotated[float | None, BeforeValidator(_unless_none(units.temperature_c))]
 
 RUN, AIM, MEASURE, FILES = "What to run on", "What to optimise", "Measuring", "Files"
 VIEWS, OUTPUT = "Live views", "Output"
@@ -415,115 +313,3 @@ LIMITS = {
     "max_temperature": "max_temperature_c",
 }
 """Settings that are limits, and the fields of `Limits` that they become."""
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """Settings, where each value came from, and what should be said about it.
-
-    Attributes:
-        settings: The effective settings.
-        origins: Field -> "flag", "environment CEML_X", "file PATH" or "default".
-        warnings: One sentence each, e.g. an unknown CEML_ variable.
-    """
-
-    settings: Settings
-    origins: Mapping[str, str]
-    warnings: tuple[str, ...] = ()
-
-
-def load(config_file: Path | None, flags: Mapping[str, object], environ: Mapping[str, str]) -> Loaded:
-    """Merge the sources (flag > environment > file > default) and check them.
-
-    Args:
-        config_file: A TOML file, or None.
-        flags: Field -> value for those that the user gave.
-        environ: The environment; `CEML_<FIELD>`, where an empty text counts as unset.
-
-    Raises:
-        SettingsError: Anything wrong in any of them, all mistakes at once.
-    """
-    values: dict[str, object] = {}
-    origins = dict.fromkeys(FIELDS, "default")
-    if config_file is not None:
-        from_file = _read(config_file)
-        _refuse_unknown(from_file, f"file {config_file}")
-        values.update(from_file)
-        origins.update(dict.fromkeys(from_file, f"file {config_file}"))
-    names = {PREFIX + name.upper(): name for name in FIELDS}
-    for variable, name in names.items():
-        if environ.get(variable):
-            values[name], origins[name] = environ[variable], f"environment {variable}"
-    _refuse_unknown(flags, "flags")
-    values.update(flags)
-    origins.update(dict.fromkeys(flags, "flag"))
-    warnings = tuple(
-        f"environment variable {variable} means nothing to ceml{_suggest(variable, names)}"
-        for variable in sorted(environ)
-        if variable.startswith(PREFIX) and variable not in names
-    )
-    try:
-        return Loaded(Settings.model_validate(values), origins, warnings)
-    except ValidationError as error:
-        lines = [_sentence(detail, origins) for detail in error.errors(include_url=False)]
-        raise SettingsError("\n".join(dict.fromkeys(lines))) from None
-
-
-def changed_limits(limits: Limits, said: Mapping[str, object], origin: str) -> Limits:
-    """The limits with those replaced that a file or a person names, by the names of the settings.
-
-    Raises:
-        SettingsError: An unknown name, or a value that is no good.
-    """
-    unknown = [name for name in said if name not in LIMITS]
-    if unknown:
-        raise SettingsError(
-            f"{origin}: unknown limit {unknown[0]!r}{_suggest(unknown[0], LIMITS)}. Known are: {', '.join(LIMITS)}"
-        )
-    try:
-        new = Settings.model_validate(said).limits
-    except ValidationError as error:
-        lines = [_sentence(detail, dict.fromkeys(LIMITS, origin)) for detail in error.errors(include_url=False)]
-        raise SettingsError("; ".join(dict.fromkeys(lines))) from None
-    return replace(limits, **{LIMITS[name]: getattr(new, LIMITS[name]) for name in said})
-
-
-def _read(path: Path) -> dict[str, object]:
-    """The TOML file as a mapping.
-
-    Raises:
-        SettingsError: It cannot be read, or is no TOML.
-    """
-    try:
-        return _toml.loads(path.read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise SettingsError(f"cannot read the configuration file {path}: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"the configuration file {path} is no text in UTF-8: is it the right file?") from None
-    except RecursionError:
-        raise SettingsError(f"the configuration file {path} is nested too deeply to be one") from None
-    except ValueError as error:  # syntax, but also a number of 5000 digits, or a path with a null byte
-        raise SettingsError(f"the configuration file {path} is no valid TOML: {error}") from None
-
-
-def _suggest(word: str, known: Iterable[str]) -> str:
-    close = get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def _refuse_unknown(given: Mapping[str, object], origin: str) -> None:
-    unknown = [name for name in given if name not in FIELDS]
-    if unknown:
-        said = "; ".join(f"unknown setting {name!r}{_suggest(name, FIELDS)}" for name in unknown)
-        raise SettingsError(f"{origin}: {said}. Known are: {', '.join(FIELDS)}")
-
-
-def _sentence(detail: ErrorDetails, origins: Mapping[str, str]) -> str:
-    """One mistake as one line: field, value, origin, what is allowed."""
-    text = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be").replace("String ", "text ")
-    if not detail["loc"]:
-        return text
-    name = str(detail["loc"][0])
-    shown = "'...'" if name == "web_token" else repr(detail["input"])
-    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-    return f"{name} = {shown} (from {origins.get(name, 'default')}): {text}"

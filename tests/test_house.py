@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ceml.bench.play import Played, play
-from ceml.settings import load
+from ceml.sources import load
 
 
 def played(*, steps: int = 400, **flags: object) -> Played:

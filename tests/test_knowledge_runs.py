@@ -10,7 +10,7 @@ import pytest
 
 from ceml import cli
 from ceml.bench.play import play
-from ceml.settings import load
+from ceml.sources import load
 
 
 def played(directory: Path | None, *, workload: str = "vit", seed: int = 0, **flags: object) -> dict[str, object]:

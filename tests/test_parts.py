@@ -9,7 +9,7 @@ import pytest
 from ceml.domain.values import Limits
 from ceml.errors import SettingsError
 from ceml.parts import Parts, choose
-from ceml.settings import load
+from ceml.sources import load
 from ceml.store.paths import PlatformContext
 
 TIMES_ONLY = "device,workload,gpu_hz,step_s\nb,w,1e9,1.0\nb,w,2e9,0.5\n"

@@ -15,7 +15,7 @@ from ceml import runtime
 from ceml.domain.events import AppJoined, ConfigurationReleased, Event, RunEnded
 from ceml.errors import CemlError, SettingsError, combined, leaves
 from ceml.parts import Parts, choose
-from ceml.settings import load
+from ceml.sources import load
 from ceml.store.paths import PlatformContext
 from ceml.telemetry.ledger import Ledger
 from ceml.timeline import VirtualLoop, scaled

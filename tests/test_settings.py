@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from ceml.domain.values import Limits
 from ceml.errors import SettingsError
-from ceml.settings import FIELDS, LIMITS, Settings, load
+from ceml.settings import FIELDS, LIMITS, Settings
+from ceml.sources import load
 
 
 def file_with(tmp_path: Path, text: str | bytes) -> Path:

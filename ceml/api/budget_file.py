@@ -25,7 +25,7 @@ import anyio
 
 from ceml.domain.events import BudgetChanged, BudgetRefused
 from ceml.errors import SettingsError
-from ceml.settings import changed_limits
+from ceml.sources import changed_limits
 from ceml.store.toml_file import read_toml
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from ceml.domain.knobs import Configuration
 from ceml.errors import CemlError, Refused, SettingsError
 from ceml.plant.machine import landing
 from ceml.plant.table import parse_fix
-from ceml.settings import LIMITS, changed_limits
+from ceml.settings import LIMITS
+from ceml.sources import changed_limits
 from ceml.store.toml_file import read_toml
 
 if TYPE_CHECKING:

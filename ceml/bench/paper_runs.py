@@ -15,7 +15,7 @@ from ceml.bench.session import Conditions
 from ceml.bench.tables import Job, prepared
 from ceml.errors import SettingsError
 from ceml.plant.board import calibration, jetson_tx2
-from ceml.settings import Loaded
+from ceml.sources import Loaded
 
 if TYPE_CHECKING:
     from ceml.bench.play import Played

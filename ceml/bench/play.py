@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ceml.domain.events import Event
     from ceml.domain.values import Limits
     from ceml.plant.machine import Machine
-    from ceml.settings import Loaded
+    from ceml.sources import Loaded
 
 NO_DECISION = "no decision: the program ended too early (give it more --steps), or no state measured has a cost"
 ROUNDS = 20  # of timing one decision, after the run

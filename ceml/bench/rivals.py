@@ -20,7 +20,7 @@ from ceml.domain.values import Situation
 from ceml.errors import SettingsError
 from ceml.parts import SAMPLER_OPTIONS, choose
 from ceml.platforms.played import played
-from ceml.settings import Loaded
+from ceml.sources import Loaded
 from ceml.store.paths import PlatformContext
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from ceml.bench.session import Conditions
 from ceml.errors import SettingsError
 from ceml.parts import choose
 from ceml.plant.table import Table, once, parse_fix, parse_limit
-from ceml.settings import Loaded
+from ceml.sources import Loaded
 from ceml.store.paths import PlatformContext, read_lines
 
 if TYPE_CHECKING:

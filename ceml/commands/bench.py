@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         return run_adapt(args)
     from ceml.bench import rivals, show, tables
     from ceml.bench.report import bench
-    from ceml.settings import load
+    from ceml.sources import load
 
     seeds, steps, jobs = seeds_of(args.seeds), whole("steps", args.steps), whole("jobs", args.jobs or cores())
     loaded = load(args.config, given_flags(args), os.environ)

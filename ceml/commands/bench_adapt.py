@@ -48,7 +48,7 @@ def run_adapt(args: argparse.Namespace) -> int:
     from ceml.bench import show, tables
     from ceml.bench.adaptation import adaptation
     from ceml.commands.bench_options import cores, seeds_of, whole
-    from ceml.settings import load
+    from ceml.sources import load
 
     seeds, steps, jobs = seeds_of(args.seeds), whole("steps", args.steps), whole("jobs", args.jobs or cores())
     if steps < 1000:

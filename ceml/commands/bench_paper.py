@@ -52,7 +52,7 @@ def run_paper(args: argparse.Namespace) -> int:
     from ceml.bench import paper_show, show, tables
     from ceml.bench.paper import paper, sources
     from ceml.commands.report import needs_matplotlib, write_pictures
-    from ceml.settings import load
+    from ceml.sources import load
 
     seeds, steps, jobs = seeds_of(args.seeds), whole("steps", args.steps), whole("jobs", args.jobs or cores())
     if args.svg or args.png:

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure, fit, keep, and say what came of it."""
     from ceml.control.calibration import Sweep, devices_of, planned
     from ceml.parts import choose, knowledge_store
-    from ceml.settings import load
+    from ceml.sources import load
     from ceml.store.paths import PlatformContext, RuntimePaths
 
     if not 0.05 <= args.window_s <= 600:

@@ -12,13 +12,14 @@ from pydantic import SecretStr
 
 from ceml.address import Address
 from ceml.commands.flags import add_settings_flags, given_flags
-from ceml.settings import FIELDS, load
+from ceml.settings import FIELDS
+from ceml.sources import load
 
 if TYPE_CHECKING:
     import argparse
 
     from ceml.commands.flags import Verbs
-    from ceml.settings import Loaded
+    from ceml.sources import Loaded
 
 _EXAMPLES = """\
 examples:

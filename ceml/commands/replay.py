@@ -62,7 +62,7 @@ def add(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> int:
     """Play and score."""
     from ceml.bench.play import Played, play
-    from ceml.settings import load
+    from ceml.sources import load
 
     flags: dict[str, object] = given_flags(args) | {"platform": "replay"}
     if args.table == "jetson-tx2":

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from ceml.apps.launched import Launched
     from ceml.commands.serve import serve
     from ceml.errors import CemlError, SettingsError
-    from ceml.settings import load
+    from ceml.sources import load
     from ceml.store.paths import RuntimePaths
 
     command = args.command[1:] if args.command[:1] == ["--"] else args.command

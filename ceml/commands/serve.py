@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ceml.apps.launched import Launched
     from ceml.commands.flags import Verbs
     from ceml.parts import Parts
-    from ceml.settings import Loaded, Settings
+    from ceml.settings import Settings
+    from ceml.sources import Loaded
     from ceml.telemetry.chapter import Chapter
 
 _EPILOG = """\
@@ -52,7 +53,7 @@ def add(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal comes."""
-    from ceml.settings import load
+    from ceml.sources import load
 
     serve(load(args.config, given_flags(args), os.environ))
     return 0

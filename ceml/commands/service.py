@@ -174,7 +174,7 @@ def _ours(path: Path) -> Path:
 
 def _configured(path: Path) -> str | None:
     """The platform of the settings that are there already; None: there are none."""
-    from ceml.settings import load
+    from ceml.sources import load
 
     return load(path, {}, {}).settings.platform if path.exists() else None
 
@@ -188,7 +188,7 @@ def _checked(config: str) -> None:
     import tempfile
 
     from ceml.plugins import known
-    from ceml.settings import load
+    from ceml.sources import load
 
     with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as file:
         file.write(config)

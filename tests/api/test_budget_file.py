@@ -15,7 +15,7 @@ from ceml.api.budget_file import BudgetFile
 from ceml.domain.events import BudgetChanged, BudgetRefused, Event
 from ceml.domain.values import NO_LIMITS, Limits
 from ceml.errors import SettingsError
-from ceml.settings import changed_limits
+from ceml.sources import changed_limits
 
 BASE = Limits(power_cap_w=8.0, target_hz=2.0)
 clock_ns = iter(range(10**18, 10**19, 10**9))

@@ -31,7 +31,8 @@ from ceml.api.protocol import (
 )
 from ceml.domain.values import NO_LIMITS
 from ceml.errors import SettingsError
-from ceml.settings import LIMITS, changed_limits
+from ceml.settings import LIMITS
+from ceml.sources import changed_limits
 
 SCHEMA_FILE = Path(protocol.__file__).with_name("protocol.schema.json")
 VALIDATOR = jsonschema.Draft202012Validator(schema())

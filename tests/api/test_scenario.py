@@ -19,7 +19,7 @@ from ceml.errors import SettingsError
 from ceml.parts import check_limits, choose_objective
 from ceml.plant.board import jetson_tx2
 from ceml.platforms.played import played
-from ceml.settings import load
+from ceml.sources import load
 from ceml.telemetry.record import as_event, read
 
 BOARD = played(jetson_tx2("vit"))

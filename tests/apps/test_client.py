@@ -20,7 +20,7 @@ import ceml
 from ceml.apps import client
 from ceml.apps.client import Heartbeats, attach
 from ceml.apps.wire import Beat, Join, Leave, parse
-from ceml.settings import load
+from ceml.sources import load
 from ceml.store.paths import RuntimePaths
 
 ROOT = Path(client.__file__).parents[2]

@@ -21,7 +21,7 @@ from ceml.bench.adaptation import (
     wrongs_of,
 )
 from ceml.bench.tables import Grid, Work, grids_of
-from ceml.settings import load
+from ceml.sources import load
 from tests.bench.small_tables import written
 
 WORK = Work(loaded=load(None, {}, {}), steps=1000)

@@ -16,7 +16,7 @@ from ceml.plant.board import jetson_tx2
 from ceml.plant.machine import Plant
 from ceml.plant.table import Table
 from ceml.platforms.played import played
-from ceml.settings import load
+from ceml.sources import load
 from ceml.store.paths import read_lines
 
 SHARES = (0.4, 0.5, 0.6, 0.7, 0.85)  # of the maximum state's power

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ceml.bench.inheritance import heirs, teachers_of
 from ceml.bench.tables import Job, Work, do, grids_of
-from ceml.settings import load
+from ceml.sources import load
 from tests.bench.small_tables import written
 
 WORK = Work(loaded=load(None, {}, {}), steps=150)

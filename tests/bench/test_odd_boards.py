@@ -12,7 +12,7 @@ from ceml.bench.score import Figures
 from ceml.plant.machine import Plant
 from ceml.plant.table import Table
 from ceml.platforms.played import played
-from ceml.settings import load
+from ceml.sources import load
 
 STEPS = 2000
 

@@ -19,7 +19,7 @@ from ceml.cli import main
 from ceml.errors import SettingsError
 from ceml.plant.board import jetson_tx2
 from ceml.plant.machine import Machine
-from ceml.settings import load
+from ceml.sources import load
 from tests.bench.small_tables import written
 from tests.bench.test_score import PLANT, ran
 

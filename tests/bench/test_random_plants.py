@@ -12,7 +12,7 @@ from random_plants import random_plant
 from ceml.bench.play import play
 from ceml.bench.score import Figures
 from ceml.platforms.played import played
-from ceml.settings import load
+from ceml.sources import load
 
 STEPS = 2000
 

@@ -18,7 +18,7 @@ from ceml.domain.knobs import Knob, KnobKind, KnobSpace
 from ceml.errors import SettingsError
 from ceml.plant.board import jetson_tx2
 from ceml.plant.table import Table
-from ceml.settings import load
+from ceml.sources import load
 from tests.bench.small_tables import written
 
 PLANT = jetson_tx2("vit")

@@ -20,7 +20,7 @@ from ceml.plant.board import jetson_tx2
 from ceml.plant.machine import Plant
 from ceml.platforms.played import played
 from ceml.plugins.energy import energy
-from ceml.settings import load
+from ceml.sources import load
 
 TX2 = jetson_tx2("lstm")
 CPU, GPU = (Knob(name=name, levels=(1e8, 2e8, 3e8)) for name in ("cpu_hz", "gpu_hz"))  # settle at once

@@ -8,7 +8,7 @@ import pytest
 
 from ceml.bench.tables import OURS, Job, Work, do, do_all, grids_of, playable
 from ceml.errors import SettingsError
-from ceml.settings import load
+from ceml.sources import load
 from tests.bench.small_tables import written
 
 WORK = Work(loaded=load(None, {}, {}), steps=150)

@@ -13,7 +13,7 @@ from ceml.bench.play import play
 from ceml.domain import events
 from ceml.domain.knobs import Configuration
 from ceml.domain.values import Limits, Observation
-from ceml.settings import load
+from ceml.sources import load
 from ceml.telemetry.record import RecordWriter, as_event, read
 
 BEATS_HZ = 10.0

@@ -17,7 +17,7 @@ import pytest
 
 from ceml.apps.client import attach
 from ceml.bench.play import play
-from ceml.settings import load
+from ceml.sources import load
 from tests.test_serve import serving
 
 SECONDS = 20

@@ -27,7 +27,7 @@ from ceml.desk import Desk
 from ceml.domain.events import WindowClosed
 from ceml.parts import choose
 from ceml.runtime import House, replay
-from ceml.settings import load
+from ceml.sources import load
 from ceml.store.paths import PlatformContext
 from ceml.telemetry.ledger import Ledger
 from ceml.timeline import VirtualLoop

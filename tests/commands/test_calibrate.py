@@ -21,7 +21,7 @@ from ceml.cli import main
 from ceml.parts import choose
 from ceml.plant.board import calibration, jetson_tx2
 from ceml.platforms.affinity import family
-from ceml.settings import load
+from ceml.sources import load
 from ceml.store import device_power
 from ceml.store.knowledge import KnowledgeStore
 from ceml.store.paths import PlatformContext

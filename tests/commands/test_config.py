@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ceml.cli import main
 from ceml.commands.config import as_toml
-from ceml.settings import load
+from ceml.sources import load
 
 if TYPE_CHECKING:
     from pathlib import Path

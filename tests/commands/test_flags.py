@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from ceml.commands.flags import add_settings_flags, given_flags
 from ceml.errors import SettingsError
-from ceml.settings import FIELDS, load
+from ceml.settings import FIELDS
+from ceml.sources import load
 
 
 def parser(**choice: object) -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ from ceml.domain.values import Sample
 from ceml.errors import Temporary
 from ceml.parts import choose
 from ceml.platforms.jetson import jetson
-from ceml.settings import load
+from ceml.sources import load
 from ceml.store.knowledge import KnowledgeStore
 from ceml.store.paths import PlatformContext
 from ceml.testing.fuse import available, mounted

@@ -20,7 +20,7 @@ from ceml.bench.play import play
 from ceml.domain import events
 from ceml.domain.knobs import Configuration
 from ceml.domain.values import NAN
-from ceml.settings import load
+from ceml.sources import load
 from ceml.telemetry.report import page as module
 from ceml.telemetry.report.digest import Digest, digest
 from ceml.telemetry.report.page import Drawn, drawn, page, report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from tempfile import mkdtemp
@@ -17,6 +18,10 @@ from ceml.timeline import VirtualLoop
 T = TypeVar("T")
 
 os.environ["XDG_STATE_HOME"] = mkdtemp(prefix="ceml-tests-")  # what runs learn here teaches nobody else
+
+for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):  # a shell's background jobs inherit a deaf ear
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 settings.register_profile("house", deadline=None, derandomize=True)  # timing is no verdict here; the same every run
 settings.load_profile("house")

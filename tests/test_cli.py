@@ -135,11 +135,9 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch):
 def test_ctrl_c_exits_130(tmp_path: Path):
     record = tmp_path / "run.jsonl"
     words = ["replay", "jetson-tx2", "--workload", "vit", "--steps", "300000", "--record", str(record)]
-    # A shell's background jobs inherit a deaf ear. It is opened there, and by no preexec_fn, which may never return
-    # where the tests have threads.
-    listens = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from ceml import cli; "
-    starts = [sys.executable, "-W", "error", "-c", f"{listens}sys.exit(cli.main())"]
-    with subprocess.Popen([*starts, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "ceml", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             while process.poll() is None and not (record.exists() and b"configuration_applied" in record.read_bytes()):
                 time.sleep(0.02)  # not before the run is under way

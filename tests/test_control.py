@@ -14,7 +14,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import jsonschema
@@ -76,8 +75,7 @@ def test_status_tells_people_and_programs(free: Server):
 
 def test_status_watch_goes_on_until_the_reader_leaves(free: Server):
     words = [*CEML, "status", "--watch", "--json", "--runtime-dir", str(free.folder)]
-    listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs inherit a deaf ear
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=CLEAN, preexec_fn=listens) as watching:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=CLEAN) as watching:
         assert watching.stdout is not None
         first, second = (json.loads(watching.stdout.readline()) for _ in range(2))
         watching.send_signal(signal.SIGINT)

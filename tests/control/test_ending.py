@@ -16,10 +16,8 @@ VIRTUAL = {"loop_factory": VirtualLoop}
 
 @pytest.fixture(autouse=True)
 def hears():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits a deaf ear
     yield
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    signal.signal(signal.SIGINT, before)
 
 
 async def goes_on(turns: int) -> None:

@@ -38,6 +38,7 @@ COOLED_C = 1.0  # below the cap, and the heat of an earlier state is gone
 RISEN_C = 2.0  # above where a state was left for its heat: that is no cooling, nor a late rise of a heat sink
 ALONE, TWICE = 4.0, 2.0  # standard deviations over the bound, of one sample and of two in a row
 SLACK, LIMIT, HEAD_START = 0.5, 6.0, 3.0  # of the cumulative sum
+SUSPECT = 0.01  # of the bound that the mean of two readings or more must be above it for a first look to be over
 USUAL_SD = 0.025  # of one power sample, relative, until it has been seen
 USUAL_STEP_SD = 0.02  # of one step's time
 BELIEF, MEMORY = 10.0, 300.0  # differences that this weighs as much as, and that are remembered
@@ -79,10 +80,12 @@ class Excess:
         """Another state is in force."""
         self._sum, self._before = HEAD_START, 0.0
         self._total, self._count = 0.0, 0
+        self._over, self._readings = 0.0, 0
 
     def update(self, value: float, most: float, sd: float) -> float | None:
         """Take in one reading, `sd` its relative standard deviation; the mean since the excess began, or None."""
         z = (value / most - 1.0) / sd
+        self._over, self._readings = self._over + value / most - 1.0, self._readings + 1
         self._total, self._count = self._total + value, self._count + 1
         self._sum += z - SLACK
         twice, self._before = min(z, self._before) >= TWICE, z
@@ -91,6 +94,11 @@ class Excess:
         if self._sum <= 0.0:
             self._sum, self._total, self._count = 0.0, 0.0, 0
         return None
+
+    @property
+    def suspected(self) -> bool:
+        """Whether the mean of all readings in this state, two at least, is above the bound: it may be noise alone."""
+        return self._readings >= 2 and self._over > SUSPECT * self._readings
 
 
 class Scatter:
@@ -201,6 +209,11 @@ class PowerGuard:
         self._from_s, self._latest = from_s + self._lag_s, {}
         for each in (*self._tests.values(), *self._scatter.values()):
             each.open()
+
+    @property
+    def suspects(self) -> bool:
+        """Whether the state in force looks as if it broke a cap on power, sure or not."""
+        return any(test.suspected for test in self._tests.values())
 
     def shut(self) -> None:
         """Nothing of ours is in force."""

@@ -114,8 +114,9 @@ class RuntimeManager:
                 if self._measuring.window is None:
                     return self._close_if_ready(event.at_s)
                 self._measuring.window.sample(event)
-                alarm = self._guard.sampled(event)
-                return self._close_if_ready(event.at_s) if alarm is None else self._leave(event.at_s, alarm)
+                if alarm := self._guard.sampled(event):
+                    return self._leave(event.at_s, alarm)
+                return self._cut_short(event.at_s) or self._close_if_ready(event.at_s)
             case ConfigurationApplied():
                 return self._applied(event)
             case ConfigurationRefused() if event.requested == self._wanted:
@@ -291,6 +292,15 @@ class RuntimeManager:
             closed = (self._learn(at_s, window),)
             self._refuge = None
         return (*closed, *(self._abstain(at_s) if over else self._profile(at_s)))
+
+    def _cut_short(self, at_s: float) -> Answer:
+        """A first look at a state that seems to break a cap is over: to find out, samples elsewhere are as good."""
+        window, stay = self._measuring.window, self._stay
+        if self.phase is not Phase.PROFILING or stay is None or window is None or not self._guard.suspects:
+            return ()
+        if stay.state == self.reasoning.space.min_state or self.reasoning.looked_at(window.configuration):
+            return ()
+        return self._learn(at_s, window), *self._profile(at_s)
 
     def _close_idle(self, at_s: float) -> Answer:
         to = None if self._turns is None else self._turns.due(at_s)

@@ -298,6 +298,10 @@ class Reasoning:
             self.recognise(short)
         self.observations.append(short)
 
+    def looked_at(self, configuration: Configuration) -> bool:
+        """Whether it was measured before."""
+        return any(seen.configuration == configuration for seen in self.observations)
+
     def times(self, alarm: Alarm, here: Configuration) -> tuple[float, float]:
         """How many times as much as before a configuration draws now, and what that was; 1 and NaN: not known."""
         seen = pooled(self.space, [seen for seen in self.observations if seen.configuration == here])

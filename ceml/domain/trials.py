@@ -32,9 +32,10 @@ LEAST_WORTH = 0.5  # steps that a trial must be expected to gain, so that roundi
 PROBE_HOPE = 0.25  # share of a probe's promise that comes true: what it tells is not yet a better state
 CAPPED = 0.2  # share of a new state's price where constraints hide states: an edge is approached in small steps
 DARE_Z = 0.5  # quantile, in standard deviations, that must keep the constraints, but for the slack, in a short look
+AGAIN_Z = 1.0  # the same for a second look
 DARE_WORTH = 0.01  # share of the remaining work that a short look past the sure states must be expected to gain
 BOLD_WORTH = 0.1  # the same where only the median keeps the constraints, but for the slack
-DARE_FACTOR = 3.0  # by how much more than any sure trial does
+DARE_FACTOR = 1.5  # by how much more than any sure trial does
 DARE_STAYS = ((1, 2),)
 SETTLE_STAYS = ((6, 6),)  # where a short look found nothing wrong, to make sure
 SETTLED_SD = 0.012  # of ln power: better measured than this, a state has had its second look
@@ -51,7 +52,7 @@ def trial(fit: UncertainFit, outlook: Outlook, period_s: float, state_cost_steps
     """
     worth, at, stay = _best_net(fit, outlook, period_s, outlook.safe, STAYS, state_cost_steps)
     likely = outlook.fair & ~outlook.safe & (outlook.margin >= DARE_Z) & ~outlook.tried
-    again = ~outlook.safe & (outlook.margin >= 0.0) & outlook.tried
+    again = ~outlook.safe & (outlook.margin >= AGAIN_Z) & outlook.tried
     again &= (outlook.doubt > SETTLED_SD) & (outlook.looks <= MOST_LOOKS)
     bold = ~outlook.safe & (outlook.margin >= 0.0) & ~outlook.tried
     for some, stays, share in (

@@ -1,10 +1,14 @@
-"""Whole runs on boards that higher clocks slow down, with and without limits, in virtual time and noise.
+"""Whole runs on boards that higher clocks slow down or do not move at all, with and without limits, in virtual time and noise.
 
 Nothing in the model's usual physics allows this; what was measured must win over it.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from ceml.bench.play import play
@@ -39,9 +43,9 @@ def _grid(states: list[tuple[int, int, float, float]]) -> Plant:
 BOARDS = [rising_with_one_clock, rising_with_two_clocks, rising_with_one_and_falling_with_the_other]
 
 
-def run(plant: Plant, **flags: object) -> Figures:
-    loaded = load(None, {"objective": "energy", **flags}, {})
-    return play(loaded, steps=STEPS, platform=played(plant, steps=STEPS), timed=False).figures
+def run(plant: Plant, *, seed: int = 0, **flags: object) -> Figures:
+    loaded = load(None, {"objective": "energy", "seed": seed, **flags}, {})
+    return play(loaded, steps=STEPS, platform=played(plant, steps=STEPS, seed=seed), timed=False).figures
 
 
 @pytest.mark.parametrize("objective", ["energy", pytest.param("performance", marks=pytest.mark.fuzz)])
@@ -51,6 +55,16 @@ def test_the_choice_is_next_to_the_best(board, objective: str):
     assert figures.regret is not None
     assert figures.regret <= 0.05
     assert figures.states_tried <= 12
+
+
+@pytest.mark.parametrize("seed", [2, 4, 5])
+def test_a_program_that_waits_for_a_camera_ends_where_the_board_draws_least(tables: Path, seed: int):
+    path = tables / "jetson-tx2-train.csv"
+    plant = Table.parse(path.read_text().splitlines(), path.name).grid("vit-cifar10-train", None, {}, {})
+    figures = run(replace(plant, step_s=np.where(np.isfinite(plant.step_s), 0.02, np.nan)), seed=seed)
+    assert figures.regret is not None
+    assert figures.regret <= 0.02
+    assert figures.states_tried <= 9
 
 
 @pytest.mark.parametrize("board", BOARDS)

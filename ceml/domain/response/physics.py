@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SCALE_SD = 5.0  # of ln seconds and ln watts: whatever the board, the scale comes from the data
 FIXED = (-2.5, 1.0)  # ln of the part of a step that no clock shortens
+PACED = (2.0, 1.0)  # the same of a program that mostly waits
 SHARPNESS = (float(np.log(2.5)), 0.5)  # ln p: p = 1 devices take turns, large p: the slowest one decides
 CONSTANT = (-1.3, 0.5)  # ln of the watts that no knob changes, as share of typical watts
 WIDTH = (float(np.log(3.5)), 0.7)  # ln of how many cores a program keeps busy: loaders, threads
@@ -139,6 +140,18 @@ class Physics:
             mean, covariance = np.array(other.mean), np.eye(len(other.mean)) * other.variance
             mean[:q], covariance[:q, :q] = self.mean, self._together
             other.believe(Belief(other.names, mean, covariance))
+        return other
+
+    def paced(self) -> Physics:
+        """The same for a program that mostly waits for what no knob drives: a camera, a network, a pace of its own."""
+        other = Physics(self._devices)
+        other.mean, other.variance = np.array(self.mean), np.array(self.variance)
+        other.mean[self.FIXED], other.variance[self.FIXED] = PACED[0], PACED[1] ** 2
+        if self._together is not None:
+            covariance = np.array(self._together)
+            covariance[self.FIXED], covariance[:, self.FIXED] = 0.0, 0.0
+            covariance[self.FIXED, self.FIXED] = other.variance[self.FIXED]
+            other.believe(Belief(other.names, other.mean, covariance))
         return other
 
     def spread(self, slopes: Numbers) -> Numbers:

@@ -71,6 +71,11 @@ class Board:
         return self.physics.odd()
 
     @cached_property
+    def paced(self) -> Physics:
+        """The mean of the model for a program that mostly waits; made when the usual one is first doubted."""
+        return self.physics.paced()
+
+    @cached_property
     def everywhere(self) -> Place:
         """All present states of the space; for spaces small enough to look at all."""
         return self.place(self.space.states)
@@ -193,7 +198,7 @@ def solve(board: Board, evidence: Evidence, start: Numbers | None) -> Solved:
     """The maximum a posteriori, from `start` (a warm start) or from the prior mean.
 
     Where the usual physics leaves much over, it is held against one that allows a program to be slowed down by higher
-    clocks; the one with more evidence is taken.
+    clocks, and against one of a program that mostly waits; the one with the most evidence is taken.
 
     Raises:
         numpy.linalg.LinAlgError: The numbers are not finite.
@@ -206,11 +211,13 @@ def solve(board: Board, evidence: Evidence, start: Numbers | None) -> Solved:
     if len(evidence.states) >= STATES_FOR_STRETCH:
         stretch, sure = problem.stretch(theta)
         if stretch >= ODD_FROM:
-            other = Problem(board.odd, measured, evidence)
-            there = other.climb(other.mean, 1.0)
-            factor, surer = other.stretch(there)
-            if surer - ODD_PRIOR > sure:
-                physics, problem, theta, stretch = board.odd, other, there, factor
+            sure += ODD_PRIOR
+            for kind in (board.odd, board.paced):
+                other = Problem(kind, measured, evidence)
+                there = other.climb(other.mean, 1.0)
+                factor, surer = other.stretch(there)
+                if surer > sure:
+                    physics, problem, theta, stretch, sure = kind, other, there, factor, surer
         if stretch != 1.0:
             theta = problem.climb(theta, stretch)
     off, slopes = problem.linear(theta)

@@ -1,4 +1,4 @@
-"""Whole runs on boards that higher clocks slow down or do not move at all, with and without limits, in virtual time and noise.
+"""Whole runs on boards that higher clocks slow down or do not move, with and without limits, in virtual time and noise.
 
 Nothing in the model's usual physics allows this; what was measured must win over it.
 """

@@ -175,7 +175,7 @@ def test_leaving_out_early_what_cannot_pay_changes_no_trial(cap_w: float | None,
         for together in (len(space), 1000):
             monkeypatch.setattr(trials, "TOGETHER", together)
             stays.append(sampler.next(space, fit, score, seen, 2000.0, 2000.0))
-        assert stays[0] == stays[1]
+        assert repr(stays[0]) == repr(stays[1])  # NaN equals itself only there
         assert stays[0] is not None
         if stays[0].commits:
             break

@@ -63,7 +63,7 @@ def test_scaling_all_watts_and_seconds_changes_no_choice_of_energy(seed, hotter,
 @given(seeds)
 def test_the_same_seed_gives_the_same_run(seed):
     truth = plant(SPACE, seed)
-    assert play(SPACE, truth, seed=3)[0] == play(SPACE, truth, seed=3)[0]
+    assert repr(play(SPACE, truth, seed=3)[0]) == repr(play(SPACE, truth, seed=3)[0])  # NaN equals itself only there
 
 
 @few

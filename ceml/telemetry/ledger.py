@@ -200,7 +200,7 @@ class Ledger:
             case ControlPaused():
                 self.chapter.paused(event.at_s)
             case ControlResumed():
-                self.chapter.resumed()
+                self.chapter.resumed(event.at_s)
             case SensorLost():
                 for rail in self._rails_of.get(event.sensor, ()):
                     self._rails[rail].lost()
@@ -252,8 +252,7 @@ class Ledger:
             self._queue.append(key)
         if self._queue[:1] == holder:
             return
-        self.chapter.end_profiling(event.at_s)
-        self.chapter.phase = "waiting"
+        self.chapter.stop(event.at_s)
         self._beat_s = NAN
         if self._queue and self._queue[0] != self._key:
             self._key = self._queue[0]

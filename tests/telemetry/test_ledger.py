@@ -13,6 +13,8 @@ from ceml.domain.events import (
     AppJoined,
     AppLeft,
     ConfigurationApplied,
+    ControlPaused,
+    ControlResumed,
     Decided,
     Heartbeat,
     LinesRefused,
@@ -174,6 +176,71 @@ def test_profiling_of_all_applications_adds_up():
         ledger.on(applied(start_s + 1.0, MAX))
         ledger.on(AppLeft(at_s=start_s + 4.0, app=app))
     assert ledger.profiling_s == pytest.approx(6.0)
+
+
+def closed(
+    at_s: float, start_s: float, app: str = "a", configuration: Configuration = MAX, phase: str = "profiling"
+) -> WindowClosed:
+    seen = Observation(
+        configuration=configuration, start_s=start_s, end_s=at_s, beats=2, steps=2.0, rate_hz=1.0, power_w=1.0
+    )
+    return WindowClosed(at_s=at_s, app=app, observation=seen, phase=phase)
+
+
+def test_profiling_ends_with_the_program_though_its_last_window_is_told_after_that():
+    ledger = Ledger(())
+    ledger.on(joined("a", 1.0))
+    ledger.on(applied(1.0, MAX))
+    ledger.on(AppLeft(at_s=4.0, app="a", reason="process gone"))
+    ledger.on(closed(4.0, 2.0))
+    ledger.on(sampled(250.0, total=1.0))
+    assert (ledger.profiling_s, ledger.chapter.phase) == (3.0, "waiting")
+
+
+def test_a_pause_is_no_profiling():
+    ledger = Ledger(())
+    ledger.on(joined("a", 0.0))
+    ledger.on(applied(1.0, MAX))
+    ledger.on(ControlPaused(at_s=3.0))
+    ledger.on(closed(3.0, 1.5))
+    ledger.on(ControlResumed(at_s=50.0))
+    assert ledger.profiling_s == 2.0
+    ledger.on(applied(51.0, MAX))
+    ledger.on(closed(54.0, math.nan))
+    assert ledger.profiling_s == 5.0
+
+
+moves = st.tuples(
+    st.floats(0.0, 5.0), st.sampled_from(["join", "leave", "apply", "window", "decide", "pause", "resume"])
+)
+
+
+@given(st.lists(st.tuples(moves, st.sampled_from("ab"), st.floats(0.0, 20.0)), max_size=60))
+def test_profiling_never_lasts_longer_than_the_programs_were_there(
+    said: list[tuple[tuple[float, str], str, float]],
+) -> None:
+    ledger, at_s, present_s = Ledger(()), 0.0, 0.0
+    here: set[str] = set()
+    for (after_s, what), app, back_s in said:
+        at_s, present_s = at_s + after_s, present_s + (after_s if here else 0.0)
+        match what:
+            case "join":
+                here.add(app)
+                ledger.on(joined(app, at_s))
+            case "leave":
+                here.discard(app)
+                ledger.on(AppLeft(at_s=at_s, app=app, reason="left"))
+            case "apply":
+                ledger.on(applied(at_s, MAX))
+            case "window":  # may be late, and tell of long ago
+                ledger.on(closed(at_s, at_s - back_s, app))
+            case "decide":
+                ledger.on(decided(at_s, MAX))
+            case "pause":
+                ledger.on(ControlPaused(at_s=at_s))
+            case _:
+                ledger.on(ControlResumed(at_s=at_s))
+        assert ledger.profiling_s <= present_s + 1e-6
 
 
 def test_the_end_says_what_was_added_up():

@@ -343,12 +343,17 @@ class MachineResumed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlRefused:
-    """Another application already holds the machine; this one is heard but not controlled until that one leaves."""
+    """Another application holds the machine; this one is heard but not controlled until that one leaves.
+
+    Where it held the machine until now, `why` says what took it away.
+    """
 
     at_s: float
     app: str
     holder: str
     source: str = ""
+    holder_source: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

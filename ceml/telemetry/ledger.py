@@ -21,6 +21,7 @@ from ceml.domain.events import (
     ConfigurationReleased,
     ConfigurationWithheld,
     ControlPaused,
+    ControlRefused,
     ControlResumed,
     Decided,
     Heartbeat,
@@ -180,6 +181,8 @@ class Ledger:
                 self.chapter.changed()
             case AppJoined() | AppLeft():
                 self._came_or_went(event)
+            case ControlRefused() if self._queue[:1] == [(event.app, event.source)]:
+                self._gave_way(event)
             case _:
                 self._machine(event)
 
@@ -250,14 +253,23 @@ class Ledger:
             self._queue = [other for other in self._queue if other != key]
         elif key not in self._queue:
             self._queue.append(key)
-        if self._queue[:1] == holder:
-            return
-        self.chapter.stop(event.at_s)
+        if self._queue[:1] != holder:
+            self._handed_over(event.at_s)
+
+    def _gave_way(self, event: ControlRefused) -> None:
+        """The holder lost the machine to another one that is here, and waits behind all others."""
+        silent, heir = self._queue[0], (event.holder, event.holder_source)
+        if heir in self._queue[1:]:
+            self._queue = [heir, *(other for other in self._queue[1:] if other != heir), silent]
+            self._handed_over(event.at_s)
+
+    def _handed_over(self, at_s: float) -> None:
+        self.chapter.stop(at_s)
         self._beat_s = NAN
         if self._queue and self._queue[0] != self._key:
             self._key = self._queue[0]
             self.chapters += 1
-            self._profiled_s += self.chapter.profiling_s(event.at_s)
-            self.chapter = Chapter(self._key[0], event.at_s, self._started)
+            self._profiled_s += self.chapter.profiling_s(at_s)
+            self.chapter = Chapter(self._key[0], at_s, self._started)
         elif self._queue:  # it fell silent and is back: its chapter goes on
-            self.chapter.open(event.at_s)
+            self.chapter.open(at_s)

@@ -14,6 +14,7 @@ from ceml.domain.events import (
     AppLeft,
     ConfigurationApplied,
     ControlPaused,
+    ControlRefused,
     ControlResumed,
     Decided,
     Heartbeat,
@@ -127,6 +128,20 @@ def test_steps_count_for_the_one_that_holds_the_machine():
     ledger.on(AppLeft(at_s=2.0, app="a"))  # the one that waited takes over
     ledger.on(Heartbeat(at_s=3.0, app="b", work=4.0))
     assert (ledger.steps, ledger.chapter.app) == (7.0, "b")
+
+
+def test_who_gives_way_waits_behind_all_others():
+    ledger = Ledger(())
+    for app in ("ghost", "b", "c"):
+        ledger.on(joined(app))
+    ledger.on(ControlRefused(at_s=0.0, app="b", holder="ghost"))  # as everybody is who comes second
+    assert ledger.chapter.app == "ghost"
+    ledger.on(ControlRefused(at_s=1.0, app="ghost", holder="c", why="it never beat"))
+    ledger.on(Heartbeat(at_s=1.0, app="ghost", work=100.0))
+    ledger.on(Heartbeat(at_s=1.0, app="c", work=3.0))
+    assert (ledger.steps, ledger.chapter.app) == (3.0, "c")
+    ledger.on(AppLeft(at_s=2.0, app="c"))
+    assert ledger.chapter.app == "b"
 
 
 def test_energy_of_an_application_starts_with_it_and_ends_with_it():

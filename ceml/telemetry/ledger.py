@@ -130,6 +130,7 @@ class Ledger:
         self._latest_sensor = ""  # whose rails those in `_read_by` surely are
         self._queue: list[Key] = []  # applications that are here; the first one holds the machine
         self._key: Key | None = None  # whose chapter it is
+        self._earlier: tuple[Key, Chapter] | None = None  # the last chapter before this one in which anything was measured
         self._profiled_s = 0.0  # in earlier chapters
         self._beat_s = self._measured_s = NAN  # of the holder's last beat; NaN: the next one starts the clock
 
@@ -142,6 +143,11 @@ class Ledger:
     def power_w(self) -> float:
         """Watts of the board, last readings; NaN where a rail of the total has none."""
         return sum(self.readings_w.get(rail, NAN) for rail in self.total_rails) if self.total_rails else NAN
+
+    @property
+    def told(self) -> Chapter:
+        """The last chapter in which anything was measured: of one that only joined there is nothing to tell."""
+        return self.chapter if self.chapter.latest is not None or self._earlier is None else self._earlier[1]
 
     @property
     def profiling_s(self) -> float:
@@ -172,8 +178,7 @@ class Ledger:
             case Sampled():
                 self._sampled(event)
             case WindowClosed():
-                self.chapter.window(event.observation, event.phase)
-                self.chapter.others.update(dict.fromkeys(app for app, _ in self._queue[1:]))
+                self._measured_window(event)
             case Decided():
                 self.decisions += 1
                 self.chapter.decide(event)
@@ -213,6 +218,14 @@ class Ledger:
                 self.refused_lines += sum(n for reason, n in event.counts.items() if reason not in REMARKS)
             case _:
                 pass
+
+    def _measured_window(self, event: WindowClosed) -> None:
+        """A window may end as its program leaves, and be told when another one has the machine already."""
+        if self._earlier is not None and self._earlier[0] == (event.app, event.source) != self._key:
+            self._earlier[1].window(event.observation, event.phase)
+            return
+        self.chapter.window(event.observation, event.phase)
+        self.chapter.others.update(dict.fromkeys(app for app, _ in self._queue[1:]))
 
     def _holds(self, event: Heartbeat | PhaseChanged) -> bool:
         return bool(self._queue) and self._queue[0] == (event.app, event.source)
@@ -267,6 +280,8 @@ class Ledger:
         self.chapter.stop(at_s)
         self._beat_s = NAN
         if self._queue and self._queue[0] != self._key:
+            if self._key is not None and self.chapter.latest is not None:
+                self._earlier = self._key, self.chapter
             self._key = self._queue[0]
             self.chapters += 1
             self._profiled_s += self.chapter.profiling_s(at_s)

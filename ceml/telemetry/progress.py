@@ -106,9 +106,10 @@ def status_line(ledger: Ledger, columns: int) -> str:
 
 def summary(ledger: Ledger, labels: Sequence[str]) -> str:
     """What came of the run, in a few lines; whatever was not measured says so."""
-    rows = [("ran", _ran(ledger)), *chapter_rows(ledger.chapter, ledger.profiling_s)]
+    rows = [("ran", _ran(ledger)), *chapter_rows(ledger.told, ledger.profiling_s)]
     if ledger.chapters > 1:
-        rows.append(("programs", f"{ledger.chapters}; what was saved is said of the last one, {ledger.chapter.app}"))
+        which = "the last one" if ledger.told is ledger.chapter else "the last one that was measured"
+        rows.append(("programs", f"{ledger.chapters}; what was saved is said of {which}, {ledger.told.app}"))
     if ledger.refused_lines:
         rows.append(("refused", f"{ledger.refused_lines} lines on the pipe"))
     if labels:

@@ -54,9 +54,9 @@ KEPT_AWAY = 16  # managers of applications that fell silent, kept for their retu
 class Controller:
     """One application holds the machine; others are heard, and take over when it leaves.
 
-    The first one to join gets it, since the first step may take minutes (compilation). But who has joined and not beaten
-    yet gives way to the first other one that beats, and waits from then on like any other: a line that anybody can
-    write must not keep the machine from a program that works.
+    The first one to join gets it, since the first step may take minutes (compilation). But who has joined and not
+    beaten yet gives way to the first other one that beats, and waits from then on like any other: a line that anybody
+    can write must not keep the machine from a program that works.
     """
 
     def __init__(

@@ -432,6 +432,7 @@ Event = (
     | RunEnded
 )
 
+SILENT = "silent"  # why a program left that was not heard of for too long; it may come back
 TURN = "its turn"  # why a configuration is applied over and over in a two-state schedule
 
 # Intents ------------------------------------------------------------------------------------------------------------

@@ -84,10 +84,11 @@ class Chapter:
         latest: The latest window.
         decided: The latest decision.
         phase: `waiting`, `profiling`, `idle`, `paused` or, from the resumption to the first window, `resumed`.
-        energy_j: Joules of the board while it held the machine and beat.
+        energy_j: Joules of the board while it held the machine and beat, stalls left out.
         before_change: What was measured before the program changed; it compares no more with `states`.
         others: Other programs that were here while windows were measured: power is of all of them.
-        steps: Steps of which the energy was measured.
+        steps: Steps of which the energy was measured, stalls left out.
+        stalled_s: Seconds in stalls: slow steps that windows left out, and silence from which it came back.
     """
 
     def __init__(self, app: str, at_s: float, started: RunStarted | None) -> None:
@@ -102,6 +103,8 @@ class Chapter:
         self.phase = "waiting"
         self.energy_j = 0.0
         self.steps = 0.0
+        self.stalled_s = 0.0
+        self._silent_since_s = NAN
         self.open(at_s)
         self._started = started
         self._before_pause = self.phase
@@ -120,6 +123,19 @@ class Chapter:
     def begin(self, at_s: float) -> None:
         """Its first beat since then: nobody knows how long the steps before it took, so their energy does not count."""
         self.since_s, self.energy_j = at_s, self._opened_j
+        if isfinite(self._silent_since_s):
+            self.stalled_s += at_s - self._silent_since_s
+            self._silent_since_s = NAN
+
+    def fell_silent(self, since_s: float, energy_j: float) -> None:
+        """Nothing was heard since that beat, up to which it had cost so much; what came after paid for no step."""
+        self._silent_since_s, self.energy_j = since_s, min(self.energy_j, energy_j)
+
+    def stalled(self, seconds: float, steps: float, energy_j: float) -> None:
+        """Steps that were counted prove to be stalls: they tell nothing of what was turned, nor does their energy."""
+        self.stalled_s += seconds
+        self.steps -= steps
+        self.energy_j -= energy_j
 
     @property
     def before_j(self) -> float:

@@ -129,6 +129,8 @@ def chapter_rows(chapter: Chapter, profiling_s: float) -> list[tuple[str, str]]:
         rows.append(("after", _measured_in(chapter.settled) if chapter.settled.windows else unmeasured))
     if isfinite(chapter.saving):
         rows.append(("saving", _saving(chapter)))
+    if chapter.stalled_s >= 0.05:
+        rows.append(("stalled", f"{chapter.stalled_s:.1f} s in all; neither this time nor its energy enters a saving"))
     if chapter.others:
         names = " and ".join(chapter.others)
         rows.append(("beware", f"another program, {names}, ran meanwhile: power is of all of them"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -299,6 +300,46 @@ def test_of_a_program_that_was_silent_and_is_back_the_first_beat_only_starts_the
     assert ledger.steps == 52.0
     assert ledger.chapter.steps == pytest.approx(3.0)
     assert ledger.chapter.energy_j == pytest.approx(30.0, rel=1e-3)
+
+
+@given(st.floats(0.0, 200.0), st.floats(0.1, 5.0))
+def test_silence_from_which_a_program_comes_back_enters_no_saving(silent_s: float, period_s: float):
+    """Nine steps of 1 s at 10 W, however long it was silent between them, and however long that went unnoticed."""
+    ledger = Ledger(("total",))
+    back_s = 5.0 + silent_s + 50.0
+    said = [sampled(at * period_s, total=10.0) for at in range(int((back_s + 4.0) / period_s) + 1)]
+    said += [joined("a", 0.0), *(beat(float(at)) for at in range(6))]
+    said += [AppLeft(at_s=5.0 + silent_s, app="a", reason="silent"), joined("a", back_s)]
+    said += [beat(back_s + at) for at in range(5)]
+    for event in sorted(said, key=lambda event: event.at_s):
+        ledger.on(event)
+    ledger.on(sampled(back_s + 4.0, total=10.0))
+    assert ledger.chapter.steps == pytest.approx(9.0)
+    assert ledger.chapter.energy_j == pytest.approx(90.0, abs=10.0 * 2 * period_s)
+    assert ledger.chapter.stalled_s == pytest.approx(back_s - 5.0)
+
+
+def test_the_steps_that_a_window_left_out_as_stalls_enter_no_saving():
+    ledger = Ledger(("total",))
+    ledger.on(joined("a", 0.0))
+    at_s, sampled_s = 0.0, -0.5
+    for step_s in (0.0, 1.0, 1.0, 30.0, 1.0, 5.0, 1.0):
+        at_s += step_s
+        while sampled_s < at_s:
+            sampled_s += 0.5
+            ledger.on(sampled(sampled_s, total=10.0))
+        ledger.on(beat(at_s))
+    stalled = closed(at_s, 0.0)
+    stalled = replace(stalled, observation=replace(stalled.observation, outliers=2, outlier_s=35.0))
+    ledger.on(stalled)
+    for _ in range(4):
+        at_s += 1.0
+        ledger.on(sampled(at_s, total=10.0))
+        ledger.on(beat(at_s))
+    ledger.on(replace(stalled, at_s=at_s, observation=replace(stalled.observation, end_s=at_s, outliers=0)))
+    assert (ledger.steps, ledger.chapter.steps) == (11.0, 8.0)
+    assert ledger.chapter.energy_j == pytest.approx(80.0)
+    assert ledger.chapter.stalled_s == pytest.approx(35.0)
 
 
 @given(st.floats(0.05, 3.0), st.floats(0.05, 0.5), st.floats(1.0, 20.0))

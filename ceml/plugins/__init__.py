@@ -292,17 +292,29 @@ def _contract(kind: str) -> type:
     }[kind]
 
 
+NEED_NOT = ("constraints",)  # parts that who has none need not have: CheckedObjective adds them
+
+
+def parts_of(kind: str) -> dict[str, str]:
+    """What a plugin of a kind must have: name -> how a person is told of it."""
+    parts: dict[str, str] = {}
+    for name, part in vars(_contract(kind)).items():
+        if name.startswith("_") or name in NEED_NOT:
+            continue
+        if inspect.isfunction(part):
+            parts[name] = f"method {name}{inspect.signature(part)}"
+        elif isinstance(part, property):
+            parts[name] = f"attribute {name}"
+    return parts
+
+
 def _check(kind: str, found: _Found, made: object) -> None:
     """Refuse what lacks a part of its contract, and say which."""
-    contract = _contract(kind)
-    lacking: list[str] = []
-    for name, part in vars(contract).items():
-        if name.startswith("_"):
-            continue
-        if inspect.isfunction(part) and not callable(getattr(made, name, None)):
-            lacking.append(f"method {name}{inspect.signature(part)}")
-        elif isinstance(part, property) and not hasattr(made, name):
-            lacking.append(f"attribute {name}")
+    lacking = [
+        text
+        for name, text in parts_of(kind).items()
+        if not (callable(getattr(made, name, None)) if text.startswith("method") else hasattr(made, name))
+    ]
     if lacking:
         raise SettingsError(
             f"{found.what} made a {type(made).__name__}, which is no {KINDS[kind]}: it lacks {' and '.join(lacking)}"

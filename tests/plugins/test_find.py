@@ -138,7 +138,7 @@ def test_a_default_that_the_factory_does_not_take_is_named(own: str):
     [
         ("", r"does not say which function; write .*own\.py:NAME, where NAME is one of: .*weighted"),
         (":nothing", "has no function 'nothing'"),
-        (":unfinished", r"no objective: it lacks attribute constraints and method cost\(self, predicted"),
+        (":unfinished", r"no objective: it lacks method cost\(self, predicted"),
         (":failing", r"own\.py line 35: ZeroDivisionError"),
     ],
 )

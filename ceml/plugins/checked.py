@@ -60,7 +60,9 @@ class CheckedObjective:
                 f"objective {name}: its constraints must be a tuple of things with a name and a "
                 f"violation(predicted, now), () for none; they are {given!r}"
             )
-        self._constraints = tuple(CheckedConstraint(f"objective {name}", each) for each in cast("Sequence[Constraint]", given))
+        self._constraints = tuple(
+            CheckedConstraint(f"objective {name}", each) for each in cast("Sequence[Constraint]", given)
+        )
 
     @property
     def constraints(self) -> Sequence[Constraint]:

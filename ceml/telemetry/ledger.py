@@ -149,9 +149,7 @@ class Ledger:
         self._latest_sensor = ""  # whose rails those in `_read_by` surely are
         self._queue: list[Key] = []  # applications that are here; the first one holds the machine
         self._key: Key | None = None  # whose chapter it is
-        self._earlier: tuple[Key, Chapter] | None = (
-            None  # the last one in which anything was measured
-        )
+        self._earlier: tuple[Key, Chapter] | None = None  # the last one in which anything was measured
         self._profiled_s = 0.0  # in earlier chapters
         self._beat_s = self._measured_s = NAN  # of the holder's last beat; NaN: the next one starts the clock
         self._beat_j = 0.0  # what its chapter had cost up to then

@@ -12,6 +12,7 @@ saving: not the steps that a window left out as such, and not the silence from w
 
 from __future__ import annotations
 
+from dataclasses import replace
 from heapq import heappush, heapreplace, nlargest
 from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple
@@ -153,6 +154,7 @@ class Ledger:
         self._profiled_s = 0.0  # in earlier chapters
         self._beat_s = self._measured_s = NAN  # of the holder's last beat; NaN: the next one starts the clock
         self._beat_j = 0.0  # what its chapter had cost up to then
+        self._early: dict[Key, Heartbeat] = {}  # of those who beat while the holder had not yet: one gets the machine
         self._slowest: list[_Step] = []  # of the window that is open, a heap
 
     @property
@@ -196,6 +198,9 @@ class Ledger:
             case Heartbeat():
                 if self._holds(event):
                     self._worked(event)
+                elif not isfinite(self._beat_s) and (key := (event.app, event.source)) in self._queue:
+                    before = self._early.get(key)
+                    self._early[key] = replace(event, work=event.work + before.work) if before else event
             case Sampled():
                 self._sampled(event)
             case WindowClosed():
@@ -320,11 +325,14 @@ class Ledger:
         silent, heir = self._queue[0], (event.holder, event.holder_source)
         if heir in self._queue[1:]:
             self._queue = [heir, *(other for other in self._queue[1:] if other != heir), silent]
+            beat = self._early.get(heir)
             self._handed_over(event.at_s)
+            if beat is not None:
+                self._worked(beat)
 
     def _handed_over(self, at_s: float) -> None:
         self.chapter.stop(at_s)
-        self._beat_s = NAN
+        self._beat_s, self._early = NAN, {}
         if self._queue and self._queue[0] != self._key:
             if self._key is not None and self.chapter.latest is not None:
                 self._earlier = self._key, self.chapter

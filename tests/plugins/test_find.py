@@ -120,7 +120,7 @@ def test_a_factory_in_a_file(own: str):
 
 
 def test_who_looks_for_a_cap_on_power_is_told_how_to_ask_for_one():
-    with pytest.raises(SettingsError, match="'power_cap' .*--objective performance --budget 8W"):
+    with pytest.raises(SettingsError, match=r"'power_cap' .*--objective performance --budget 8W"):
         find("objectives", "power_cap")
 
 

@@ -137,10 +137,12 @@ def test_who_gives_way_waits_behind_all_others():
         ledger.on(joined(app))
     ledger.on(ControlRefused(at_s=0.0, app="b", holder="ghost"))  # as everybody is who comes second
     assert ledger.chapter.app == "ghost"
+    ledger.on(Heartbeat(at_s=0.8, app="c", work=3.0))
+    ledger.on(Heartbeat(at_s=0.9, app="c", work=2.0))  # before the controller came to it
     ledger.on(ControlRefused(at_s=1.0, app="ghost", holder="c", why="it never beat"))
     ledger.on(Heartbeat(at_s=1.0, app="ghost", work=100.0))
-    ledger.on(Heartbeat(at_s=1.0, app="c", work=3.0))
-    assert (ledger.steps, ledger.chapter.app) == (3.0, "c")
+    ledger.on(Heartbeat(at_s=1.1, app="c", work=3.0))
+    assert (ledger.steps, ledger.chapter.app) == (8.0, "c")
     ledger.on(AppLeft(at_s=2.0, app="c"))
     assert ledger.chapter.app == "b"
 

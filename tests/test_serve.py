@@ -366,7 +366,7 @@ def test_a_second_application_is_refused_control_and_heard(tmp_path: Path) -> No
 def test_a_flood_under_another_name_costs_the_good_program_no_step(tmp_path: Path) -> None:
     with serving(tmp_path, *FAST) as server:
         program = app(tmp_path, "--workload", "gpu-bound", "--steps", 600)
-        wait_until(lambda: bool(server.events("configuration_applied")), "the first state")
+        wait_until(lambda: bool(server.events("window_closed")), "the first window")
         flood = BLAST.replace("1_000_001", "150_001")
         subprocess.run([sys.executable, "-c", flood, str(tmp_path / "beats")], check=True)
         assert program.wait(60) == 0

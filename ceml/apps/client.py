@@ -58,7 +58,12 @@ def attach(
 
 
 class Heartbeats:
-    """Heartbeats of one program. Several threads may share it; a process made by fork must attach by itself.
+    """Heartbeats of one program. Several threads may share it.
+
+    In a process made by fork the handle is mute: its beats count for nothing, there or in the parent, so that workers
+    of a data loader, which are copies of the program, do not count its steps twice. A child that does the work (a
+    daemon, a server that forks before it serves) calls `attach` itself. The steps of two processes are not added up,
+    whatever their names are: one holds the machine, the other waits. Of parallel workers one should beat, for all.
 
     Work that could not be said, because nobody listens or the pipe is full, is carried over to the next beat. So is
     the work of a thread that finds another one writing: nobody ever waits here, not even in a signal handler.

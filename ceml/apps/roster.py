@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from ceml.apps.gathering import Gathering
 from ceml.apps.strays import PROOF_BEATS, Heard, Strays
 from ceml.apps.wire import Beat, Join, Leave
-from ceml.domain.events import AppJoined, AppLeft, Heartbeat, LinesRefused
+from ceml.domain.events import SILENT, AppJoined, AppLeft, Heartbeat, LinesRefused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -326,7 +326,7 @@ class Roster:
                 session.present = False
                 if not session.source:
                     session.number = -1  # it may well be another run that speaks next
-                events += self._left(session, now_s, "silent")
+                events += self._left(session, now_s, SILENT)
             elif now_s - session.seen_s > 2 * max(self._gather_s, session.pace_s):  # no further burst is to come
                 events += self._spread(session, now_s)
         for session in list(self._sessions.values()):  # after the silent: none of those is to take over

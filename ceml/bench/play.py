@@ -15,7 +15,7 @@ from ceml.bench.score import Figures, score
 from ceml.control.ending import interruptible
 from ceml.domain.budget import PowerCap, constraints_of
 from ceml.domain.contracts import Score
-from ceml.domain.events import BudgetChanged, Decided, ModelFitted
+from ceml.domain.events import BudgetChanged, Decided, ModelFitted, Sampled
 from ceml.domain.search import initial_state
 from ceml.errors import SettingsError, combined
 from ceml.parts import choose
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ceml.sources import Loaded
 
 NO_DECISION = "no decision: the program ended too early (give it more --steps), or no state measured has a cost"
+FEW_SAMPLES = 10  # with fewer in a whole run hardly a state can be measured
 ROUNDS = 20  # of timing one decision, after the run
 
 
@@ -89,9 +90,12 @@ class _Notes:
     fit: Fit | None = None
     why: str | None = None
     changes: int = 0  # of limits
+    samples: int = 0  # of power
 
     def on(self, event: Event) -> None:
         match event:
+            case Sampled() if event.rails_w:
+                self.samples += 1
             case ModelFitted() if self.fit is None:
                 self.fit = cast("Fit", event.fit)
             case Decided():
@@ -107,6 +111,16 @@ class _Notes:
                 self.limits, self.settled_s, self.changes = event.limits, None, self.changes + 1
             case _:
                 pass
+
+    def no_decision(self) -> str:
+        """Why nothing was decided."""
+        if self.platform.total_rails and self.samples < FEW_SAMPLES:
+            came = f"{self.samples} power sample{' was' if self.samples == 1 else 's were'}"
+            return (
+                f"no decision: {came} read in the whole run, too few to measure a state by; read more often "
+                "(--sensor-period-s), or give it more --steps"
+            )
+        return NO_DECISION
 
 
 def _lower(one: float | None, other: float | None) -> float | None:
@@ -183,7 +197,7 @@ def play(
             **_about(house),
             "limits_at_end": _names(notes.limits),
             "limits_changed": notes.changes,
-            "why": notes.why or NO_DECISION,
+            "why": notes.why or notes.no_decision(),
         },
         labels=parts.platform.labels,
         decision_s=_decision_s(house) if timed and notes.commitments else None,

@@ -52,7 +52,9 @@ def for_people(told: dict[str, Any]) -> str:
         f"  {each['name']} = {number(each['value'], '.6g', '')} {each['unit']}".rstrip() for each in told["parameters"]
     ]
     parts = [head]
-    if candidates:
+    if not told["measured_states"]:
+        parts.append("nothing was measured yet: what the model expects of the states is a guess, and is not ranked")
+    elif candidates:
         parts.append("\n".join(["candidates, the best first (expected; +- is one standard deviation)", *candidates]))
     if told["measured"]:
         rows = [f"  {knobs(each['configuration'])}: {measured(each)}" for each in told["measured"]]

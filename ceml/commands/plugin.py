@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 from ceml.errors import CemlError, SettingsError
-from ceml.plugins import KINDS, find, taken
+from ceml.plugins import KINDS, find, parts_of, taken
 
 if TYPE_CHECKING:
     import argparse
@@ -185,8 +185,18 @@ def _no_plugin(reference: str, told: Mapping[str, str]) -> str:
         return failed["platform"]  # it alone is made with a context
     if set(failed) - {"platform"}:
         return next(iter(failed.values()))
-    lacks = "; ".join(f"{name}: {text}" for name, text in other.items())
-    return f"{reference}: what it makes is no plugin of any kind; it lacks, to be one, {lacks}"
+    lacking = {name: text.split(" and ") for name, text in other.items()}
+    share = {name: len(texts) / len(parts_of(_PLURALS[name])) for name, texts in lacking.items()}
+    nearest = min(share, key=lambda name: (share[name], len(lacking[name])))
+    told_of = f"it is nearest to {_a(nearest)}, and lacks" if share[nearest] < 1.0 else f"{_a(nearest)}, for one, has"
+    return (
+        f"{reference}: what it makes is no plugin of any kind; {told_of} {other[nearest]}; `ceml plugin new KIND NAME` "
+        "writes one of any kind that works"
+    )
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
 def _faults(kind: str, made: object) -> Iterator[str]:

@@ -104,6 +104,8 @@ def _for_people(figures: dict[str, Any]) -> str:
         ("model error", f"rate {percent('rate_error')}, power {percent('power_error')} over all states"),
         ("one decision", "none" if figures["decision_s"] is None else f"{figures['decision_s'] * 1e3:.2f} ms here"),
     ]
+    if figures["schedule"]:
+        rows.append(("note", "two states in turns may beat the best single one, of which best and possible speak"))
     rows += [("note", label) for label in figures["labels"]]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)

@@ -120,7 +120,7 @@ def serve(loaded: Loaded, *, program: Launched | None = None) -> None:
         if record:
             record.close()
     if program is None or not settings.quiet:
-        told = "\n".join([summary(ledger, parts.platform.labels), *_in_truth(parts, ledger.chapter)])
+        told = "\n".join([summary(ledger, parts.platform.labels), *_in_truth(parts, ledger.told)])
         print(told, file=sys.stdout if program is None else sys.stderr)
         if program is not None and program.started and not ledger.steps:
             sys.stderr.write("ceml: no heartbeat came from the program, so nothing was tuned; see ceml client --help\n")

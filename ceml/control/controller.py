@@ -52,7 +52,12 @@ KEPT_AWAY = 16  # managers of applications that fell silent, kept for their retu
 
 
 class Controller:
-    """One application holds the machine; others are heard, and take over when it leaves."""
+    """One application holds the machine; others are heard, and take over when it leaves.
+
+    The first one to join gets it, since the first step may take minutes (compilation). But who has joined and not
+    beaten yet gives way to the first other one that beats, and waits from then on like any other: a line that anybody
+    can write must not keep the machine from a program that works.
+    """
 
     def __init__(
         self,
@@ -91,6 +96,8 @@ class Controller:
         self._deadline_s = deadline_s
         self._objective: ObjectiveChanged | None = None  # None: as at the start
         self._holder: Key | None = None
+        self._joined: AppJoined | None = None  # how the holder joined
+        self._beaten = False  # whether the holder has beaten since it got the machine
         self._waiting: dict[Key, AppJoined] = {}
         self._next: Intent | None = None  # at most one intent waits; a newer one replaces it
         self._woken = anyio.Event()
@@ -119,8 +126,7 @@ class Controller:
     def _take(self, event: Event) -> None:
         match event:
             case Heartbeat():
-                if (event.app, event.source) == self._holder:
-                    self._tell(event)
+                self._beat(event)
             case AppJoined():
                 self._join(event)
             case AppLeft():
@@ -160,13 +166,40 @@ class Controller:
         if self._holder is not None:
             self._carry_out(self._holder, self.managers[self._holder].on(event))
 
+    def _beat(self, event: Heartbeat) -> None:
+        key = (event.app, event.source)
+        if not self._beaten and key in self._waiting:
+            self._give_way(event)
+        if key == self._holder:
+            self._beaten = True
+            self._tell(event)
+
+    def _give_way(self, event: Heartbeat) -> None:
+        """The holder has not beaten yet, and somebody else does: that one takes over."""
+        silent, joined = self._holder, self._joined
+        if silent is None or joined is None:
+            return
+        why = f"{event.app} beats, and {silent[0]}, which had the machine, has not beaten yet"
+        self._bus.publish(
+            ControlRefused(
+                at_s=event.at_s, app=silent[0], source=silent[1], holder=event.app, holder_source=event.source, why=why
+            )
+        )
+        self.managers[silent].on(AppLeft(at_s=event.at_s, app=silent[0], source=silent[1], reason=why))
+        self._holder, self._waiting[silent] = None, joined
+        self._join(self._waiting.pop((event.app, event.source)))
+
     def _join(self, event: AppJoined) -> None:
         key, holder = (event.app, event.source), self._holder
         if holder is not None and holder != key:
             self._waiting[key] = event
-            self._bus.publish(ControlRefused(at_s=event.at_s, app=event.app, source=event.source, holder=holder[0]))
+            self._bus.publish(
+                ControlRefused(
+                    at_s=event.at_s, app=event.app, source=event.source, holder=holder[0], holder_source=holder[1]
+                )
+            )
             return
-        self._holder = key
+        self._holder, self._joined, self._beaten = key, event, False
         if key not in self.managers:
             self._forget_oldest()
             self.managers[key] = manager = self._make_manager(event, self.limits)

@@ -49,7 +49,7 @@ class Objective(Protocol):
 
     @property
     def constraints(self) -> Sequence[Constraint]:
-        """Constraints that belong to the objective itself; usually none."""
+        """Constraints that belong to the objective itself; usually none, and then a plugin may leave this out."""
         ...
 
     def cost(self, predicted: Prediction, now: Situation) -> NDArray[np.float64]:

@@ -343,12 +343,17 @@ class MachineResumed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlRefused:
-    """Another application already holds the machine; this one is heard but not controlled until that one leaves."""
+    """Another application holds the machine; this one is heard but not controlled until that one leaves.
+
+    Where it held the machine until now, `why` says what took it away.
+    """
 
     at_s: float
     app: str
     holder: str
     source: str = ""
+    holder_source: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -427,6 +432,7 @@ Event = (
     | RunEnded
 )
 
+SILENT = "silent"  # why a program left that was not heard of for too long; it may come back
 TURN = "its turn"  # why a configuration is applied over and over in a two-state schedule
 
 # Intents ------------------------------------------------------------------------------------------------------------

@@ -31,6 +31,9 @@ KINDS = {
     "detectors": "detector",
     "platforms": "platform",
 }
+INSTEAD = {  # names that people look for, and what to say of them
+    ("objectives", "power_cap"): " (a cap on power stands beside an objective: --objective performance --budget 8W)",
+}
 
 _FILE = re.compile(r"(?P<path>.*\.py)(?::(?P<factory>[^:=,]+))?(?::(?P<options>.*))?", re.DOTALL)
 _OPTION = re.compile(r"(?:[^,\[]|\[[^\]]*\])+")  # what stands between commas; commas inside brackets do not count
@@ -124,7 +127,7 @@ def _from_entry_point(kind: str, name: str) -> _Found:
     if not matching:
         names = sorted({entry.name for entry in entries})
         close = get_close_matches(name, names, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
+        hint = f" (did you mean {close[0]}?)" if close else INSTEAD.get((kind, name), "")
         raise SettingsError(
             f"no {KINDS[kind]} is called {name!r}{hint}; known are: {', '.join(names) or 'none'}; "
             "or give a file: path/to/file.py:factory"
@@ -292,17 +295,29 @@ def _contract(kind: str) -> type:
     }[kind]
 
 
+NEED_NOT = ("constraints",)  # parts that who has none need not have: CheckedObjective adds them
+
+
+def parts_of(kind: str) -> dict[str, str]:
+    """What a plugin of a kind must have: name -> how a person is told of it."""
+    parts: dict[str, str] = {}
+    for name, part in vars(_contract(kind)).items():
+        if name.startswith("_") or name in NEED_NOT:
+            continue
+        if inspect.isfunction(part):
+            parts[name] = f"method {name}{inspect.signature(part)}"
+        elif isinstance(part, property):
+            parts[name] = f"attribute {name}"
+    return parts
+
+
 def _check(kind: str, found: _Found, made: object) -> None:
     """Refuse what lacks a part of its contract, and say which."""
-    contract = _contract(kind)
-    lacking: list[str] = []
-    for name, part in vars(contract).items():
-        if name.startswith("_"):
-            continue
-        if inspect.isfunction(part) and not callable(getattr(made, name, None)):
-            lacking.append(f"method {name}{inspect.signature(part)}")
-        elif isinstance(part, property) and not hasattr(made, name):
-            lacking.append(f"attribute {name}")
+    lacking = [
+        text
+        for name, text in parts_of(kind).items()
+        if not (callable(getattr(made, name, None)) if text.startswith("method") else hasattr(made, name))
+    ]
     if lacking:
         raise SettingsError(
             f"{found.what} made a {type(made).__name__}, which is no {KINDS[kind]}: it lacks {' and '.join(lacking)}"

@@ -48,19 +48,21 @@ class CheckedObjective:
 
     Args:
         name: What the user calls it.
-        objective: The user's.
+        objective: The user's; without `constraints` it has none.
     """
 
     def __init__(self, name: str, objective: Objective) -> None:
         self.name = name
         self._objective = objective
-        given = cast("object", objective.constraints)
+        given = getattr(objective, "constraints", ())
         if not isinstance(given, tuple | list) or not all(isinstance(each, Constraint) for each in cast("Any", given)):
             raise SettingsError(
                 f"objective {name}: its constraints must be a tuple of things with a name and a "
                 f"violation(predicted, now), () for none; they are {given!r}"
             )
-        self._constraints = tuple(CheckedConstraint(f"objective {name}", each) for each in objective.constraints)
+        self._constraints = tuple(
+            CheckedConstraint(f"objective {name}", each) for each in cast("Sequence[Constraint]", given)
+        )
 
     @property
     def constraints(self) -> Sequence[Constraint]:

@@ -84,10 +84,11 @@ class Chapter:
         latest: The latest window.
         decided: The latest decision.
         phase: `waiting`, `profiling`, `idle`, `paused` or, from the resumption to the first window, `resumed`.
-        energy_j: Joules of the board while it held the machine and beat.
+        energy_j: Joules of the board while it held the machine and beat, stalls left out.
         before_change: What was measured before the program changed; it compares no more with `states`.
         others: Other programs that were here while windows were measured: power is of all of them.
-        steps: Steps of which the energy was measured.
+        steps: Steps of which the energy was measured, stalls left out.
+        stalled_s: Seconds in stalls: slow steps that windows left out, and silence from which it came back.
     """
 
     def __init__(self, app: str, at_s: float, started: RunStarted | None) -> None:
@@ -102,21 +103,39 @@ class Chapter:
         self.phase = "waiting"
         self.energy_j = 0.0
         self.steps = 0.0
+        self.stalled_s = 0.0
+        self._silent_since_s = NAN
         self.open(at_s)
         self._started = started
         self._before_pause = self.phase
         self._profiled_s = 0.0
+        self._paused = False
         self._profiling_since_s: float | None = None
         self._priced_j = 0.0  # what the steps up to the last change of the program would have cost in the baseline
         self._steps_before = 0.0  # steps up to then
 
     def open(self, at_s: float) -> None:
-        """It has the machine, for the first time or again: energy counts from here."""
+        """It has the machine, for the first time or again: energy and profiling count from here."""
         self.since_s, self._opened_j = at_s, self.energy_j
+        self._profiled_to_s = at_s  # what was before is counted, or is none of its own
+        self._here = bool(self.app)
 
     def begin(self, at_s: float) -> None:
         """Its first beat since then: nobody knows how long the steps before it took, so their energy does not count."""
         self.since_s, self.energy_j = at_s, self._opened_j
+        if isfinite(self._silent_since_s):
+            self.stalled_s += at_s - self._silent_since_s
+            self._silent_since_s = NAN
+
+    def fell_silent(self, since_s: float, energy_j: float) -> None:
+        """Nothing was heard since that beat, up to which it had cost so much; what came after paid for no step."""
+        self._silent_since_s, self.energy_j = since_s, min(self.energy_j, energy_j)
+
+    def stalled(self, seconds: float, steps: float, energy_j: float) -> None:
+        """Steps that were counted prove to be stalls: they tell nothing of what was turned, nor does their energy."""
+        self.stalled_s += seconds
+        self.steps -= steps
+        self.energy_j -= energy_j
 
     @property
     def before_j(self) -> float:
@@ -145,7 +164,11 @@ class Chapter:
         return BASELINES[self._rank(self.baseline)]
 
     def profiling_s(self, now_s: float) -> float:
-        """Seconds from the first trial in force to the decision in force, phase changes included."""
+        """Seconds from the first trial in force to the decision in force, phase changes included.
+
+        Each second counts once, and only while the program had the machine: the window that ends as a program leaves
+        or is paused is told after that, and tells of what is counted already.
+        """
         since_s = self._profiling_since_s
         return self._profiled_s + (max(now_s - since_s, 0.0) if since_s is not None else 0.0)
 
@@ -155,11 +178,13 @@ class Chapter:
 
     def window(self, seen: Observation, phase: str) -> None:
         """A window was measured."""
-        self.latest, self.phase = seen, phase
+        self.latest = seen
+        if self._here and not self._paused:
+            self.phase = phase
         state = self.states.setdefault(seen.configuration, Measured(seen.configuration))
         state.add(seen)
         if phase == "profiling":
-            self._profiling_since_s = seen.start_s if self._profiling_since_s is None else self._profiling_since_s
+            self._profile_from(seen.start_s)
         elif self.settled is not None and self.decided is not None and seen.configuration in _chosen(self.decided):
             self.settled.add(seen)
         if self.baseline is None or self._rank(state) < self._rank(self.baseline):
@@ -183,11 +208,14 @@ class Chapter:
     def paused(self, at_s: float) -> None:
         """The knobs were given back; what is measured since the latest decision ends here."""
         self.end_profiling(at_s)
+        self._paused = True
         self._before_pause = self.phase if self.phase != "paused" else self._before_pause
         self.phase = "paused"
 
-    def resumed(self) -> None:
+    def resumed(self, at_s: float) -> None:
         """The knobs may be turned again."""
+        self._paused = False
+        self._profiled_to_s = max(self._profiled_to_s, at_s)
         if self.phase == "paused":
             self.phase = "waiting" if self._before_pause == "waiting" else "resumed"
 
@@ -197,15 +225,27 @@ class Chapter:
             self.states.setdefault(event.effective, Measured(event.effective))
         if self.decided is None:
             self.phase = "profiling"
-            if self._profiling_since_s is None and isinstance(event, ConfigurationApplied):
-                self._profiling_since_s = event.at_s
+            if isinstance(event, ConfigurationApplied):
+                self._profile_from(event.at_s)
         elif event.requested == self.decided.configuration:
             self.phase = "idle"
             self.end_profiling(event.at_s)
 
     def end_profiling(self, at_s: float) -> None:
         """Profiling is over, for good or for now."""
-        self._profiled_s, self._profiling_since_s = self.profiling_s(at_s), None
+        if self._profiling_since_s is not None:
+            self._profiled_s, self._profiling_since_s = self.profiling_s(at_s), None
+            self._profiled_to_s = max(self._profiled_to_s, at_s)
+
+    def stop(self, at_s: float) -> None:
+        """It has the machine no more: it left, or another one took over."""
+        self.end_profiling(at_s)
+        self._here, self.phase = False, "waiting"
+
+    def _profile_from(self, at_s: float) -> None:
+        """Profiling goes on since then, where it did not already."""
+        if self._profiling_since_s is None and self._here and not self._paused:
+            self._profiling_since_s = at_s if at_s > self._profiled_to_s else self._profiled_to_s
 
     def _rank(self, state: Measured | Estimated | None) -> int:
         """How good a baseline a state is; 0 is best."""

@@ -120,7 +120,8 @@ def _of_people(event: Event) -> tuple[str, str, bool] | None:
         case AppLeft():
             return "left", f"{event.app}: {event.reason}", False
         case ControlRefused():
-            return "refused", f"{event.app} is heard but not controlled: {event.holder} holds the machine", True
+            why = event.why or f"{event.holder} holds the machine"
+            return "refused", f"{event.app} is heard but not controlled: {why}", True
         case SensorLost():
             return "sensor", f"{event.sensor} lost: {event.reason}", True
         case SensorRecovered():

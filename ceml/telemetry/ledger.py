@@ -6,21 +6,26 @@ a trapezoid. Nothing is counted from a lost sensor's last reading on until it an
 
 One application holds the machine at a time; each new one opens a `Chapter`: its own states, baseline and saving.
 All steps count as work. Only those done while power was measured are held against energy: a program carries over
-what it did while nobody listened, and a sensor may have been lost in the middle of a step.
+what it did while nobody listened, and a sensor may have been lost in the middle of a step. Nor does a stall enter the
+saving: not the steps that a window left out as such, and not the silence from which a program comes back.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+from heapq import heappush, heapreplace, nlargest
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ceml.domain.events import (
+    SILENT,
     AppJoined,
     AppLeft,
     ConfigurationApplied,
     ConfigurationReleased,
     ConfigurationWithheld,
     ControlPaused,
+    ControlRefused,
     ControlResumed,
     Decided,
     Heartbeat,
@@ -41,9 +46,21 @@ if TYPE_CHECKING:
 
     from ceml.domain.events import Event
     from ceml.domain.knobs import Configuration
+    from ceml.domain.values import Observation
 
 REMARKS = ("far_time", "not_finite")  # said of lines that count all the same
+MOST_STALLS = 64  # of one window: so many of its slowest steps are remembered until it closes
 Key = tuple[str, str]  # application, source
+
+
+class _Step(NamedTuple):
+    """From one beat to the next; compared by how slow it was."""
+
+    step_s: float
+    at_s: float
+    seconds: float
+    steps: float  # of which the energy was measured
+    energy_j: float
 
 
 class _Rail:
@@ -61,6 +78,10 @@ class _Rail:
     def measured_s(self, until_s: float) -> float:
         """Seconds in which it was measured; while it lives, those up to the next sample will be, too."""
         return self._covered_s + (until_s - self.at_s if isfinite(self.at_s) else 0.0)
+
+    def since_j(self, at_s: float, since_s: float) -> float:
+        """Joules from the last sample on, or from `since_s`, if power stays as it is."""
+        return self.power_w * max(at_s - max(self.at_s, since_s), 0.0) if isfinite(self.at_s) else 0.0
 
     def add(self, at_s: float, power_w: float, covers_s: float, since_s: float) -> tuple[float, float]:
         """Take one sample.
@@ -129,8 +150,12 @@ class Ledger:
         self._latest_sensor = ""  # whose rails those in `_read_by` surely are
         self._queue: list[Key] = []  # applications that are here; the first one holds the machine
         self._key: Key | None = None  # whose chapter it is
+        self._earlier: tuple[Key, Chapter] | None = None  # the last one in which anything was measured
         self._profiled_s = 0.0  # in earlier chapters
         self._beat_s = self._measured_s = NAN  # of the holder's last beat; NaN: the next one starts the clock
+        self._beat_j = 0.0  # what its chapter had cost up to then
+        self._early: dict[Key, Heartbeat] = {}  # of those who beat while the holder had not yet: one gets the machine
+        self._slowest: list[_Step] = []  # of the window that is open, a heap
 
     @property
     def seconds(self) -> float:
@@ -141,6 +166,11 @@ class Ledger:
     def power_w(self) -> float:
         """Watts of the board, last readings; NaN where a rail of the total has none."""
         return sum(self.readings_w.get(rail, NAN) for rail in self.total_rails) if self.total_rails else NAN
+
+    @property
+    def told(self) -> Chapter:
+        """The last chapter in which anything was measured: of one that only joined there is nothing to tell."""
+        return self.chapter if self.chapter.latest is not None or self._earlier is None else self._earlier[1]
 
     @property
     def profiling_s(self) -> float:
@@ -168,11 +198,13 @@ class Ledger:
             case Heartbeat():
                 if self._holds(event):
                     self._worked(event)
+                elif not isfinite(self._beat_s) and (key := (event.app, event.source)) in self._queue:
+                    before = self._early.get(key)
+                    self._early[key] = replace(event, work=event.work + before.work) if before else event
             case Sampled():
                 self._sampled(event)
             case WindowClosed():
-                self.chapter.window(event.observation, event.phase)
-                self.chapter.others.update(dict.fromkeys(app for app, _ in self._queue[1:]))
+                self._measured_window(event)
             case Decided():
                 self.decisions += 1
                 self.chapter.decide(event)
@@ -180,6 +212,8 @@ class Ledger:
                 self.chapter.changed()
             case AppJoined() | AppLeft():
                 self._came_or_went(event)
+            case ControlRefused() if self._queue[:1] == [(event.app, event.source)]:
+                self._gave_way(event)
             case _:
                 self._machine(event)
 
@@ -200,7 +234,7 @@ class Ledger:
             case ControlPaused():
                 self.chapter.paused(event.at_s)
             case ControlResumed():
-                self.chapter.resumed()
+                self.chapter.resumed(event.at_s)
             case SensorLost():
                 for rail in self._rails_of.get(event.sensor, ()):
                     self._rails[rail].lost()
@@ -210,6 +244,15 @@ class Ledger:
                 self.refused_lines += sum(n for reason, n in event.counts.items() if reason not in REMARKS)
             case _:
                 pass
+
+    def _measured_window(self, event: WindowClosed) -> None:
+        """A window may end as its program leaves, and be told when another one has the machine already."""
+        if self._earlier is not None and self._earlier[0] == (event.app, event.source) != self._key:
+            self._earlier[1].window(event.observation, event.phase)
+            return
+        self._leave_out_stalls(event.observation)
+        self.chapter.window(event.observation, event.phase)
+        self.chapter.others.update(dict.fromkeys(app for app, _ in self._queue[1:]))
 
     def _holds(self, event: Heartbeat | PhaseChanged) -> bool:
         return bool(self._queue) and self._queue[0] == (event.app, event.source)
@@ -222,10 +265,31 @@ class Ledger:
             share = min(max((measured_s - self._measured_s) / (event.at_s - self._beat_s), 0.0), 1.0)
         else:
             self.chapter.begin(event.at_s)
-        self._beat_s, self._measured_s = event.at_s, measured_s
+            self._slowest = []
+        until_j = self.chapter.energy_j + sum(
+            [rail.since_j(event.at_s, self.chapter.since_s) for rail in self._rails.values()]
+        )
+        if event.at_s > self._beat_s and event.work > 0:
+            seconds = event.at_s - self._beat_s
+            self._remember(_Step(seconds / event.work, event.at_s, seconds, event.work * share, until_j - self._beat_j))
+        self._beat_s, self._measured_s, self._beat_j = event.at_s, measured_s, until_j
         self.steps += event.work
         self.unmeasured_steps += event.work * (1.0 - share)
         self.chapter.worked(event.work * share)
+
+    def _remember(self, step: _Step) -> None:
+        if len(self._slowest) < MOST_STALLS:
+            heappush(self._slowest, step)
+        elif step > self._slowest[0]:
+            heapreplace(self._slowest, step)
+
+    def _leave_out_stalls(self, seen: Observation) -> None:
+        """The window says how many of its steps were stalls: the slowest."""
+        inside = [step for step in self._slowest if not step.at_s > seen.end_s]
+        self._slowest = []
+        for step in nlargest(seen.outliers, inside):
+            self.chapter.stalled(step.seconds, step.steps, step.energy_j)
+            self._beat_j -= step.energy_j
 
     def _sampled(self, event: Sampled) -> None:
         since_s = self.chapter.since_s if self._queue else float("inf")
@@ -252,13 +316,29 @@ class Ledger:
             self._queue.append(key)
         if self._queue[:1] == holder:
             return
-        self.chapter.end_profiling(event.at_s)
-        self.chapter.phase = "waiting"
-        self._beat_s = NAN
+        if isinstance(event, AppLeft) and event.reason == SILENT and isfinite(self._beat_s):
+            self.chapter.fell_silent(self._beat_s, self._beat_j)
+        self._handed_over(event.at_s)
+
+    def _gave_way(self, event: ControlRefused) -> None:
+        """The holder lost the machine to another one that is here, and waits behind all others."""
+        silent, heir = self._queue[0], (event.holder, event.holder_source)
+        if heir in self._queue[1:]:
+            self._queue = [heir, *(other for other in self._queue[1:] if other != heir), silent]
+            beat = self._early.get(heir)
+            self._handed_over(event.at_s)
+            if beat is not None:
+                self._worked(beat)
+
+    def _handed_over(self, at_s: float) -> None:
+        self.chapter.stop(at_s)
+        self._beat_s, self._early = NAN, {}
         if self._queue and self._queue[0] != self._key:
+            if self._key is not None and self.chapter.latest is not None:
+                self._earlier = self._key, self.chapter
             self._key = self._queue[0]
             self.chapters += 1
-            self._profiled_s += self.chapter.profiling_s(event.at_s)
-            self.chapter = Chapter(self._key[0], event.at_s, self._started)
+            self._profiled_s += self.chapter.profiling_s(at_s)
+            self.chapter = Chapter(self._key[0], at_s, self._started)
         elif self._queue:  # it fell silent and is back: its chapter goes on
-            self.chapter.open(event.at_s)
+            self.chapter.open(at_s)

@@ -106,9 +106,10 @@ def status_line(ledger: Ledger, columns: int) -> str:
 
 def summary(ledger: Ledger, labels: Sequence[str]) -> str:
     """What came of the run, in a few lines; whatever was not measured says so."""
-    rows = [("ran", _ran(ledger)), *chapter_rows(ledger.chapter, ledger.profiling_s)]
+    rows = [("ran", _ran(ledger)), *chapter_rows(ledger.told, ledger.profiling_s)]
     if ledger.chapters > 1:
-        rows.append(("programs", f"{ledger.chapters}; what was saved is said of the last one, {ledger.chapter.app}"))
+        which = "the last one" if ledger.told is ledger.chapter else "the last one that was measured"
+        rows.append(("programs", f"{ledger.chapters}; what was saved is said of {which}, {ledger.told.app}"))
     if ledger.refused_lines:
         rows.append(("refused", f"{ledger.refused_lines} lines on the pipe"))
     if labels:
@@ -128,6 +129,8 @@ def chapter_rows(chapter: Chapter, profiling_s: float) -> list[tuple[str, str]]:
         rows.append(("after", _measured_in(chapter.settled) if chapter.settled.windows else unmeasured))
     if isfinite(chapter.saving):
         rows.append(("saving", _saving(chapter)))
+    if chapter.stalled_s >= 0.05:
+        rows.append(("stalled", f"{chapter.stalled_s:.1f} s in all; neither this time nor its energy enters a saving"))
     if chapter.others:
         names = " and ".join(chapter.others)
         rows.append(("beware", f"another program, {names}, ran meanwhile: power is of all of them"))

@@ -180,6 +180,11 @@ def broken():
     raise KeyError("nothing here")
 def other():
     return object()
+class Half:
+    def update(self, measured, predicted=None, std=0.0):
+        return False
+def half():
+    return Half()
 def needs(*, watts: float):
     return Bad()
 """
@@ -190,7 +195,8 @@ def needs(*, watts: float):
     [
         ("bad", ["not vectorised", "lower is better"]),
         ("broken", ["line 10: KeyError"]),
-        ("other", ["no plugin of any kind", "detector: method update"]),
+        ("other", ["no plugin of any kind; an objective, for one, has method cost(self, predicted"]),
+        ("half", ["no plugin of any kind; it is nearest to a detector, and lacks method reset(self)"]),
         ("needs", ["watts"]),
         ("absent", ["has no function 'absent'"]),
     ],

@@ -49,3 +49,21 @@ def test_limits_that_a_scenario_changed_are_named_as_they_were_in_the_end(
     assert main([*words, "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert (figures["limits"], figures["limits_at_end"], figures["limits_changed"]) == ([], [], 0)
+
+
+def test_a_sensor_that_is_hardly_ever_read_is_named_as_the_reason_for_no_decision(capsys: pytest.CaptureFixture[str]):
+    assert main(["replay", "jetson-tx2", "--workload", "vit", "--steps", "300", "--sensor-period-s", "1000"]) == 0
+    assert "1 power sample was read in the whole run" in capsys.readouterr().out
+
+
+def test_turns_may_beat_the_best_single_state_and_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    table = tmp_path / "two.csv"
+    rows = "".join(f"b,w,{hz},{1e9 / hz},{power}\n" for hz, power in ((1e9, 2.0), (2e9, 20.0)))
+    table.write_text("device,workload,gpu_hz,step_s,power_w\n" + rows)
+    words = ["replay", str(table), "--workload", "w", "--target", "1.3/s", "--steps", "1000"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "in turns with" in shown
+    assert "turns may beat the best single one" in shown
+    assert main([*words, "--no-turns"]) == 0
+    assert "turns may beat" not in capsys.readouterr().out

@@ -205,6 +205,55 @@ def test_a_second_application_is_refused_then_takes_over(virtually) -> None:
     assert len(controller.managers["second", ""].reasoning.observations) >= 1
 
 
+def test_who_never_beat_gives_way_to_the_first_that_beats_and_the_record_says_why(virtually) -> None:
+    dials = [Dial(knob) for knob in KNOBS]
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("ghost"))
+        bus.publish(join("real", "1"))
+        await beats(bus, "real", 5, "1")
+        await beats(bus, "ghost", 5)  # too late: it waits like any other
+
+    heard, controller = lived(virtually, dials, story)
+    refused, gave_way = of(heard, ControlRefused)
+    assert (refused.app, refused.holder, refused.why) == ("real", "ghost", "")
+    assert (gave_way.app, gave_way.holder, gave_way.holder_source) == ("ghost", "real", "1")
+    assert "has not beaten yet" in gave_way.why
+    assert len(controller.managers["real", "1"].reasoning.observations) >= 1
+    assert not len(controller.managers["ghost", ""].reasoning.observations)
+    assert of(heard, ConfigurationReleased) == []
+
+
+def test_who_gave_way_gets_the_machine_when_the_other_one_leaves(virtually) -> None:
+    dials = [Dial(knob) for knob in KNOBS]
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("slow"))
+        bus.publish(join("short"))
+        await beats(bus, "short", 3)
+        bus.publish(AppLeft(at_s=anyio.current_time(), app="short"))
+        await beats(bus, "slow", 30)
+
+    _, controller = lived(virtually, dials, story)
+    assert controller.holder is controller.managers["slow", ""]
+    assert len(controller.managers["slow", ""].reasoning.observations) >= 1
+
+
+def test_a_first_step_of_minutes_keeps_the_machine_while_nobody_else_beats(virtually) -> None:
+    dials = [Dial(knob) for knob in KNOBS]
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("compiles"))
+        bus.publish(join("silent"))
+        await anyio.sleep(600.0)
+        await beats(bus, "compiles", 5)
+        await beats(bus, "silent", 5)
+
+    heard, controller = lived(virtually, dials, story)
+    assert [event.app for event in of(heard, ControlRefused)] == ["silent"]
+    assert controller.holder is controller.managers["compiles", ""]
+
+
 def test_beats_of_others_do_not_count_for_the_holder(virtually) -> None:
     dials = [Dial(knob) for knob in KNOBS]
 

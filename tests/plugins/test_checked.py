@@ -33,3 +33,13 @@ def test_an_objective_that_changes_its_input_is_told_so_and_changes_nothing(name
         CheckedObjective("mine", InPlace(name)).cost(given, Situation())
     assert (given.rate_hz == 1.0).all()
     given.rate_hz[0] = 2.0  # ours stays ours
+
+
+def test_an_objective_that_says_nothing_of_constraints_has_none():
+    class Ratio:
+        def cost(self, predicted: Prediction, now: Situation) -> np.ndarray:
+            return -predicted.rate_hz / predicted.power_w
+
+    checked = CheckedObjective("ratio", Ratio())  # type: ignore[arg-type]
+    assert tuple(checked.constraints) == ()
+    assert checked.cost(Prediction(rate_hz=np.ones(2), power_w=np.ones(2)), Situation()).tolist() == [-1.0, -1.0]

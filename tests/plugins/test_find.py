@@ -119,6 +119,11 @@ def test_a_factory_in_a_file(own: str):
     assert list(made.cost(predicted, Situation())) == [3.0, 6.0]  # type: ignore[attr-defined]
 
 
+def test_who_looks_for_a_cap_on_power_is_told_how_to_ask_for_one():
+    with pytest.raises(SettingsError, match=r"'power_cap' .*--objective performance --budget 8W"):
+        find("objectives", "power_cap")
+
+
 def test_an_annotation_for_type_checkers_only_is_no_obstacle(own: str):
     assert find("objectives", f"{own}:strange:what=x").names == ("x",)  # type: ignore[attr-defined]
 
@@ -138,7 +143,7 @@ def test_a_default_that_the_factory_does_not_take_is_named(own: str):
     [
         ("", r"does not say which function; write .*own\.py:NAME, where NAME is one of: .*weighted"),
         (":nothing", "has no function 'nothing'"),
-        (":unfinished", r"no objective: it lacks attribute constraints and method cost\(self, predicted"),
+        (":unfinished", r"no objective: it lacks method cost\(self, predicted"),
         (":failing", r"own\.py line 35: ZeroDivisionError"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -13,6 +14,9 @@ from ceml.domain.events import (
     AppJoined,
     AppLeft,
     ConfigurationApplied,
+    ControlPaused,
+    ControlRefused,
+    ControlResumed,
     Decided,
     Heartbeat,
     LinesRefused,
@@ -127,6 +131,22 @@ def test_steps_count_for_the_one_that_holds_the_machine():
     assert (ledger.steps, ledger.chapter.app) == (7.0, "b")
 
 
+def test_who_gives_way_waits_behind_all_others():
+    ledger = Ledger(())
+    for app in ("ghost", "b", "c"):
+        ledger.on(joined(app))
+    ledger.on(ControlRefused(at_s=0.0, app="b", holder="ghost"))  # as everybody is who comes second
+    assert ledger.chapter.app == "ghost"
+    ledger.on(Heartbeat(at_s=0.8, app="c", work=3.0))
+    ledger.on(Heartbeat(at_s=0.9, app="c", work=2.0))  # before the controller came to it
+    ledger.on(ControlRefused(at_s=1.0, app="ghost", holder="c", why="it never beat"))
+    ledger.on(Heartbeat(at_s=1.0, app="ghost", work=100.0))
+    ledger.on(Heartbeat(at_s=1.1, app="c", work=3.0))
+    assert (ledger.steps, ledger.chapter.app) == (8.0, "c")
+    ledger.on(AppLeft(at_s=2.0, app="c"))
+    assert ledger.chapter.app == "b"
+
+
 def test_energy_of_an_application_starts_with_it_and_ends_with_it():
     ledger = Ledger(("total",))
     ledger.on(sampled(0.0, total=10.0))
@@ -176,6 +196,71 @@ def test_profiling_of_all_applications_adds_up():
     assert ledger.profiling_s == pytest.approx(6.0)
 
 
+def closed(
+    at_s: float, start_s: float, app: str = "a", configuration: Configuration = MAX, phase: str = "profiling"
+) -> WindowClosed:
+    seen = Observation(
+        configuration=configuration, start_s=start_s, end_s=at_s, beats=2, steps=2.0, rate_hz=1.0, power_w=1.0
+    )
+    return WindowClosed(at_s=at_s, app=app, observation=seen, phase=phase)
+
+
+def test_profiling_ends_with_the_program_though_its_last_window_is_told_after_that():
+    ledger = Ledger(())
+    ledger.on(joined("a", 1.0))
+    ledger.on(applied(1.0, MAX))
+    ledger.on(AppLeft(at_s=4.0, app="a", reason="process gone"))
+    ledger.on(closed(4.0, 2.0))
+    ledger.on(sampled(250.0, total=1.0))
+    assert (ledger.profiling_s, ledger.chapter.phase) == (3.0, "waiting")
+
+
+def test_a_pause_is_no_profiling():
+    ledger = Ledger(())
+    ledger.on(joined("a", 0.0))
+    ledger.on(applied(1.0, MAX))
+    ledger.on(ControlPaused(at_s=3.0))
+    ledger.on(closed(3.0, 1.5))
+    ledger.on(ControlResumed(at_s=50.0))
+    assert ledger.profiling_s == 2.0
+    ledger.on(applied(51.0, MAX))
+    ledger.on(closed(54.0, math.nan))
+    assert ledger.profiling_s == 5.0
+
+
+moves = st.tuples(
+    st.floats(0.0, 5.0), st.sampled_from(["join", "leave", "apply", "window", "decide", "pause", "resume"])
+)
+
+
+@given(st.lists(st.tuples(moves, st.sampled_from("ab"), st.floats(0.0, 20.0)), max_size=60))
+def test_profiling_never_lasts_longer_than_the_programs_were_there(
+    said: list[tuple[tuple[float, str], str, float]],
+) -> None:
+    ledger, at_s, present_s = Ledger(()), 0.0, 0.0
+    here: set[str] = set()
+    for (after_s, what), app, back_s in said:
+        at_s, present_s = at_s + after_s, present_s + (after_s if here else 0.0)
+        match what:
+            case "join":
+                here.add(app)
+                ledger.on(joined(app, at_s))
+            case "leave":
+                here.discard(app)
+                ledger.on(AppLeft(at_s=at_s, app=app, reason="left"))
+            case "apply":
+                ledger.on(applied(at_s, MAX))
+            case "window":  # may be late, and tell of long ago
+                ledger.on(closed(at_s, at_s - back_s, app))
+            case "decide":
+                ledger.on(decided(at_s, MAX))
+            case "pause":
+                ledger.on(ControlPaused(at_s=at_s))
+            case _:
+                ledger.on(ControlResumed(at_s=at_s))
+        assert ledger.profiling_s <= present_s + 1e-6
+
+
 def test_the_end_says_what_was_added_up():
     ledger = Ledger(("total",))
     ledger.on(sampled(1.0, total=3.0))
@@ -217,6 +302,46 @@ def test_of_a_program_that_was_silent_and_is_back_the_first_beat_only_starts_the
     assert ledger.steps == 52.0
     assert ledger.chapter.steps == pytest.approx(3.0)
     assert ledger.chapter.energy_j == pytest.approx(30.0, rel=1e-3)
+
+
+@given(st.floats(0.0, 200.0), st.floats(0.1, 5.0))
+def test_silence_from_which_a_program_comes_back_enters_no_saving(silent_s: float, period_s: float):
+    """Nine steps of 1 s at 10 W, however long it was silent between them, and however long that went unnoticed."""
+    ledger = Ledger(("total",))
+    back_s = 5.0 + silent_s + 50.0
+    said = [sampled(at * period_s, total=10.0) for at in range(int((back_s + 4.0) / period_s) + 1)]
+    said += [joined("a", 0.0), *(beat(float(at)) for at in range(6))]
+    said += [AppLeft(at_s=5.0 + silent_s, app="a", reason="silent"), joined("a", back_s)]
+    said += [beat(back_s + at) for at in range(5)]
+    for event in sorted(said, key=lambda event: event.at_s):
+        ledger.on(event)
+    ledger.on(sampled(back_s + 4.0, total=10.0))
+    assert ledger.chapter.steps == pytest.approx(9.0)
+    assert ledger.chapter.energy_j == pytest.approx(90.0, abs=10.0 * 2 * period_s)
+    assert ledger.chapter.stalled_s == pytest.approx(back_s - 5.0)
+
+
+def test_the_steps_that_a_window_left_out_as_stalls_enter_no_saving():
+    ledger = Ledger(("total",))
+    ledger.on(joined("a", 0.0))
+    at_s, sampled_s = 0.0, -0.5
+    for step_s in (0.0, 1.0, 1.0, 30.0, 1.0, 5.0, 1.0):
+        at_s += step_s
+        while sampled_s < at_s:
+            sampled_s += 0.5
+            ledger.on(sampled(sampled_s, total=10.0))
+        ledger.on(beat(at_s))
+    stalled = closed(at_s, 0.0)
+    stalled = replace(stalled, observation=replace(stalled.observation, outliers=2, outlier_s=35.0))
+    ledger.on(stalled)
+    for _ in range(4):
+        at_s += 1.0
+        ledger.on(sampled(at_s, total=10.0))
+        ledger.on(beat(at_s))
+    ledger.on(replace(stalled, at_s=at_s, observation=replace(stalled.observation, end_s=at_s, outliers=0)))
+    assert (ledger.steps, ledger.chapter.steps) == (11.0, 8.0)
+    assert ledger.chapter.energy_j == pytest.approx(80.0)
+    assert ledger.chapter.stalled_s == pytest.approx(35.0)
 
 
 @given(st.floats(0.05, 3.0), st.floats(0.05, 0.5), st.floats(1.0, 20.0))

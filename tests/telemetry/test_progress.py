@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ceml.domain.events import (
     AppJoined,
+    AppLeft,
     ConfigurationApplied,
     Decided,
     Heartbeat,
@@ -174,6 +175,31 @@ def test_a_saving_against_what_a_model_expects_is_told_as_an_estimate():
     assert "about 25% of the energy per step against max frequencies, as the model expects them (an estimate)" in (
         summary(ledger, ())
     )
+
+
+def test_the_summary_speaks_of_the_last_program_that_was_measured():
+    ledger = told()
+    decide(ledger)
+    alone = summary(ledger, ()).splitlines()
+    for event in (
+        AppLeft(at_s=6.0, app="a"),
+        AppJoined(at_s=6.0, app="ghost"),
+        applied(6.0, MAX, ""),
+        AppLeft(at_s=6.0, app="ghost"),
+    ):
+        ledger.on(event)
+    *rows, programs = summary(ledger, ()).splitlines()
+    assert rows == alone
+    assert programs == "programs   2; what was saved is said of the last one that was measured, a"
+
+
+def test_a_window_told_late_belongs_to_the_program_that_left():
+    ledger = told()
+    ledger.on(AppLeft(at_s=4.0, app="a"))
+    ledger.on(AppJoined(at_s=4.0, app="b"))
+    ledger.on(window(4.0, LOW, rate_hz=8.0, power_w=6.0, phase="profiling"))
+    assert ledger.chapter.latest is None
+    assert (ledger.told.app, len(ledger.told.states)) == ("a", 2)
 
 
 def test_a_run_in_which_nothing_happened_says_so():

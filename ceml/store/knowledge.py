@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ceml.domain.probed import ProbedKnob, ProbedSensor
     from ceml.domain.settling import Seen
 
+FAR = 2.0  # times the highest level, or a share of the lowest: levels beyond are of another machine
 MOST_PROGRAMS = 64  # read for one machine, the latest first
 
 
@@ -63,14 +64,15 @@ class Known:
         )
 
     def on(self, space: KnobSpace) -> Known:
-        """What of it can be true on this machine: of programs what was measured in states that it has.
+        """What of it can be true on this machine: of programs what was measured with knobs and about levels it has.
 
-        A program that has nothing of the kind is left out, and that is said: its file is of other knobs or clocks.
+        Its levels need not be the very same: limits and boards' modes leave others, and they teach as much. A program
+        that has nothing of the kind is left out, and that is said: its file is of other knobs or clocks.
         """
         kept: list[Remembered] = []
         strange: list[str] = []
         for phase in self.knowledge.programs:
-            here = tuple(seen for seen in phase.observations if space.find(seen.configuration) is not None)
+            here = tuple(seen for seen in phase.observations if _could_be(space, seen.configuration))
             if here:
                 kept.append(replace(phase, observations=here))
             elif phase.app not in strange:
@@ -84,6 +86,19 @@ class Known:
         return replace(
             self, knowledge=replace(self.knowledge, programs=tuple(kept)), problems=(*self.problems, *problems)
         )
+
+
+def _could_be(space: KnobSpace, configuration: Configuration) -> bool:
+    """Whether a machine with this space may once have been in that configuration."""
+    shared = [knob for knob in space.knobs if knob.name in configuration]
+    for knob in shared:
+        level = configuration[knob.name]
+        if not knob.ordered or isinstance(level, str):
+            if level not in knob.levels:
+                return False
+        elif not float(knob.levels[0]) / FAR <= level <= float(knob.levels[-1]) * FAR:
+            return False
+    return bool(shared)
 
 
 @dataclass(frozen=True)

@@ -256,7 +256,7 @@ def test_what_was_measured_with_other_knobs_or_levels_is_left_out_and_said() -> 
             configuration=Configuration(configuration), start_s=0.0, end_s=1.0, beats=5, steps=5.0, rate_hz=5.0
         )
 
-    here, there = seen({"gpu_hz": 1e9}), seen({"gpu_hz": 3e9})
+    here, there = seen({"gpu_hz": 1.2e9}), seen({"gpu_hz": 5e9})
     programs = (
         Remembered(app="mixed", knobs=(gpu,), observations=(here, there)),
         Remembered(app="foreign", knobs=(gpu,), observations=(seen({"xpu_hz": 1e9}), there)),

@@ -179,7 +179,7 @@ def test_a_stuck_sensor_ends_nothing(tmp_path: Path, nursery: Nursery) -> None:
         kernel.files[TOTAL] = Attribute(lambda: "19000 300")
         with running(tmp_path, nursery, kernel, root) as run:
             run.meets("decided")
-            assert run.meets("sensor_stuck")["power_w"] == 5.7
+            assert run.meets("sensor_stuck")["power_w"] == pytest.approx(5.7)  # a mean of readings
             assert len(run.lines("sensor_stuck")) == 1
 
 

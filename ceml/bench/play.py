@@ -231,7 +231,8 @@ def _about(house: runtime.House) -> dict[str, object]:
 def _decision_s(house: runtime.House) -> float | None:
     """Decide once more on what was measured, several times: fit, what to try next, search.
 
-    As if half of the work lay ahead: at the end of a run no sampler has much to think about.
+    As if half of the work lay ahead: at the end of a run no sampler has much to think about. The fit begins, as in a
+    run, from the one before the latest window.
     """
     parts = house.parts
     managers = list(house.controller.managers.values()) if house.controller else []
@@ -241,9 +242,10 @@ def _decision_s(house: runtime.House) -> float | None:
     now = known.situation(0.0)
     ahead = None if known.total_work is None else known.total_work / 2
     took_s: list[float] = []
+    before = mind.model.fit(known.space, known.known[:-1], prior=mind.knowledge)
     for _ in range(ROUNDS):
         start_s = perf_counter()
-        fit = mind.model.fit(known.space, known.known, prior=mind.knowledge)
+        fit = mind.model.fit(known.space, known.known, prior=mind.knowledge, warm=before)
         score = Score(fit, mind.objective, known.constraints, now)
         mind.sampler.next(known.space, fit, score, known.known, ahead, known.total_work)
         mind.search.best(known.space, score, initial_state(known.space, score, ()))

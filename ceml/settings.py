@@ -74,7 +74,11 @@ class Settings(BaseModel):
         "reward luck.",
     )
     speed: Real = _field(
-        1.0, RUN, "Seconds of the board per second of the clock, simulated and replayed boards only; 1 is life.", gt=0
+        1.0,
+        RUN,
+        "Seconds of the board per second of the clock, simulated and replayed boards only; 1 is life.",
+        gt=0,
+        le=1e4,
     )
     seed: Whole = _field(
         0, RUN, "Seed of all noise: the same seed gives the same run, so the default is always the same.", ge=0

@@ -70,6 +70,11 @@ def test_all_mistakes_are_said_at_once_with_field_value_and_origin(tmp_path: Pat
     assert any(line.startswith("beats_per_state = '0' (from flag)") for line in lines)
 
 
+def test_a_speed_that_no_machine_can_keep_up_with_is_refused():
+    with pytest.raises(SettingsError, match="less than or equal to 10000"):
+        load(None, {"speed": "1e9"}, {})
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -17,6 +17,7 @@ from ceml.commands.bench_paper import add_paper, run_paper
 from ceml.commands.flags import LIVE_ONLY, add_settings_flags, given_flags
 
 if TYPE_CHECKING:
+    from ceml.bench.report import Report
     from ceml.commands.flags import Verbs
 
 _EPILOG = """\
@@ -137,7 +138,12 @@ def run(args: argparse.Namespace) -> int:
         text = json.dumps(report.as_json(), allow_nan=False, indent=1)
         if args.json == "-":
             print(text)
-            return 0
+            return _status(report)
         Path(args.json).write_text(f"{text}\n", encoding="utf-8")
     print(show.everything(report))
-    return 0
+    return _status(report)
+
+
+def _status(report: Report) -> int:
+    """2 where nothing could be played: the sentences on what was left out say why."""
+    return 0 if report.grids else 2

@@ -173,6 +173,11 @@ def test_a_directory_in_its_place_and_a_file_as_its_directory_are_refused(tmp_pa
     assert "Not a directory" in refusal(tmp_path / "file" / "beats")
 
 
+def test_a_long_path_that_is_not_there_is_a_slip_and_nothing_is_made(tmp_path: Path):
+    assert "No such file or directory" in refusal(tmp_path / "no" / "such" / "beats")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a pipe of another user")
 def test_a_pipe_of_another_user_is_refused_and_left(tmp_path: Path):
     path = tmp_path / "beats"

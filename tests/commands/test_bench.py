@@ -136,3 +136,9 @@ def gone(group: int) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+def test_where_nothing_can_be_played_the_status_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    words = [str(written(tmp_path, "times.csv", power=False)), "--seeds", "1", "--steps", "60", "--rivals", "none"]
+    assert main(["bench", "tables", *words, "--jobs", "1"]) == 2
+    assert "left out: times.csv w b8: objective energy needs power" in capsys.readouterr().out

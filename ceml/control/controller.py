@@ -217,6 +217,7 @@ class Controller:
         answer = self.managers[key].on(event)
         self._holder = None
         if self._waiting:  # somebody waits: hand over instead of going home first
+            self._carry_out(key, tuple(part for part in answer if not isinstance(part, Release)))
             self._join(self._waiting.pop(next(iter(self._waiting))))
         else:
             self._carry_out(key, answer)

@@ -25,6 +25,7 @@ from ceml.domain.events import (
     ControlRefused,
     Event,
     Heartbeat,
+    WindowClosed,
 )
 from ceml.domain.knobs import Configuration, Knob, KnobSpace
 from ceml.domain.manager import RuntimeManager
@@ -193,7 +194,7 @@ def test_a_second_application_is_refused_then_takes_over(virtually) -> None:
     async def story(bus: Bus) -> None:
         bus.publish(join("first"))
         bus.publish(join("second"))
-        await beats(bus, "first", 5)
+        await beats(bus, "first", 7)
         bus.publish(AppLeft(at_s=anyio.current_time(), app="first"))
         await beats(bus, "second", 5)
 
@@ -202,6 +203,8 @@ def test_a_second_application_is_refused_then_takes_over(virtually) -> None:
     assert (refused.app, refused.holder) == ("second", "first")
     assert of(heard, ConfigurationReleased) == []
     assert set(controller.managers) == {("first", ""), ("second", "")}
+    measured = sum(event.observation.steps for event in of(heard, WindowClosed) if event.app == "first")
+    assert measured >= 4  # the window that was open when it left closes for the record
     assert len(controller.managers["second", ""].reasoning.observations) >= 1
 
 

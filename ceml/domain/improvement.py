@@ -83,7 +83,7 @@ class Improvement:
                 return None if stay is None else self._asking(stay, fit, NAN, period)
             stay = (
                 survey(space, fit, outlook, self._seed)
-                or trial(fit, outlook, period, self._state_cost_steps)
+                or trial(fit, outlook, period, self._state_cost_steps, score)
                 or (before_commitment(space, fit, score, outlook, observations) if score.constraints else None)
                 or (seek(space, outlook) if score.constraints else None)
                 or commit(outlook)
@@ -103,7 +103,9 @@ class Improvement:
         if rate_hz > 0.0 and period > 0.0:
             steps = max(stay.steps, stay.power_samples * period * rate_hz)
             samples = max(steps / (rate_hz * period), samples)
-        expected_s = max((steps + 1.0) / rate_hz, samples * period) if rate_hz > 0.0 else math.inf
+        expected_s = math.inf
+        if rate_hz > 0.0:
+            expected_s = max((max(steps, self._beats) + 1.0) / rate_hz, max(samples, self._power_samples) * period)
         return replace(
             stay,
             beats=self._beats,

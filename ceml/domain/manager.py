@@ -133,7 +133,7 @@ class RuntimeManager:
                 self.reasoning.spent.pause()
                 return *closed, Release(why=f"{self.app}: {event.reason}")
             case BudgetChanged():
-                self.reasoning.limits = event.limits
+                self.reasoning.limit(event.limits)
                 self._guard.limit(self._caps)
                 self._pace = TargetGuard()
                 return self._wishes_changed(event.at_s, "budget changed")
@@ -300,6 +300,7 @@ class RuntimeManager:
             return ()
         if stay.state == self.reasoning.space.min_state or self.reasoning.looked_at(window.configuration):
             return ()
+        self.reasoning.excesses += 1
         return self._learn(at_s, window), *self._profile(at_s)
 
     def _close_idle(self, at_s: float) -> Answer:
@@ -395,6 +396,8 @@ class RuntimeManager:
             return ()
         here = window.configuration
         reasoning.violators.add(here, alarm)
+        if self.phase is Phase.PROFILING and alarm.bound.signal != HEAT:
+            reasoning.excesses += 1
         self._guard.shut()
         times, before = reasoning.times(alarm, here)
         to = None if self._refuge == here else reasoning.refuge(at_s, here, times=times)

@@ -74,6 +74,7 @@ class Reasoning:
         total_work: Steps in all, where the application said so.
         work_done: Steps so far.
         violators: States that broke a limit, as the guard saw.
+        excesses: How many trials have broken a cap on power, or seemed to, since the limits were set.
     """
 
     def __init__(self, app: str, space: KnobSpace, mind: Mind, limits: Limits) -> None:
@@ -85,6 +86,7 @@ class Reasoning:
         self.total_work: float | None = None
         self.work_done = 0.0
         self.violators = Violators()
+        self.excesses = 0
         self._app = app
         self._mind = mind
         self._memory = Memory(app, mind.knowledge)
@@ -93,6 +95,10 @@ class Reasoning:
         self._basis: tuple[object, ...] = ()  # what it was fitted to
         self._allowed: KnobSpace | None = None
         self._max_state = space.max_state  # of the whole space, also when it proves unreachable later
+
+    def limit(self, limits: Limits) -> None:
+        """Other limits hold; what was tried under those before is no measure of how much may be dared under these."""
+        self.limits, self.excesses = limits, 0
 
     def aim(self, objective: Objective) -> None:
         """Something else is wanted; what was measured and fitted stays."""
@@ -157,6 +163,7 @@ class Reasoning:
             power_w=spent.power_w,
             temperature_c=spent.temperature_c,
             rail_shares=spent.rail_shares(self.observations),
+            excesses=self.excesses,
         )
 
     def _at_max(self) -> Prediction:

@@ -33,8 +33,9 @@ PROBE_HOPE = 0.25  # share of a probe's promise that comes true: what it tells i
 CAPPED = 0.2  # share of a new state's price where constraints hide states: an edge is approached in small steps
 DARE_Z = 0.5  # quantile, in standard deviations, that must keep the constraints, but for the slack, in a short look
 AGAIN_Z = 1.0  # the same for a second look
+CAPPED_Z = 1.5  # the same for both where a cap on power may break: that costs more than steps
 DARE_WORTH = 0.01  # share of the remaining work that a short look past the sure states must be expected to gain
-BOLD_WORTH = 0.1  # the same where only the median keeps the constraints, but for the slack
+BOLD_WORTH = 0.05  # the same where only the median keeps the constraints, but for the slack: until one has broken a cap
 DARE_FACTOR = 1.5  # by how much more than any sure trial does
 DARE_STAYS = ((1, 2),)
 SETTLE_STAYS = ((6, 6),)  # where a short look found nothing wrong, to make sure
@@ -45,20 +46,22 @@ TOGETHER = 20_000  # states that are held against those at a time, so that memor
 REFERENCES, CANDIDATES = 64, 300  # states that stand for all in a survey, and states that may be surveyed
 
 
-def trial(fit: UncertainFit, outlook: Outlook, period_s: float, state_cost_steps: float) -> Stay | None:
+def trial(fit: UncertainFit, outlook: Outlook, period_s: float, state_cost_steps: float, score: Score) -> Stay | None:
     """The state and stay of the largest net gain, in steps' worth of cost; None where nothing pays.
 
-    Where constraints hide much, a short look past what is surely allowed may be worth more than all that is.
+    Where constraints hide much, a short look past what is surely allowed may be worth more than all that is; if much is
+    to be gained, even where a constraint is as likely to break as not, until that has broken a cap on power.
     """
     worth, at, stay = _best_net(fit, outlook, period_s, outlook.safe, STAYS, state_cost_steps)
-    likely = outlook.fair & ~outlook.safe & (outlook.margin >= DARE_Z) & ~outlook.tried
-    again = ~outlook.safe & (outlook.margin >= AGAIN_Z) & outlook.tried
+    dare_z, again_z = (CAPPED_Z, CAPPED_Z) if caps_of(score) else (DARE_Z, AGAIN_Z)
+    likely = outlook.fair & ~outlook.safe & (outlook.margin >= dare_z) & ~outlook.tried
+    again = ~outlook.safe & (outlook.margin >= again_z) & outlook.tried
     again &= (outlook.doubt > SETTLED_SD) & (outlook.looks <= MOST_LOOKS)
-    bold = ~outlook.safe & (outlook.margin >= 0.0) & ~outlook.tried
+    even = ~outlook.safe & (outlook.margin >= 0.0) & ~outlook.tried & (score.now.excesses == 0)
     for some, stays, share in (
         (again, SETTLE_STAYS, DARE_WORTH),
         (likely, DARE_STAYS, DARE_WORTH),
-        (bold, DARE_STAYS, BOLD_WORTH),
+        (even, DARE_STAYS, BOLD_WORTH),
     ):
         if not some.any():
             continue
@@ -211,6 +214,8 @@ def before_commitment(
     if probe or not power or not outlook.safe[outlook.best]:
         return probe
     state, (steps, samples) = int(outlook.states[outlook.best]), SETTLE_STAYS[0]
+    if outlook.left <= steps:  # no time to make sure of anything: the guard watches
+        return None
     there = [seen.power_samples for seen in observations if space.find(seen.configuration) == state]
     if len(there) > MOST_LOOKS or sum(there) >= samples:
         return None

@@ -161,6 +161,7 @@ class Situation:
         power_w: Power of the whole board, averaged over the last half minute or so: what the temperature comes from.
         temperature_c: The hottest zone, last reading.
         rail_shares: Largest share of the board's power that each rail was seen to draw.
+        excesses: How many trials have broken a cap on power, or seemed to, since the limits were set.
     """
 
     at_s: float = 0.0
@@ -172,6 +173,7 @@ class Situation:
     power_w: float = NAN
     temperature_c: float = NAN
     rail_shares: Mapping[str, float] = field(default_factory=dict[str, float])
+    excesses: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

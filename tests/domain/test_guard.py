@@ -14,6 +14,7 @@ from ceml.domain.guard import (
     COOLING_S,
     HEAT,
     MOST_RETURNS,
+    PROVEN,
     RISEN_C,
     STEP_TIME,
     Alarm,
@@ -85,6 +86,21 @@ def test_a_long_quiet_past_does_not_slow_it_down():
 @pytest.mark.parametrize("seed", range(3))
 def test_at_98_percent_of_the_cap_an_hour_passes_without_an_alarm_in_the_sensors_usual_noise(seed: int):
     assert alarms(guard(), noisy(0.98, 36_000, seed)) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_proven_state_half_a_percent_below_the_cap_is_not_driven_away_by_noise(seed: int):
+    proven = noisy(0.9, PROVEN, seed)
+    assert len(alarms(guard(), [*proven, *noisy(0.995, 36_000, seed)])) <= 1  # some ten an hour without the lenience
+    assert alarms(guard(), [*proven, *noisy(1.05, 100, seed)])[0] <= PROVEN + 20
+
+
+@pytest.mark.parametrize("share", [0.9, 1.1])
+def test_a_first_reading_far_above_the_cap_is_suspect_and_so_is_the_mean_of_all(share: float):
+    watched = guard()
+    for at, watts in enumerate([8.0 * share, 8.0 * (2.05 - share), 8.0 * 1.02]):
+        watched.sampled(Sampled(at_s=0.1 * (at + 1), sensor="ina", rails_w={"total": watts}))
+        assert watched.suspects is (at > 0 or share > 1.0)
 
 
 @pytest.mark.parametrize(("share", "samples"), [(1.10, 2), (1.05, 6), (1.03, 20)])

@@ -14,7 +14,9 @@ from tried import CPU, GPU, MEM, SPACE, AtMost, EnergyPerStep, StepTime, Within,
 from ceml.domain.contracts import Score
 from ceml.domain.improvement import improvement
 from ceml.domain.knobs import Knob, KnobSpace
+from ceml.domain.outlook import cumulative
 from ceml.domain.response.overlap import overlap
+from ceml.domain.trials import CAPPED_Z
 from ceml.domain.values import FitStatus, Observation, Prediction, Situation
 from ceml.errors import SettingsError
 
@@ -182,6 +184,32 @@ def test_what_the_person_asks_of_a_trial_is_a_lower_bound():
     sampler = improvement(beats=17, power_samples=9, longest_s=5.0)
     stay = sampler.next(SPACE, fit, score, [], None, None)
     assert (stay.beats, stay.power_samples, stay.longest_s) == (17, 9, 5.0)
+
+
+@few
+@given(seeds, st.integers(1, 500), st.integers(0, 500))
+def test_a_trial_lasts_long_enough_for_what_is_asked_of_each(seed, beats, samples):
+    _, windows = play(SPACE, plant(SPACE, seed), steps=20.0)
+    fit = overlap().fit(SPACE, windows)
+    score = Score(fit, EnergyPerStep(), (), Situation())
+    stay = improvement(beats=beats, power_samples=samples, longest_s=1e9).next(SPACE, fit, score, windows, 1e6, 1e6)
+    assert not stay.commits
+    assert stay.longest_s >= (beats + 1) / fit.predict(np.array([stay.state])).rate_hz[0]
+    assert stay.longest_s >= 0.1 * samples
+
+
+@few
+@given(seeds, st.floats(0.2, 0.6))
+def test_once_a_trial_has_broken_a_cap_nothing_is_dared_that_may_well_break_it_again(seed, share):
+    seconds, watts = plant(SPACE, seed)
+    cap_w = watts.min() + share * (watts.max() - watts.min())
+    fit = overlap().fit(SPACE, play(SPACE, (seconds, watts), constraints=(AtMost(cap_w),), steps=8.0)[1])
+    windows = play(SPACE, (seconds, watts), constraints=(AtMost(cap_w),), steps=8.0)[1]
+    for excesses in range(3):
+        score = Score(fit, StepTime(), (AtMost(cap_w),), Situation(remaining_work=1e4, excesses=excesses))
+        stay = improvement().next(SPACE, fit, score, windows, 1e4, 1e4)
+        upper = fit.predict(np.array([stay.state])).quantile(cumulative(np.array([CAPPED_Z - 0.5])).item())
+        assert not excesses or stay.commits or upper.power_w[0] <= 1.02 * cap_w
 
 
 @few

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from math import exp
 
 import pytest
-from test_manager import SPACE, World, mind, power_w, rate_hz
+from test_manager import SPACE, Script, World, mind, power_w, rate_hz, trial
 
 from ceml.domain.events import (
     AppJoined,
@@ -164,6 +164,18 @@ def test_what_was_left_stays_left_under_this_cap_and_tighter_ones_and_the_model_
     assert any(seen.configuration == here and seen.power_w > 7.0 for seen in world.manager.reasoning.observations)
     world.give(BudgetChanged(at_s=world.at_s, limits=Limits(power_cap_w=100.0)))
     assert here in {SPACE.configuration(int(state)) for state in world.manager.reasoning.allowed.states}
+
+
+def test_trials_that_break_a_cap_are_counted_until_the_cap_is_another():
+    world = hot(Limits(power_cap_w=6.0), sampler=Script(trial(0), trial(SPACE.max_state), trial(0), trial(1)))
+    counts = []
+    for _ in range(12):
+        world.run(1)
+        counts.append(world.manager.reasoning.situation(world.at_s).excesses)
+    assert (counts[0], counts[-1]) == (0, 1)
+    assert power_w(SPACE.configuration(SPACE.max_state)) > 6.6
+    world.give(BudgetChanged(at_s=world.at_s, limits=Limits(power_cap_w=5.9)))
+    assert world.manager.reasoning.situation(world.at_s).excesses == 0
 
 
 @pytest.mark.parametrize("hotter", [1.05, 1.2, 1.4, 2.0])

@@ -223,6 +223,18 @@ def test_the_shell_functions_never_wait_nor_make_a_file(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["unread"]
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_two_runs_of_a_script_are_two_runs_though_their_process_number_is_one(shell: str, pipe: Listener):
+    for od in ("", "od() { return 1; };"):  # without `od` the clock tells them apart
+        script = f". {APPS}/ceml_heartbeat.sh; ceml_beat a 1; (ceml_beat a 2)"
+        anew = "date() { echo 1700000000; };" if od else ""
+        subprocess.run([shell, "-c", f"{od} {script}; {anew} {script}"], env=CLEAN | {"CEML_PIPE": str(pipe.path)})
+    sources = [beat.source for beat in pipe.beats()]
+    assert sources[0::2] == sources[1::2]  # a subshell is the same run
+    assert len(set(sources)) == 4
+    assert all(len(source) == 8 and int(source, 16) >= 0 for source in sources)
+
+
 def test_the_one_line_in_the_comment_works_as_it_stands(pipe: Listener):
     text = (APPS / "ceml_heartbeat.sh").read_text()
     (line,) = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#     [ -p")]

@@ -499,6 +499,39 @@ def test_a_full_disk_ends_the_record_and_not_the_run(tmp_path: Path) -> None:
             server.end(signal.SIGKILL)
 
 
+@pytest.mark.parametrize("log", ["/dev/full", "closed", "its reader leaves"])
+def test_a_log_that_cannot_be_written_ends_no_run(tmp_path: Path, log: str) -> None:
+    command = [*CEML, "serve", "--runtime-dir", tmp_path, "--record", tmp_path / "run.jsonl", *map(str, FAST)]
+    words = {"/dev/full": "2>/dev/full", "closed": "2>&-", "its reader leaves": ""}[log]
+    process = subprocess.Popen(
+        ["sh", "-c", f'exec "$@" {words}', "-", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=CLEAN | {"XDG_STATE_HOME": str(tmp_path / "state")},
+    )
+    assert process.stderr is not None
+    try:
+        if not words:
+            process.stderr.readline()
+            process.stderr.close()
+        wait_until((tmp_path / "beats").exists, "the pipe")
+        program = app(tmp_path, "--workload", "gpu-bound", "--steps", 100_000)
+        wait_until(lambda: '"decided"' in (tmp_path / "run.jsonl").read_text(), "a decision")
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None
+        assert b"J/step" in process.stdout.read()
+        assert process.wait(30) == 0
+        program.kill()
+        program.communicate()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+    assert not (tmp_path / "journal.json").exists()
+
+
 def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
     with serving(tmp_path, *FAST, "--dry-run") as server:
         found = server.board

@@ -79,6 +79,7 @@ def serve(loaded: Loaded, *, program: Launched | None = None) -> None:
     from ceml.telemetry.ledger import Ledger
     from ceml.telemetry.progress import Progress, summary
     from ceml.telemetry.record import RecordWriter
+    from ceml.telemetry.stream import Lossy
     from ceml.timeline import scaled
 
     settings = loaded.settings
@@ -121,9 +122,10 @@ def serve(loaded: Loaded, *, program: Launched | None = None) -> None:
             record.close()
     if program is None or not settings.quiet:
         told = "\n".join([summary(ledger, parts.platform.labels), *_in_truth(parts, ledger.told)])
-        print(told, file=sys.stdout if program is None else sys.stderr)
+        beside = Lossy(sys.stderr)  # the exit status is the program's, whatever becomes of this
+        print(told, file=sys.stdout if program is None else beside)
         if program is not None and program.started and not ledger.steps:
-            sys.stderr.write("ceml: no heartbeat came from the program, so nothing was tuned; see ceml client --help\n")
+            beside.write("ceml: no heartbeat came from the program, so nothing was tuned; see ceml client --help\n")
 
 
 def _level(settings: Settings, beside_a_program: bool) -> str:

@@ -243,3 +243,15 @@ def test_the_one_line_in_the_comment_works_as_it_stands(pipe: Listener):
     assert [(beat.app, beat.beat) for beat in pipe.beats()] == [("nightly", 7)]
     done = subprocess.run(["sh", "-c", script], env=CLEAN | {"CEML_PIPE": "/nonexistent"}, check=False)
     assert done.returncode == 0
+
+
+def test_the_one_line_in_the_readme_beats_and_never_waits_for_a_reader_that_is_gone(pipe: Listener, tmp_path: Path):
+    lines = (ROOT / "README.md").read_text().splitlines()
+    (line,) = [line.strip() for line in lines if line.startswith("    [ -p")]
+    script = f"step=7; {line.replace('NAME', 'nightly')}"
+    subprocess.run(["sh", "-c", script], env=CLEAN | {"CEML_PIPE": str(pipe.path)}, check=True)
+    assert [(beat.app, beat.beat) for beat in pipe.beats()] == [("nightly", 7)]
+    os.mkfifo(tmp_path / "left")  # what kill -9 leaves
+    subprocess.run(["sh", "-c", script], env=CLEAN | {"CEML_PIPE": str(tmp_path / "left")}, timeout=20)
+    subprocess.run(["sh", "-c", script], env=CLEAN | {"CEML_PIPE": str(tmp_path / "none")}, timeout=20)
+    assert not (tmp_path / "none").exists()

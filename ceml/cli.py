@@ -130,6 +130,13 @@ class _Parser(argparse.ArgumentParser):
         self.formatter_class, self.allow_abbrev = _Page, False
         self._negative_number_matcher = _NEGATIVE  # `-3W` is a value, and no flag is a number
 
+    def parse_known_args(self, *given: Any, **named: Any) -> Any:
+        """As argparse does it, but what a verb does not know is told by that verb, which has a page of its own."""
+        known, unknown = super().parse_known_args(*given, **named)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
     def error(self, message: str) -> NoReturn:
         told = re.sub(r"^argument (.+?): invalid (\w+) value: (.*)$", _no_value, message)
         self.exit(2, f"ceml: {told} (usage: {self.prog} --help)\n")

@@ -120,6 +120,17 @@ def test_the_whole_loop_runs_and_a_signal_puts_the_knobs_back(tmp_path: Path, nu
     assert server.events("run_ended")[0]["reason"] == signal.Signals(number).name
 
 
+def test_ctrl_c_pressed_again_and_again_cuts_neither_the_knobs_nor_the_summary_short(tmp_path: Path) -> None:
+    with serving(tmp_path, *FAST) as server:
+        while server.process.poll() is None:
+            server.process.send_signal(signal.SIGINT)
+            time.sleep(0.003)
+        code, out = server.end()
+    assert code == 0
+    assert out.startswith("ran ")
+    assert not (tmp_path / "journal.json").exists()
+
+
 def test_when_the_application_leaves_the_machine_is_left_alone(tmp_path: Path) -> None:
     with serving(tmp_path, *FAST) as server:
         found = server.board

@@ -72,6 +72,7 @@ def serve(loaded: Loaded, *, program: Launched | None = None) -> None:
 
     from ceml import runtime
     from ceml.api.notify import ServiceManager
+    from ceml.control.ending import heard_once
     from ceml.errors import combined
     from ceml.parts import choose
     from ceml.store.paths import PlatformContext, RuntimePaths
@@ -104,13 +105,14 @@ def serve(loaded: Loaded, *, program: Launched | None = None) -> None:
         parts=parts, ledger=ledger, say=lambda told: structlog.get_logger().warning("knowledge", problem=told)
     )
     try:
-        anyio.run(
-            runtime.serve if program is None else partial(runtime.serve, until=program.run),
-            house,
-            eyes,
-            manager,
-            backend_options={"loop_factory": scaled(settings.speed)} if settings.speed != 1 else {},
-        )
+        with heard_once(lambda: house.ending is not None and bool(house.ending.reason)):
+            anyio.run(
+                runtime.serve if program is None else partial(runtime.serve, until=program.run),
+                house,
+                eyes,
+                manager,
+                backend_options={"loop_factory": scaled(settings.speed)} if settings.speed != 1 else {},
+            )
     except Exception as error:
         told = combined(error)
         if told is None:

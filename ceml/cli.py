@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import io
 import os
 import re
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ceml import __version__
@@ -77,6 +79,7 @@ Every setting is a flag, an environment variable CEML_<SETTING> and a line of a 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0 good, 2 the person must change something, 130 interrupted."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # idle BLAS threads burn the energy that we save
+    _open_what_was_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a path need not be text; that must not end the run
             stream.reconfigure(errors="backslashreplace")
@@ -84,8 +87,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _run(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
     except BaseException as error:
-        return _status(error)
+        status = _status(error)
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+        return status
+    _send_nowhere(2)  # what was not written of the log is lost, and no failure
     return status
+
+
+def _open_what_was_closed() -> None:
+    """Give us the streams that we were started without (`2>&-`): else the next file we open has their number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))
+
+
+def _send_nowhere(number: int) -> None:
+    """What is still buffered for this descriptor goes nowhere, or the exit would fail too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 class _Page(argparse.RawDescriptionHelpFormatter):
@@ -110,6 +129,13 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**options)
         self.formatter_class, self.allow_abbrev = _Page, False
         self._negative_number_matcher = _NEGATIVE  # `-3W` is a value, and no flag is a number
+
+    def parse_known_args(self, *given: Any, **named: Any) -> Any:
+        """As argparse does it, but what a verb does not know is told by that verb, which has a page of its own."""
+        known, unknown = super().parse_known_args(*given, **named)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
 
     def error(self, message: str) -> NoReturn:
         told = re.sub(r"^argument (.+?): invalid (\w+) value: (.*)$", _no_value, message)
@@ -170,7 +196,7 @@ def _status(error: BaseException) -> int:
     if any(_interrupted(leaf) for leaf in leaves):
         return 130
     if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered goes nowhere, or the exit would fail too
+        _send_nowhere(1)
         if error.errno == errno.EPIPE:
             return 141  # the reader left, e.g. `| head`: what a shell says of a program ended by SIGPIPE
         leaves = [Unavailable(f"cannot write the output: {error.strerror}")]
@@ -178,8 +204,9 @@ def _status(error: BaseException) -> int:
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 2
     if not all(isinstance(leaf, CemlError) for leaf in leaves):
         raise error
-    for line in dict.fromkeys(line for leaf in leaves for line in str(leaf).splitlines()):
-        sys.stderr.write(f"ceml: {line}\n")
+    with contextlib.suppress(OSError, ValueError):  # who cannot be told at least gets the status
+        for line in dict.fromkeys(line for leaf in leaves for line in str(leaf).splitlines()):
+            sys.stderr.write(f"ceml: {line}\n")
     return 2
 
 

@@ -55,6 +55,22 @@ def test_a_word_that_begins_with_a_dash_and_a_number_is_no_flag(
     assert "no server" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        (["config", "show", "--nosuch"], "ceml config show --help"),
+        (["serve", "--nosuch"], "ceml serve --help"),
+        (["knowledge", "list", "--nosuch"], "ceml knowledge list --help"),
+        (["--nosuch"], "ceml --help"),
+    ],
+)
+def test_a_flag_that_is_not_there_points_to_the_page_of_its_verb(
+    words: list[str], page: str, capsys: pytest.CaptureFixture[str]
+):
+    assert cli.main(words) == 2
+    assert capsys.readouterr().err == f"ceml: unrecognized arguments: --nosuch (usage: {page})\n"
+
+
 def test_version(capsys: pytest.CaptureFixture[str]):
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"ceml {__version__}\n"

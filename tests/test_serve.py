@@ -120,6 +120,17 @@ def test_the_whole_loop_runs_and_a_signal_puts_the_knobs_back(tmp_path: Path, nu
     assert server.events("run_ended")[0]["reason"] == signal.Signals(number).name
 
 
+def test_ctrl_c_pressed_again_and_again_cuts_neither_the_knobs_nor_the_summary_short(tmp_path: Path) -> None:
+    with serving(tmp_path, *FAST) as server:
+        while server.process.poll() is None:
+            server.process.send_signal(signal.SIGINT)
+            time.sleep(0.003)
+        code, out = server.end()
+    assert code == 0
+    assert out.startswith("ran ")
+    assert not (tmp_path / "journal.json").exists()
+
+
 def test_when_the_application_leaves_the_machine_is_left_alone(tmp_path: Path) -> None:
     with serving(tmp_path, *FAST) as server:
         found = server.board
@@ -497,6 +508,39 @@ def test_a_full_disk_ends_the_record_and_not_the_run(tmp_path: Path) -> None:
     finally:
         if server.process.poll() is None:
             server.end(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("log", ["/dev/full", "closed", "its reader leaves"])
+def test_a_log_that_cannot_be_written_ends_no_run(tmp_path: Path, log: str) -> None:
+    command = [*CEML, "serve", "--runtime-dir", tmp_path, "--record", tmp_path / "run.jsonl", *map(str, FAST)]
+    words = {"/dev/full": "2>/dev/full", "closed": "2>&-", "its reader leaves": ""}[log]
+    process = subprocess.Popen(
+        ["sh", "-c", f'exec "$@" {words}', "-", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=CLEAN | {"XDG_STATE_HOME": str(tmp_path / "state")},
+    )
+    assert process.stderr is not None
+    try:
+        if not words:
+            process.stderr.readline()
+            process.stderr.close()
+        wait_until((tmp_path / "beats").exists, "the pipe")
+        program = app(tmp_path, "--workload", "gpu-bound", "--steps", 100_000)
+        wait_until(lambda: '"decided"' in (tmp_path / "run.jsonl").read_text(), "a decision")
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None
+        assert b"J/step" in process.stdout.read()
+        assert process.wait(30) == 0
+        program.kill()
+        program.communicate()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+    assert not (tmp_path / "journal.json").exists()
 
 
 def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-# ceml_heartbeat.sh - says to CEML how much work a shell script did. POSIX sh; source it, or copy the function.
+# ceml_heartbeat.sh - says to CEML how much work a shell script did. POSIX sh; source it, or copy all of it.
 #
 #     ceml_beat NAME STEP [KEY=VALUE ...]      after each step, e.g.: ceml_beat backup "$step" megabytes=12
 #     ceml_leave NAME                          at the end
@@ -9,6 +9,14 @@
 #
 # Opening a pipe that nobody reads would wait for ever: hence `timeout`, around the opening too. A redirection where
 # there is no pipe would leave a regular file: hence `-p`. Nothing here fails: `set -e` is safe.
+
+# Which run this is. Not $$ alone: in a container a script has the same number at each start, and its second run would
+# be taken for the first one's beats said again.
+ceml_src=$(od -An -N4 -tx1 /dev/urandom 2> /dev/null | tr -d ' \n') || :
+case $ceml_src in
+????????) ;;
+*) ceml_src=$(printf %04x%04x "$(($$ % 65536))" "$(($(date +%s) % 65536))") ;;
+esac
 
 ceml_say() {
     CEML_LINE="$*"
@@ -25,9 +33,9 @@ ceml_say() {
 ceml_beat() {
     ceml_app=$1 ceml_step=$2
     shift 2
-    ceml_say "app=$ceml_app src=$(printf %08x $$) beat=$ceml_step${*:+ $*}"
+    ceml_say "app=$ceml_app src=$ceml_src beat=$ceml_step${*:+ $*}"
 }
 
 ceml_leave() {
-    ceml_say "app=$1 src=$(printf %08x $$) event=leave"
+    ceml_say "app=$1 src=$ceml_src event=leave"
 }

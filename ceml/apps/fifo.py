@@ -9,6 +9,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from ceml.apps.lastwords import close_and_read
 from ceml.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -48,12 +49,16 @@ class Fifo:
                 f"pipe {path}: {error.strerror}. Name a path in a directory that you may write to (--pipe PATH)."
             ) from error
 
-    def close(self) -> None:
-        """Take it away, if it is still ours, and close it: in this order nobody is left writing to a dead pipe."""
+    def close(self) -> bytes:
+        """Take it away, if it is still ours, and close it: in this order nobody is left writing to a dead pipe.
+
+        Returns:
+            What had been written to it and not been read.
+        """
         with contextlib.suppress(OSError):
             if self._still_there():
                 self.path.unlink()
-        os.close(self.fd)
+        return close_and_read(self.fd)
 
     def is_reachable(self) -> bool:
         """Whether programs that open the path find this pipe there; not so once it was removed or replaced."""

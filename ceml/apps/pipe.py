@@ -19,6 +19,8 @@ from ceml.apps.wire import MAX_LINE_BYTES, WireError, parse
 from ceml.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anyio.abc import TaskStatus
 
     from ceml.control.ports import Publish
@@ -96,16 +98,18 @@ class PipeListener:
                     task_status.started()
                     await ears.run()
             finally:
+                last = self._close()
                 with anyio.CancelScope(shield=True):
-                    await ears.read_rest()  # what was written before we left counts
+                    await ears.take(last)  # what was written before we left counts
                 for event in self.roster.rest(anyio.current_time()):
                     publish(event)
                 _report(self.roster, publish)
-                self._close()
 
-    def _close(self) -> None:
-        while self._fifos:
-            self._fifos.pop().close()
+    def _close(self) -> dict[int, bytes]:
+        """Take all pipes away; returns what was in each of them, the oldest first."""
+        fifos = list(self._fifos)
+        self._fifos.clear()
+        return {fifo.fd: fifo.close() for fifo in fifos}
 
 
 class _Watch:
@@ -192,6 +196,11 @@ class _Ears:
         for reader in tuple(self._readers.values()):
             await reader.read_rest()
 
+    async def take(self, last: Mapping[int, bytes]) -> None:
+        """Take in what was in pipes when they were closed."""
+        for fd, data in last.items():
+            await self._readers[fd].take(data)
+
 
 class _Reader:
     """Cuts what comes out of the pipe into lines, in bounded memory, and publishes what the roster makes of them."""
@@ -208,6 +217,13 @@ class _Reader:
         for _ in range(PIPE_BYTES // CHUNK_BYTES):
             if not self.read_chunk():
                 return
+            await anyio.lowlevel.checkpoint()
+
+    async def take(self, data: bytes) -> None:
+        """Take in what somebody else read."""
+        arrival_s = anyio.current_time()
+        for start in range(0, len(data), CHUNK_BYTES):
+            self._take(data[start : start + CHUNK_BYTES], arrival_s)
             await anyio.lowlevel.checkpoint()
 
     def read_chunk(self) -> bool:

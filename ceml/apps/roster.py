@@ -1,7 +1,9 @@
 """Who is speaking: turns parsed lines and their time of arrival into events. Bookkeeping only, no input or output.
 
 A session is one run of one program, known by (application, source). Whatever comes in, the memory stays bounded, work
-that was really said is published exactly once, and the `at_s` of a session's heartbeats always increases.
+that was really said is published exactly once, and the `at_s` of a session's heartbeats always increases. Anybody may
+write anything: sessions behind which no process was seen come at a bounded rate, and make room for others when all
+places are taken, unless they beat.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from math import inf, nextafter
 from typing import TYPE_CHECKING, Protocol
 
 from ceml.apps.gathering import Gathering
+from ceml.apps.newcomers import Newcomers
 from ceml.apps.strays import PROOF_BEATS, Heard, Strays
 from ceml.apps.wire import Beat, Join, Leave
 from ceml.domain.events import SILENT, AppJoined, AppLeft, Heartbeat, LinesRefused
@@ -74,6 +77,11 @@ class _Session:
             return PATIENCE_INTERVALS * self.interval_s
         return FIRST_BEATS_S if self.identity is None else inf
 
+    @property
+    def proven(self) -> bool:
+        """Whether it is a program for sure: its process was seen, or it beats. It keeps its place."""
+        return self.identity is not None or self.beats >= PROOF_BEATS
+
 
 class Roster:
     """The sessions, and what was refused.
@@ -106,6 +114,7 @@ class Roster:
         self._gather_s = gather_s
         self._sessions: dict[tuple[str, str], _Session] = {}
         self._strays = Strays()
+        self._newcomers = Newcomers()
         self._looks = LOOKS
         self._news: dict[str, int] = {}
         self._example = b""
@@ -170,17 +179,21 @@ class Roster:
     def _enter(
         self, session: _Session | None, said: Beat | Join, arrival_s: float, line: bytes
     ) -> tuple[_Session | None, list[Event]]:
-        """Someone new, or back after silence. No session: the house is full."""
+        """Someone new, or back after silence. No session: the house is full, or too many came at once."""
         key = (said.app, said.source)
-        if session is None:
-            if len(self._sessions) >= MOST_SESSIONS and not self._forget_one():
-                self.refuse("too_many", line)
-                return None, []
-            session = self._sessions[key] = _Session(said.app, said.source, arrival_s)
-        session.present, session.seen_s, session.back = True, arrival_s, True
+        room: list[Event] = []
+        known, session = session is not None, session or _Session(said.app, said.source, arrival_s)
         if isinstance(said, Join):
             self._note(session, said)
-        events = self._bury(said.app, key, arrival_s)
+        if not known:
+            welcome = session.identity is not None or self._newcomers.admit(arrival_s)
+            made = self._make_room(arrival_s) if welcome else None
+            if made is None:
+                self.refuse("too_many", line)
+                return None, []
+            room, self._sessions[key] = made, session
+        session.present, session.seen_s, session.back = True, arrival_s, True
+        events = [*room, *self._bury(said.app, key, arrival_s)]
         joined = AppJoined(
             at_s=arrival_s, app=said.app, source=said.source, total_work=session.total_work, pid=session.pid
         )
@@ -365,9 +378,19 @@ class Roster:
         at_s = max(now_s, session.last_s)
         return [*gathered, AppLeft(at_s=at_s, app=session.app, source=session.source, reason=reason)]
 
-    def _forget_one(self) -> bool:
-        """Make room: the session that has been away longest is forgotten. False: all are here."""
-        away = [(session.seen_s, key) for key, session in self._sessions.items() if not session.present]
+    def _make_room(self, now_s: float) -> list[Event] | None:
+        """Have a place for one more: forget who has been away longest, else send away who is not proven.
+
+        Of those the one that was heard longest ago. None: all are here, and proven.
+        """
+        if len(self._sessions) < MOST_SESSIONS:
+            return []
+        away = [session for session in self._sessions.values() if not session.present]
         if away:
-            del self._sessions[min(away)[1]]
-        return bool(away)
+            oldest = min(away, key=lambda session: session.seen_s)
+            del self._sessions[oldest.app, oldest.source]
+            return []
+        doubtful = [session for session in self._sessions.values() if not session.proven]
+        if not doubtful:
+            return None
+        return self._remove(min(doubtful, key=lambda session: session.seen_s), now_s, "made room for another")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,15 +42,22 @@ def run(args: argparse.Namespace) -> int:
     if not paths.journal.exists():
         print(f"ceml: nothing to put back: there is no {paths.journal}")
         return 0
-    deadline_s = time.monotonic() + args.wait_s
+    with ExitStack() as stack:
+        _wait_for_the_lock(paths, stack, args.wait_s)
+        return _put_back(paths)
+
+
+def _wait_for_the_lock(paths: RuntimePaths, stack: ExitStack, wait_s: float) -> None:
+    deadline_s = time.monotonic() + wait_s
     while True:
         try:
-            with locked(paths.lock):
-                return _put_back(paths)
+            stack.enter_context(locked(paths.lock))
         except SettingsError as error:
             if time.monotonic() >= deadline_s:
                 raise SettingsError(f"{error}\nWhile it lives it puts the knobs back itself when it ends.") from None
             time.sleep(0.05)
+        else:
+            return
 
 
 def _put_back(paths: RuntimePaths) -> int:

@@ -72,6 +72,7 @@ def serve(loaded: Loaded, *, program: Launched | None = None) -> None:
 
     from ceml import runtime
     from ceml.api.notify import ServiceManager
+    from ceml.control.ending import heard_once
     from ceml.errors import combined
     from ceml.parts import choose
     from ceml.store.paths import PlatformContext, RuntimePaths
@@ -79,6 +80,7 @@ def serve(loaded: Loaded, *, program: Launched | None = None) -> None:
     from ceml.telemetry.ledger import Ledger
     from ceml.telemetry.progress import Progress, summary
     from ceml.telemetry.record import RecordWriter
+    from ceml.telemetry.stream import Lossy
     from ceml.timeline import scaled
 
     settings = loaded.settings
@@ -103,13 +105,14 @@ def serve(loaded: Loaded, *, program: Launched | None = None) -> None:
         parts=parts, ledger=ledger, say=lambda told: structlog.get_logger().warning("knowledge", problem=told)
     )
     try:
-        anyio.run(
-            runtime.serve if program is None else partial(runtime.serve, until=program.run),
-            house,
-            eyes,
-            manager,
-            backend_options={"loop_factory": scaled(settings.speed)} if settings.speed != 1 else {},
-        )
+        with heard_once(lambda: house.ending is not None and bool(house.ending.reason)):
+            anyio.run(
+                runtime.serve if program is None else partial(runtime.serve, until=program.run),
+                house,
+                eyes,
+                manager,
+                backend_options={"loop_factory": scaled(settings.speed)} if settings.speed != 1 else {},
+            )
     except Exception as error:
         told = combined(error)
         if told is None:
@@ -121,9 +124,10 @@ def serve(loaded: Loaded, *, program: Launched | None = None) -> None:
             record.close()
     if program is None or not settings.quiet:
         told = "\n".join([summary(ledger, parts.platform.labels), *_in_truth(parts, ledger.told)])
-        print(told, file=sys.stdout if program is None else sys.stderr)
+        beside = Lossy(sys.stderr)  # the exit status is the program's, whatever becomes of this
+        print(told, file=sys.stdout if program is None else beside)
         if program is not None and program.started and not ledger.steps:
-            sys.stderr.write("ceml: no heartbeat came from the program, so nothing was tuned; see ceml client --help\n")
+            beside.write("ceml: no heartbeat came from the program, so nothing was tuned; see ceml client --help\n")
 
 
 def _level(settings: Settings, beside_a_program: bool) -> str:

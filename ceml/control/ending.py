@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
     from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # HUP: the terminal was closed
@@ -50,6 +51,33 @@ async def interruptible(work: Callable[..., Awaitable[object]], *given: object) 
         finally:
             signal.signal(signal.SIGINT, before)
     return came
+
+
+@contextmanager
+def heard_once(came: Callable[[], bool]) -> Generator[None]:
+    """Have Ctrl-C pressed twice mean what it means pressed once: what follows, such as a summary, is not cut short.
+
+    To be entered before the loop runs, whose own handler would cancel what is being put in order; what it replaces
+    comes back only where no signal came, since otherwise the program is about to end.
+
+    Args:
+        came: Whether the signal that ends the run has come.
+    """
+
+    def told(number: int, frame: FrameType | None) -> None:
+        if not came():
+            signal.default_int_handler(number, frame)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, told)
+    try:
+        yield
+    finally:
+        if came():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        elif before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, before)
 
 
 class HeldUp(BaseException):

@@ -366,7 +366,7 @@ class RuntimeManager:
 
     def _closed(self, at_s: float, observation: Observation) -> WindowClosed:
         rate_hz, power_w = NAN, NAN
-        if self.phase is Phase.IDLE:
+        if self.phase is Phase.IDLE and self.decided is not None:  # in a dry run nothing is, and no model is to blame
             rate_hz, power_w = self.reasoning.predicted(observation.configuration)
         return WindowClosed(
             at_s=at_s,

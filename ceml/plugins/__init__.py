@@ -31,9 +31,6 @@ KINDS = {
     "detectors": "detector",
     "platforms": "platform",
 }
-INSTEAD = {  # names that people look for, and what to say of them
-    ("objectives", "power_cap"): " (a cap on power stands beside an objective: --objective performance --budget 8W)",
-}
 
 _FILE = re.compile(r"(?P<path>.*\.py)(?::(?P<factory>[^:=,]+))?(?::(?P<options>.*))?", re.DOTALL)
 _OPTION = re.compile(r"(?:[^,\[]|\[[^\]]*\])+")  # what stands between commas; commas inside brackets do not count
@@ -127,7 +124,7 @@ def _from_entry_point(kind: str, name: str) -> _Found:
     if not matching:
         names = sorted({entry.name for entry in entries})
         close = get_close_matches(name, names, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else INSTEAD.get((kind, name), "")
+        hint = f" (did you mean {close[0]}?)" if close else ""
         raise SettingsError(
             f"no {KINDS[kind]} is called {name!r}{hint}; known are: {', '.join(names) or 'none'}; "
             "or give a file: path/to/file.py:factory"

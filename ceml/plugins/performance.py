@@ -1,4 +1,4 @@
-"""Objective `performance`: the most steps per second that the limits allow (C17, F8)."""
+"""Objective `performance`, also called `power_cap`: the most steps per second that the limits allow (C17, F8)."""
 
 from __future__ import annotations
 
@@ -38,3 +38,15 @@ def performance(*, risk: float | None = None) -> Performance:
         SettingsError: A risk out of its range.
     """
     return Performance(risk=checked_risk("performance", risk))
+
+
+def power_cap(*, risk: float | None = None) -> Performance:
+    """`performance` by its other name, for a cap on power: most steps per second under --budget 8W.
+
+    Args:
+        risk: Quantile of rate and power to judge by, 0.5 to 0.99 (cautious); None: what is expected.
+
+    Raises:
+        SettingsError: A risk out of its range.
+    """
+    return Performance(risk=checked_risk("power_cap", risk))

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import structlog
 
@@ -16,11 +16,13 @@ from ceml.domain import events
 from ceml.domain.knobs import Configuration
 from ceml.domain.values import NO_LIMITS, FitStatus, Limits, Observation
 from ceml.telemetry.record import event_name
+from ceml.telemetry.stream import Lossy
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
     from ceml.domain.events import Event
+    from ceml.telemetry.stream import Stream
 
 CHATTY = (events.Heartbeat, events.Sampled, events.WindowClosed)  # debug only: need not be subscribed to otherwise
 
@@ -39,31 +41,16 @@ _WARNINGS = (
 )
 
 
-class Stream(Protocol):
-    """What the log is written to: a text stream, or `Progress.above`."""
-
-    def write(self, text: str, /) -> int:
-        """Write text."""
-        ...
-
-    def flush(self) -> None:
-        """Write out what is buffered."""
-        ...
-
-    def isatty(self) -> bool:
-        """Whether it is a terminal."""
-        ...
-
-
 def configure(log_format: str, level: str, stream: Stream | None = None) -> None:
     """Set up structlog for this process.
 
     Args:
         log_format: `console` or `json`.
         level: The least level that is written: `debug`, `info`, `warning`.
-        stream: Where to, standard error if None; colours only where it is a terminal and NO_COLOR is not set.
+        stream: Where to, standard error if None; what cannot be written there is dropped. Colours only where it is a
+            terminal that knows them, and NO_COLOR is not set.
     """
-    target = cast("TextIO", sys.stderr if stream is None else stream)
+    target = cast("TextIO", Lossy(sys.stderr if stream is None else stream))
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -72,7 +59,8 @@ def configure(log_format: str, level: str, stream: Stream | None = None) -> None
     if log_format == "json":
         shared += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(default=str)]
     else:
-        colours = target.isatty() and not os.environ.get("NO_COLOR")
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        colours = target.isatty() and not plain
         shared += [_for_a_console, structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=22, sort_keys=False)]
     structlog.configure(
         processors=shared,

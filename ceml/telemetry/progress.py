@@ -6,11 +6,12 @@ import os
 import re
 import shutil
 from math import isfinite
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from ceml.domain.knobs import level_text
 from ceml.domain.values import spoken
 from ceml.telemetry.chapter import Measured
+from ceml.telemetry.stream import Lossy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ceml.domain.values import Observation
     from ceml.telemetry.chapter import Chapter, Estimated
     from ceml.telemetry.ledger import Ledger
+    from ceml.telemetry.stream import Stream
 
 _OF = re.compile(r"\b(\d+)\s*(?:of|/)\s*(\d+)\b")
 _START, _BOLD, _PLAIN = "\r\x1b[K", "\x1b[1m", "\x1b[0m"
@@ -27,7 +29,7 @@ _START, _BOLD, _PLAIN = "\r\x1b[K", "\x1b[1m", "\x1b[0m"
 class Above:
     """A stream for other writers to the same terminal, e.g. the log: it takes the status line away first."""
 
-    def __init__(self, progress: Progress, stream: TextIO) -> None:
+    def __init__(self, progress: Progress, stream: Stream) -> None:
         self._progress, self._stream = progress, stream
 
     def write(self, text: str) -> int:
@@ -55,9 +57,9 @@ class Progress:
         period_s: Least time between two updates, in seconds of the run.
     """
 
-    def __init__(self, stream: TextIO, ledger: Ledger, *, period_s: float = 0.2) -> None:
-        self.above = Above(self, stream)
-        self._stream = stream
+    def __init__(self, stream: Stream, ledger: Ledger, *, period_s: float = 0.2) -> None:
+        self._stream = Lossy(stream)
+        self.above = Above(self, self._stream)
         self._ledger = ledger
         self._period_s = period_s
         self._live = stream.isatty() and os.environ.get("TERM") != "dumb"

@@ -223,6 +223,18 @@ def test_the_shell_functions_never_wait_nor_make_a_file(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["unread"]
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_two_runs_of_a_script_are_two_runs_though_their_process_number_is_one(shell: str, pipe: Listener):
+    for od in ("", "od() { return 1; };"):  # without `od` the clock tells them apart
+        script = f". {APPS}/ceml_heartbeat.sh; ceml_beat a 1; (ceml_beat a 2)"
+        anew = "date() { echo 1700000000; };" if od else ""
+        subprocess.run([shell, "-c", f"{od} {script}; {anew} {script}"], env=CLEAN | {"CEML_PIPE": str(pipe.path)})
+    sources = [beat.source for beat in pipe.beats()]
+    assert sources[0::2] == sources[1::2]  # a subshell is the same run
+    assert len(set(sources)) == 4
+    assert all(len(source) == 8 and int(source, 16) >= 0 for source in sources)
+
+
 def test_the_one_line_in_the_comment_works_as_it_stands(pipe: Listener):
     text = (APPS / "ceml_heartbeat.sh").read_text()
     (line,) = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#     [ -p")]
@@ -231,3 +243,15 @@ def test_the_one_line_in_the_comment_works_as_it_stands(pipe: Listener):
     assert [(beat.app, beat.beat) for beat in pipe.beats()] == [("nightly", 7)]
     done = subprocess.run(["sh", "-c", script], env=CLEAN | {"CEML_PIPE": "/nonexistent"}, check=False)
     assert done.returncode == 0
+
+
+def test_the_one_line_in_the_readme_beats_and_never_waits_for_a_reader_that_is_gone(pipe: Listener, tmp_path: Path):
+    lines = (ROOT / "README.md").read_text().splitlines()
+    (line,) = [line.strip() for line in lines if line.startswith("    [ -p")]
+    script = f"step=7; {line.replace('NAME', 'nightly')}"
+    subprocess.run(["sh", "-c", script], env=CLEAN | {"CEML_PIPE": str(pipe.path)}, check=True)
+    assert [(beat.app, beat.beat) for beat in pipe.beats()] == [("nightly", 7)]
+    os.mkfifo(tmp_path / "left")  # what kill -9 leaves
+    subprocess.run(["sh", "-c", script], env=CLEAN | {"CEML_PIPE": str(tmp_path / "left")}, timeout=20)
+    subprocess.run(["sh", "-c", script], env=CLEAN | {"CEML_PIPE": str(tmp_path / "none")}, timeout=20)
+    assert not (tmp_path / "none").exists()

@@ -8,6 +8,7 @@ import itertools
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from ceml.apps.newcomers import AT_ONCE, PER_S
 from ceml.apps.roster import FIRST_BEATS_S, MOST_SESSIONS, Roster
 from ceml.apps.wire import Beat, Join, Leave
 from ceml.domain.events import AppJoined, AppLeft, Heartbeat
@@ -154,6 +155,68 @@ def test_who_fell_silent_makes_room_for_who_comes():
     hear(roster, *(beat(1, app=f"x{i}") for i in range(MOST_SESSIONS)), step_s=0.0)
     assert len(roster.gone(100.0)) == MOST_SESSIONS
     assert kinds(hear(roster, beat(1, app="new"), at_s=100.0)) == [AppJoined, Heartbeat]
+
+
+def forged(*, beating: bool) -> list:
+    return [beat(1, app=f"x{i}") if beating else Join(f"x{i}", "", None, None) for i in range(MOST_SESSIONS)]
+
+
+def test_a_process_that_is_here_takes_the_place_of_the_forged_one_heard_longest_ago():
+    town = Town()
+    town.living = {5: 77}
+    for beating in (True, False):
+        roster = Roster(town)
+        hear(roster, *forged(beating=beating), step_s=0.0)
+        events = hear(roster, Join("real", SRC, None, 5), beat(1, app="real"), at_s=10.0)
+        assert kinds(events) == [AppLeft, AppJoined, Heartbeat]
+        assert (events[0].app, events[0].reason) == ("x0", "made room for another")
+        assert len(roster._sessions) == MOST_SESSIONS
+        assert roster.refused == {}
+
+
+def test_who_is_not_seen_as_a_process_gets_such_a_place_a_moment_later():
+    roster = Roster(Town())
+    hear(roster, *forged(beating=False), step_s=0.0)
+    assert hear(roster, beat(1, app="shell"), at_s=10.0) == []
+    assert kinds(hear(roster, beat(2, app="shell"), at_s=10.3)) == [AppLeft, AppJoined, Heartbeat]
+
+
+def test_neither_a_living_process_nor_who_beats_ever_makes_room():
+    town = Town()
+    town.living = {5: 77}
+    roster = Roster(town)
+    hear(roster, Join("compiling", SRC, None, 5), at_s=0.0)
+    hear(roster, *(beat(number, app="shell") for number in range(20)), at_s=1.0)
+    for second in range(3, 300):
+        hear(roster, *forged(beating=False), at_s=float(second), step_s=0.0)
+        assert kinds(hear(roster, beat(20 + second, app="shell"), at_s=second + 0.5)) == [Heartbeat]
+    assert kinds(hear(roster, beat(1, app="compiling"), at_s=300.0)) == [Heartbeat]
+    assert len(roster._sessions) == MOST_SESSIONS
+
+
+def test_where_all_are_proven_one_more_is_refused():
+    town = Town()
+    town.living = dict.fromkeys(range(1, MOST_SESSIONS + 2), 1)
+    roster = Roster(town)
+    for pid in town.living:
+        roster.look()
+        hear(roster, Join(f"x{pid}", "", None, pid))
+    assert roster.refused == {"too_many": 1}
+
+
+@given(st.integers(1, 20), st.sampled_from([1.0, 0.01]))
+def test_a_flood_of_comings_and_goings_costs_few_events_and_no_beat_of_who_is_here(names, pause_s):
+    roster, events, beats = Roster(Town()), [], 0
+    hear(roster, beat(0, app="real"))
+    for round_ in range(10):
+        now_s = 10.0 + (round_ + 1) * pause_s
+        for i in range(1000):
+            events += roster.hear(Join(f"x{i % names}", "", None, None), now_s, b"line")
+            events += roster.hear(Leave(f"x{i % names}", ""), now_s, b"line")
+        beats += len(heartbeats(hear(roster, beat(round_ + 1, app="real"), at_s=now_s)))
+    assert len(events) <= 2 * (AT_ONCE + PER_S * 10 * pause_s)
+    assert beats == 10
+    assert roster.refused["too_many"] > 9000
 
 
 # Numbers ------------------------------------------------------------------------------------------------------------

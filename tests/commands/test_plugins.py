@@ -17,6 +17,7 @@ def test_every_kind_is_listed_with_one_line_of_help(capsys: pytest.CaptureFixtur
         "energy",
         "edp",
         "performance",
+        "power_cap",
         "ed2p",
         "perf_per_watt",
         "min_energy",

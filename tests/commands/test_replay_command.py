@@ -67,3 +67,14 @@ def test_turns_may_beat_the_best_single_state_and_that_is_said(tmp_path: Path, c
     assert "turns may beat the best single one" in shown
     assert main([*words, "--no-turns"]) == 0
     assert "turns may beat" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("objective", "against"), [("energy", True), ("performance", False), ("edp", False)])
+def test_the_energy_of_a_run_is_held_against_the_best_state_for_objective_energy_alone(
+    objective: str, against: bool, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["replay", "jetson-tx2", "--workload", "vit", "--steps", "300", "--objective", objective]) == 0
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("energy of the run")]
+    assert " J in " in row
+    assert "unknown" not in row
+    assert row.endswith("above the best state's") is against

@@ -8,7 +8,7 @@ import signal
 import anyio
 import pytest
 
-from ceml.control.ending import interruptible
+from ceml.control.ending import heard_once, interruptible
 from ceml.timeline import VirtualLoop
 
 VIRTUAL = {"loop_factory": VirtualLoop}
@@ -81,3 +81,19 @@ def test_who_is_deaf_stays_deaf():
 
     anyio.run(work, backend_options=VIRTUAL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_before_a_run_has_heard_the_first_ctrl_c_it_is_what_it_always_is():
+    with pytest.raises(KeyboardInterrupt), heard_once(lambda: False):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_after_the_first_one_more_of_them_mean_nothing():
+    came = False
+    try:
+        with heard_once(lambda: came):
+            came = True
+            os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)  # the summary is being written
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -32,6 +32,7 @@ from ceml.domain.events import (
 from ceml.domain.knobs import Configuration, Knob, KnobSpace
 from ceml.domain.manager import Phase, RuntimeManager
 from ceml.domain.mind import Mind
+from ceml.domain.response.overlap import overlap
 from ceml.domain.response.paper import paper as paper_model
 from ceml.domain.sampling import paper as paper_sampler
 from ceml.domain.sampling import seven_states
@@ -311,6 +312,16 @@ def test_a_dry_run_walks_the_plan_then_watches_what_is_in_force_and_decides_noth
     seen = [said.observation for said in w.heard(WindowClosed)]
     assert seen
     assert all(each.configuration == w.effective for each in seen)
+
+
+def test_where_a_dry_run_decided_nothing_no_prediction_is_held_against_what_is_measured() -> None:
+    joined = AppJoined(at_s=0.0, app="a")
+    w = World(RuntimeManager(joined, SPACE, mind(model=overlap())), dry=True)  # expects before it measures
+    w.give(joined)
+    w.run(30)
+    windows = w.heard(WindowClosed)
+    assert windows
+    assert all(np.isnan([said.predicted_rate_hz, said.predicted_power_w]).all() for said in windows)
 
 
 def test_losing_the_power_sensor_does_not_stop_the_profiling() -> None:

@@ -119,9 +119,11 @@ def test_a_factory_in_a_file(own: str):
     assert list(made.cost(predicted, Situation())) == [3.0, 6.0]  # type: ignore[attr-defined]
 
 
-def test_who_looks_for_a_cap_on_power_is_told_how_to_ask_for_one():
-    with pytest.raises(SettingsError, match=r"'power_cap' .*--objective performance --budget 8W"):
-        find("objectives", "power_cap")
+def test_the_most_speed_under_a_cap_on_power_has_two_names():
+    assert find("objectives", "power_cap") == find("objectives", "performance")
+    assert find("objectives", "power_cap:risk=0.9") == find("objectives", "performance:risk=0.9")
+    (told,) = [plugin.help for plugin in known("objectives") if plugin.name == "power_cap"]
+    assert "--budget 8W" in told
 
 
 def test_an_annotation_for_type_checkers_only_is_no_obstacle(own: str):

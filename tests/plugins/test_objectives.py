@@ -24,9 +24,9 @@ from ceml.plugins.edp import edp
 from ceml.plugins.energy import energy
 from ceml.plugins.min_energy import min_energy
 from ceml.plugins.perf_per_watt import perf_per_watt
-from ceml.plugins.performance import performance
+from ceml.plugins.performance import performance, power_cap
 
-FACTORIES = [energy, edp, ed2p, performance, perf_per_watt, min_energy, carbon]
+FACTORIES = [energy, edp, ed2p, performance, power_cap, perf_per_watt, min_energy, carbon]
 EVERY = [factory() for factory in FACTORIES]
 NOW = Situation()
 positive = arrays.arrays(np.float64, 6, elements=st.floats(1e-3, 1e3))

@@ -138,8 +138,15 @@ def test_every_event_is_a_console_line(event: Event):
 
 
 def test_colours_are_for_terminals_that_want_them(monkeypatch: pytest.MonkeyPatch):
-    for no_color, stream, coloured in (("", Terminal(), True), ("1", Terminal(), False), ("", io.StringIO(), False)):
+    cases = [
+        ("", "xterm", Terminal(), True),
+        ("1", "xterm", Terminal(), False),
+        ("", "dumb", Terminal(), False),
+        ("", "xterm", io.StringIO(), False),
+    ]
+    for no_color, term, stream, coloured in cases:
         monkeypatch.setenv("NO_COLOR", no_color)
+        monkeypatch.setenv("TERM", term)
         log.configure("console", "info", stream)
         log.log_events(lost())
         assert ("\x1b[" in stream.getvalue()) is coloured

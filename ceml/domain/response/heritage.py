@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # Share of the prior variance of a number that is the board's: silicon is the same whatever runs on it, work is not.
 SHARE_OF_BOARD = {
     **dict.fromkeys(("constant", "idle", "steepness", "voltage", "cores_power"), 0.7),
-    **dict.fromkeys(("slowing", "busy", "sharpness", "synchronising", "power_exponent"), 0.4),
+    **dict.fromkeys(("slowing", "busy", "sharpness", "synchronising", "power_exponent"), 0.2),
     **dict.fromkeys(("time", "power"), 0.0),  # scales are taken from the data, see `solving`
 }
 USUAL_SHARE = 0.2

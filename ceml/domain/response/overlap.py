@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Posterior = tuple[Numbers, Numbers, Numbers, Numbers, Numbers]
 
 MOST_PROGRAMS = 16  # that a board's prior is made of, the latest first
-EXPERIENCE = 3.0  # measured states that knowing the board is worth
+EXPERIENCE = 2.5  # measured states that knowing the board is worth
 WHOLE = 20_000  # states of a space up to which what is known of each is computed at once, and kept
 CHUNK = 1_024  # states at a time: arrays that stay in the processor's cache, and small enough to be made of used memory
 DOUBT = 0.7  # of the standard deviation that the broad priors leave: with it a stated 90 % holds for about 90 %

@@ -187,6 +187,8 @@ def _keeper(house: House) -> Eye:
             if not told:
                 told = True
                 house.say(f"what was learnt cannot be kept in {store.directory}: {error.strerror or error}")
+        for news in store.news():
+            house.say(news)
 
     return on
 

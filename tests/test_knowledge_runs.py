@@ -55,7 +55,36 @@ def test_spoilt_knowledge_is_said_and_the_run_goes_on(tmp_path: Path, capsys: py
     (machine / "program-vit.json").write_text("{")
     words = ["replay", "jetson-tx2", "--workload", "vit", "--steps", "300", "--knowledge", str(tmp_path)]
     assert cli.main(words) == 0
-    assert "program-vit.json is not understood" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "program-vit.json is not understood" in said
+    assert said.count("it is kept as program-vit.json.aside") == 1
+    assert (machine / "program-vit.json.aside").read_text() == "{"
+    assert cli.main(words) == 0
+    assert not capsys.readouterr().err
+
+
+def test_a_pipe_among_the_knowledge_does_not_hang_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    played(tmp_path)
+    (known,) = tmp_path.glob("*/program-vit.json")
+    known.unlink()
+    os.mkfifo(known)
+    words = ["replay", "jetson-tx2", "--workload", "vit", "--steps", "300", "--knowledge", str(tmp_path)]
+    assert cli.main(words) == 0
+    assert "is a pipe" in capsys.readouterr().err
+
+
+def test_what_is_not_understood_of_a_machine_is_shown_with_its_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "board").mkdir()
+    for name in ("machine.json", "power.json"):
+        (tmp_path / "board" / name).write_text('{"version": 99, "machine": "board"}')
+    shown = told(capsys, "show", "--knowledge", str(tmp_path))
+    assert "machine.json is not understood: version" in shown
+    assert "nothing is known" not in shown
+    listed = told(capsys, "list", "--knowledge", str(tmp_path))
+    assert "machine.json is not understood" in listed
+    assert "`ceml calibrate` makes it anew" in listed
 
 
 def test_a_directory_that_cannot_be_written_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

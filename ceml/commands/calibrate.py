@@ -249,6 +249,8 @@ def _keep(store: object, sweep: Sweep) -> int:
         path = device_power.write(store, board)
     except OSError as error:
         raise Unavailable(f"the calibration cannot be kept: {error.filename}: {error.strerror}") from None
+    for news in store.news():
+        print(f"ceml: {news}", file=sys.stderr)
     print(f"kept in   {path}")
     return 0
 

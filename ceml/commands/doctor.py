@@ -66,7 +66,10 @@ def _kept(report: Report, root: Path) -> Report:
     """What earlier probes and runs taught of this machine."""
     from ceml.commands.probe import known_of
 
-    known = known_of(root, report["machine"].get("board", report["platform"]).partition(" ")[0])
+    try:
+        known = known_of(root, report["machine"].get("board", report["platform"]).partition(" ")[0])
+    except SettingsError as error:
+        return {"uncertain": [*report["uncertain"], str(error)]}
     return {} if known is None else {"known": known.model_dump(mode="json")}
 
 

@@ -103,11 +103,16 @@ def _list(root: Path, stores: list[KnowledgeStore]) -> None:
         print(f"nothing is known yet ({root}); `ceml serve` writes down what it learns")
     for store in stores:
         print(f"{store.machine}  ({store.directory})")
-        gone = len(store.read().knowledge.unreachable)
-        if gone:
-            print(f"  {gone} configurations proved unreachable")
-        if calibrated := device_power.read(store):
-            print(f"  calibrated: {', '.join(calibrated)} (ceml calibrate)")
+        try:
+            if gone := len(store.machine_file().unreachable):
+                print(f"  {gone} configurations proved unreachable")
+        except SettingsError as error:
+            print(f"  machine.json: {error}")
+        try:
+            if calibrated := device_power.read(store):
+                print(f"  calibrated: {', '.join(calibrated)} (ceml calibrate)")
+        except SettingsError as error:
+            print(f"  {device_power.FILE}: {error}")
         for path in store.programs():
             try:
                 phases = read_program(path, store.machine)
@@ -134,8 +139,12 @@ def _show_machines(root: Path, stores: list[KnowledgeStore]) -> None:
     from ceml.commands.probe import known_of, machine_lines
 
     for store in stores:
-        known = known_of(root, store.machine)
         print(f"{store.machine}  ({store.directory / 'machine.json'})")
+        try:
+            known = known_of(root, store.machine)
+        except SettingsError as error:
+            print(f"  {error}")
+            continue
         for line in machine_lines(known) if known is not None else ["nothing is known; try ceml doctor --probe"]:
             print(f"  {line}")
 

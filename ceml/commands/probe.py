@@ -11,7 +11,7 @@ import anyio
 from ceml.control.machine import Machine
 from ceml.control.probing import probe_actuator, probe_sensor
 from ceml.domain.knobs import level_text
-from ceml.errors import CemlError, SettingsError, Unavailable
+from ceml.errors import SettingsError, Unavailable
 from ceml.store import journal
 from ceml.store.knowledge import KnowledgeStore, machine_name
 from ceml.store.lock import claimed, locked
@@ -51,6 +51,8 @@ def probe(platform: Platform, paths: RuntimePaths, root: Path) -> dict[str, Any]
         store.keep_probed(knobs, sensors)
     except OSError as error:
         raise Unavailable(f"{store.directory} cannot be written: {error.strerror}; give --knowledge DIR") from None
+    for news in store.news():
+        _say(news)
     return {
         "written": str(store.directory / "machine.json"),
         "knobs": [_knob(each) for each in knobs],
@@ -158,11 +160,12 @@ def machine_lines(known: MachineFile) -> Iterator[str]:
 
 
 def known_of(root: Path, machine: str) -> MachineFile | None:
-    """What is kept of a machine; None where that is nothing, or cannot be understood."""
-    try:
-        found = KnowledgeStore(root, machine_name(machine)).machine_file()
-    except CemlError:
-        return None
+    """What is kept of a machine; None where that is nothing.
+
+    Raises:
+        SettingsError: It is there and cannot be understood.
+    """
+    found = KnowledgeStore(root, machine_name(machine)).machine_file()
     return found if found.settling or found.unreachable or found.sensors else None
 
 

@@ -6,12 +6,12 @@ DIRECTORY/<machine>/power.json
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ceml.domain.values import DevicePower
-from ceml.store.knowledge_file import VERSION, Name, parsed
+from ceml.store.knowledge_file import VERSION, KeptFile, Name, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,11 +32,10 @@ class _Level(BaseModel):
     idle_w: Watts
 
 
-class PowerFile(BaseModel):
+class PowerFile(KeptFile):
     """Lines of Eq. 2, ascending by level, per device."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+    made_by: ClassVar[str] = "`ceml calibrate` makes it anew"
     format: Literal["ceml-power"] = "ceml-power"
     version: Literal[1] = VERSION
     machine: Name

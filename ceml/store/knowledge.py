@@ -3,8 +3,9 @@
     DIRECTORY/<machine>/machine.json      what proved unreachable, settle times, what sensors cost
     DIRECTORY/<machine>/program-<name>.json   what was measured, pooled per configuration and phase
 
-Plain files, versioned, checked when read, safe to delete at any time. A file that cannot be understood is passed over
-with a sentence and never overwritten by anything but a new measurement of that very program.
+Plain files, versioned, checked when read, safe to delete at any time. A file that cannot be understood (cut off, of
+another version or machine) is passed over with a sentence; before its place is taken it is kept aside under a name of
+its own, so that nothing is lost.
 """
 
 from __future__ import annotations
@@ -13,22 +14,32 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ceml.domain.knobs import Configuration
 from ceml.domain.values import Knowledge, Remembered
 from ceml.errors import SettingsError
-from ceml.store.knowledge_file import ExportFile, MachineFile, ProgramFile, Reading, Settling, as_text, parsed, phase_of
+from ceml.store.knowledge_file import (
+    ExportFile,
+    MachineFile,
+    ProgramFile,
+    Reading,
+    Settling,
+    as_text,
+    parsed,
+    parsed_export,
+    phase_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pydantic import BaseModel
-
     from ceml.domain.knobs import KnobSpace
     from ceml.domain.probed import ProbedKnob, ProbedSensor
     from ceml.domain.settling import Seen
+    from ceml.store.knowledge_file import KeptFile
 
 FAR = 2.0  # times the highest level, or a share of the lowest: levels beyond are of another machine
 MOST_PROGRAMS = 64  # read for one machine, the latest first
@@ -113,6 +124,7 @@ class KnowledgeStore:
     root: Path
     machine: str
     _written: dict[Path, str] = field(default_factory=dict[Path, str], compare=False)
+    _news: list[str] = field(default_factory=list[str], compare=False)
 
     @property
     def directory(self) -> Path:
@@ -226,8 +238,10 @@ class KnowledgeStore:
             content = self._machine_or_none().model_copy(update={"unreachable": listed})
             self.write(self.directory / "machine.json", content)
 
-    def write(self, path: Path, content: BaseModel) -> None:
+    def write(self, path: Path, content: KeptFile) -> None:
         """Replace a file of this machine, unless it holds the very same; atomically.
+
+        What lies there and is not understood is kept beside it; `news` tells where.
 
         Raises:
             OSError: It cannot be written.
@@ -237,9 +251,55 @@ class KnowledgeStore:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f"{path.name}.{os.getpid()}.new")  # not synced: what a crash loses is measured again
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(path)
+        try:
+            fresh.write_text(text, encoding="utf-8")
+            if os.path.lexists(path) and not self._understands(path, type(content)):
+                kept = _set_aside(path)
+                self._news.append(f"{path} could not be taken up: it is kept as {kept.name}, and its place is taken")
+            fresh.replace(path)
+        except OSError:
+            fresh.unlink(missing_ok=True)  # half of it: on a full disk it would be in the way
+            raise
         self._written[path] = text
+
+    def _understands(self, path: Path, kind: type[KeptFile]) -> bool:
+        try:
+            if kind is ProgramFile:
+                read_program(path, self.machine)
+            else:
+                parsed(path, kind, self.machine)
+        except SettingsError:
+            return False
+        return True
+
+    def news(self) -> list[str]:
+        """What a person should be told of what was written since this was asked last, a sentence each."""
+        told = self._news.copy()
+        self._news.clear()
+        return told
+
+
+def _set_aside(path: Path) -> Path:
+    """Give a file another name, one that nothing else has; returns it.
+
+    The name is taken before it is used: two servers that find the same file never overwrite what the other kept.
+
+    Raises:
+        OSError: The directory cannot be written to.
+    """
+    folder = path.is_dir() and not path.is_symlink()
+    for number in count(1):
+        aside = path.with_name(f"{path.name}.aside{f'-{number}' if number > 1 else ''}")
+        try:
+            aside.mkdir() if folder else aside.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        try:
+            return path.replace(aside)
+        except OSError:
+            aside.rmdir() if folder else aside.unlink()
+            raise
+    raise AssertionError("names never end")
 
 
 def machine_name(words: str) -> str:
@@ -295,7 +355,7 @@ def imported(
     """
     taken: list[tuple[KnowledgeStore, str]] = []
     kept: list[tuple[KnowledgeStore, str]] = []
-    for program in parsed(source, ExportFile, None).programs:
+    for program in parsed_export(source).programs:
         if only is not None and program.machine != only:
             continue
         store = KnowledgeStore(root, program.machine)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from math import prod
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from ceml.domain.knobs import Configuration, Knob, KnobKind
 from ceml.domain.values import NAN, Observation, Remembered
 from ceml.errors import SettingsError
+from ceml.store.ordinary import read_ordinary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,9 +88,22 @@ class _Phase(_Part):
         return self
 
 
-class ProgramFile(_Part):
+class KeptFile(_Part):
+    """A file of one machine.
+
+    Attributes:
+        made_by: What makes it anew once it is gone.
+    """
+
+    made_by: ClassVar[str]
+
+
+class ProgramFile(KeptFile):
     """One program on one machine, its latest phase first."""
 
+    made_by: ClassVar[str] = (
+        "the next run of the program makes it anew, `ceml knowledge import` takes in an exported one"
+    )
     format: Literal["ceml-program"] = "ceml-program"
     version: Literal[1] = VERSION
     machine: Name
@@ -113,9 +127,10 @@ class Reading(_Part):
     steps: dict[str, Share] = {}
 
 
-class MachineFile(_Part):
+class MachineFile(KeptFile):
     """What is known of a machine whatever runs on it; an unreachable entry may name one knob alone, for all states."""
 
+    made_by: ClassVar[str] = "the next runs and `ceml doctor --probe` make it anew"
     format: Literal["ceml-machine"] = "ceml-machine"
     version: Literal[1] = VERSION
     machine: Name
@@ -132,7 +147,8 @@ class ExportFile(_Part):
     programs: Annotated[tuple[ProgramFile, ...], Field(max_length=4096)]
 
 
-_File = TypeVar("_File", bound=BaseModel)
+_File = TypeVar("_File", bound=KeptFile)
+_Content = TypeVar("_Content", bound=BaseModel)
 
 
 def as_text(content: BaseModel) -> str:
@@ -141,24 +157,17 @@ def as_text(content: BaseModel) -> str:
 
 
 def parsed(path: Path, kind: type[_File], machine: str | None) -> _File:
-    """A file as what it should be."""
+    """A file of a machine's directory as what it should be.
+
+    Raises:
+        SettingsError: It is no ordinary file, cannot be read, is not understood or is another machine's.
+    """
+    remedy = f"delete it or move it away: {kind.made_by}"
     try:
-        with path.open("rb") as file:
-            text = file.read(MOST_BYTES + 1)
-        if len(text) > MOST_BYTES:
-            raise ValueError(f"it is larger than {MOST_BYTES / 1e6:g} MB")
-        content = kind.model_validate_json(text)
+        text = read_ordinary(path, MOST_BYTES + 1, what="knowledge", remedy=remedy)
     except OSError as error:
-        raise SettingsError(f"knowledge {path} cannot be read: {error.strerror or error}") from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise SettingsError(
-            f"knowledge {path} is not understood: {where + ': ' if where else ''}{first['msg']}; delete it, or "
-            "make it anew with `ceml knowledge export`"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise SettingsError(f"knowledge {path} is not understood: {error}; delete it") from None
+        raise SettingsError(f"knowledge {path} cannot be read: {error.strerror or error}; {remedy}") from None
+    content = _understood(path, text, kind, remedy)
     whose = getattr(content, "machine", machine)
     if machine is not None and whose != machine:
         raise SettingsError(
@@ -166,6 +175,34 @@ def parsed(path: Path, kind: type[_File], machine: str | None) -> _File:
             "name, or delete it"
         )
     return content
+
+
+def parsed_export(path: Path) -> ExportFile:
+    """What was exported. A person names it, so it may be a pipe as well, and is waited for.
+
+    Raises:
+        SettingsError: It cannot be read or is not understood.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise SettingsError(f"knowledge {path} cannot be read: {error.strerror or error}") from None
+    return _understood(path, text, ExportFile, "give a file that `ceml knowledge export` wrote")
+
+
+def _understood(path: Path, text: bytes, kind: type[_Content], remedy: str) -> _Content:
+    try:
+        if len(text) > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES / 1e6:g} MB")
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        what = f"{where + ': ' if where else ''}{first['msg']}"
+    except (ValueError, RecursionError) as error:
+        what = str(error)
+    raise SettingsError(f"knowledge {path} is not understood: {what}; {remedy}")
 
 
 def phase_of(phase: Remembered) -> _Phase | None:

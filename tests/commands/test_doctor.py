@@ -37,6 +37,16 @@ def test_every_board_is_told_whole_and_nothing_is_written(tmp_path: Path, board:
     assert kernel.written == []
 
 
+def test_knowledge_of_the_machine_that_is_not_understood_is_told_and_left_alone(tmp_path: Path) -> None:
+    spoilt = tmp_path / "known" / "jetson-tx2" / "machine.json"
+    spoilt.parent.mkdir(parents=True)
+    spoilt.write_text('{"version": 99}')
+    with Directory(FakeJetson("jetson-tx2"), tmp_path / "board") as root:
+        text = ceml("doctor", "--root", root, "--knowledge", tmp_path / "known").stdout
+    assert f"uncertain knowledge {spoilt} is not understood: version" in text
+    assert spoilt.read_text() == '{"version": 99}'
+
+
 def test_what_is_missing_comes_with_its_remedy(tmp_path: Path) -> None:
     kernel = FakeJetson("jetson-tx2")
     kernel.remove("/sys/kernel/debug")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +27,11 @@ KNOBS = (
     Knob(name="mode", levels=("slow", "fast"), kind=KnobKind.CATEGORY),
 )
 SPACE = KnobSpace(KNOBS)
+
+
+def socket_at(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
 
 
 @st.composite
@@ -105,8 +113,6 @@ def test_the_latest_program_comes_first_and_the_same_is_not_written_again(tmp_pa
 
 
 def os_utime(path: Path, at_s: float) -> None:
-    import os
-
     os.utime(path, (at_s, at_s))
 
 
@@ -204,6 +210,102 @@ def test_a_directory_in_a_files_place_is_passed_over(tmp_path: Path) -> None:
     store = KnowledgeStore(tmp_path, "m")
     store.path("a").mkdir(parents=True)
     assert len(store.read().problems) == 1
+
+
+def kept_bytes(directory: Path) -> list[bytes]:
+    return [path.read_bytes() for path in directory.iterdir() if path.is_file()]
+
+
+@pytest.mark.parametrize("change", ["truncated", "version", "machine", "level", "watts", "app", "", "[]", "\xff\xfe"])
+def test_what_is_not_understood_is_kept_aside_and_said_once(tmp_path: Path, change: str) -> None:
+    store = KnowledgeStore(tmp_path, "m")
+    store.path("a").parent.mkdir()
+    store.path("a").write_bytes(spoilt(change))
+    store.keep("a", [example()], frozenset())
+    store.keep("a", [example(rate_hz=3.0)], frozenset())
+    assert (tmp_path / "m" / "program-a.json.aside").read_bytes() == spoilt(change)
+    (told,) = store.news()
+    assert "kept as program-a.json.aside" in told
+    assert store.news() == []
+    after = KnowledgeStore(tmp_path, "m").read()
+    assert [phase.observations[0].rate_hz for phase in after.knowledge.programs] == [3.0]
+    assert not after.problems
+
+
+@given(st.lists(st.binary(max_size=100), min_size=1, max_size=3), st.sampled_from(["a", "machine"]))
+def test_no_byte_that_lay_there_is_ever_lost(
+    tmp_path_factory: pytest.TempPathFactory, rubbish: list[bytes], which: str
+) -> None:
+    root = tmp_path_factory.mktemp("k")
+    gone = frozenset({Configuration({"gpu_hz": 1e9})})
+    path = root / "m" / ("machine.json" if which == "machine" else "program-a.json")
+    path.parent.mkdir()
+    for each in rubbish:
+        path.write_bytes(each)
+        KnowledgeStore(root, "m").keep("a", [example()], gone)
+        known = KnowledgeStore(root, "m").read()
+        assert not known.problems
+        assert [facts(phase) for phase in known.knowledge.programs] == [facts(example())]
+        assert known.knowledge.unreachable == gone
+    left = kept_bytes(root / "m")
+    assert len(left) == 2 + len(rubbish), "an earlier one is never overwritten, and nothing half written is left"
+    assert all(each in left for each in rubbish)
+
+
+def test_a_file_that_comes_while_a_run_goes_on_is_kept_too(tmp_path: Path) -> None:
+    store = KnowledgeStore(tmp_path, "m")
+    store.keep("a", [example()], frozenset())
+    store.path("a").write_bytes(spoilt("machine"))
+    store.keep("a", [example(rate_hz=3.0)], frozenset())
+    assert spoilt("machine") in kept_bytes(tmp_path / "m")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, socket_at], ids=["pipe", "directory", "socket"])
+def test_only_ordinary_files_are_read_and_others_make_way(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    store = KnowledgeStore(tmp_path, "m")
+    (tmp_path / "m").mkdir()
+    for path in (store.path("a"), tmp_path / "m" / "machine.json"):
+        make(path)
+    known = store.read()
+    assert len(known.problems) == 2
+    assert all("delete it or move it away" in problem for problem in known.problems)
+    store.keep("a", [example()], frozenset({Configuration({"gpu_hz": 1e9})}))
+    assert len(KnowledgeStore(tmp_path, "m").read().knowledge.programs) == 1
+    assert len(list((tmp_path / "m").iterdir())) == 4
+
+
+def test_where_nothing_can_be_kept_aside_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = KnowledgeStore(tmp_path, "m")
+    store.path("a").parent.mkdir()
+    store.path("a").write_bytes(b"{")
+
+    def refuse(self: Path, target: Path) -> Path:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="not permitted"):
+        store.keep("a", [example()], frozenset())
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["program-a.json"]
+    assert store.path("a").read_bytes() == b"{"
+
+
+def test_the_remedy_is_one_that_helps(tmp_path: Path) -> None:
+    store = KnowledgeStore(tmp_path, "m")
+    (tmp_path / "m").mkdir()
+    for name, remedy in (
+        ("program-a.json", "the next run of the program makes it anew, `ceml knowledge import`"),
+        ("machine.json", "`ceml doctor --probe` make it anew"),
+    ):
+        (tmp_path / "m" / name).write_text('{"format": "ceml-knowledge"}')
+        (problem,) = store.read().problems
+        assert "delete it or move it away" in problem
+        assert remedy in problem
+        assert "knowledge export" not in problem
+        (tmp_path / "m" / name).unlink()
+    spoilt_export = tmp_path / "x.json"
+    spoilt_export.write_text("{}")
+    with pytest.raises(SettingsError, match="give a file that `ceml knowledge export` wrote"):
+        imported(tmp_path, spoilt_export)
 
 
 def test_what_is_exported_can_be_imported_elsewhere_and_never_replaces(tmp_path: Path) -> None:

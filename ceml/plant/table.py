@@ -242,7 +242,8 @@ def _span(knob_names: tuple[str, ...], rows: list[Row]) -> tuple[NDArray[np.bool
     for name in knob_names:
         levels = dict.fromkeys(row.knobs[name] for row in rows)
         kind = _kind(name, next(iter(levels)))
-        ordered = tuple(levels) if kind is KnobKind.CATEGORY else tuple(sorted(float(level) for level in levels))
+        words = kind is KnobKind.CATEGORY  # by name: what order a table has its rows in says nothing
+        ordered = tuple(sorted(map(str, levels)) if words else sorted(float(level) for level in levels))
         knobs.append(Knob(name=name, levels=ordered, kind=kind, settle_s=SETTLE_S.get(name, OTHER_SETTLE_S)))
     at = [{level: place for place, level in enumerate(knob.levels)} for knob in knobs]
     shape = tuple(len(knob.levels) for knob in knobs)

@@ -40,6 +40,14 @@ def shared_table(name: str) -> Table:
     return Table.parse(path.read_text().splitlines(), name)
 
 
+@given(st.permutations(range(6)))
+def test_the_order_of_rows_says_nothing_of_words_either(order: list[int]):
+    rows = [f"x,{mode},{gpu},1,4" for mode in ("eco", "turbo", "air") for gpu in (1e9, 2e9)]
+    one = Table.parse(("workload,mode,gpu_hz,step_s,power_w", *rows), "t.csv").grid("x").space
+    other = Table.parse(("workload,mode,gpu_hz,step_s,power_w", *(rows[at] for at in order)), "t.csv").grid("x").space
+    assert one.knobs == other.knobs
+
+
 def test_smoothed_columns_are_played_and_the_measured_ones_on_request():
     played, raw = TABLE.grid("lstm", 8), TABLE.grid("lstm", 8, measured=True)
     assert played.step_s[played.space.max_state] == 0.6

@@ -37,10 +37,15 @@ FAILURES_ALLOWED = 3  # reads in a row; one bad transfer on a bus is nothing to 
 TURNS = 2  # configurations of one program that are watched, each on its own
 PATIENCE_S = 60.0  # of the phase watcher for temperatures alone: each closed window makes it look anyway
 LONGEST_PATIENCE_S = 30.0  # between two tries of a lost sensor
+WELL_S = 60.0  # without a loss: what was lost before then is forgotten
+MOST_W = 1e6  # no machine that runs one program draws a megawatt
 
 
 class SensorPoller:
     """Reads one sensor at its period and announces what it said, that it was lost, that it is back.
+
+    One that is lost again soon after it came back is asked half as often for each such time, and is back only when it
+    answers several times in a row: a sensor that lies every other time would else be lost and back for ever.
 
     A read may take between one and two deadlines. One cancel scope serves all reads, its deadline moved on now and
     then: a scope for each read would be a third of a poll's cost.
@@ -51,7 +56,10 @@ class SensorPoller:
         self._bus = bus
         self._deadline_s = max(1.0, 5 * sensor.period_s)
         self._failures = 0
+        self._answers = 0  # in a row
         self._lost = False
+        self._back_s = -inf
+        self._relapses = 0
         self._due_s = 0.0
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
@@ -94,19 +102,23 @@ class SensorPoller:
         return self._due_s - now_s
 
     def _failed(self, reason: str, *, gone: bool) -> float:
-        self._failures += 1
+        self._failures, self._answers = self._failures + 1, 0
         if not self._lost and (gone or self._failures >= FAILURES_ALLOWED):
+            now_s = anyio.current_time()
             self._lost = True
-            self._bus.publish(SensorLost(at_s=anyio.current_time(), sensor=self._sensor.name, reason=reason))
+            self._relapses = self._relapses + 1 if now_s - self._back_s < WELL_S else 0
+            self._bus.publish(SensorLost(at_s=now_s, sensor=self._sensor.name, reason=reason))
         if not self._lost:
             return 0.0
-        doublings = min(self._failures - FAILURES_ALLOWED, 16)
-        return min(self._sensor.period_s * 2 ** max(doublings, 0), LONGEST_PATIENCE_S)
+        doublings = min(max(self._failures - FAILURES_ALLOWED, 0) + self._relapses, 16)
+        return min(self._sensor.period_s * 2**doublings, LONGEST_PATIENCE_S)
 
     def _succeeded(self, sample: Sample) -> None:
-        self._failures = 0
+        self._failures, self._answers = 0, self._answers + 1
+        if self._lost and self._relapses and self._answers < FAILURES_ALLOWED:
+            return  # not yet: it lied before
         if self._lost:
-            self._lost = False
+            self._lost, self._back_s = False, sample.at_s
             self._bus.publish(SensorRecovered(at_s=sample.at_s, sensor=self._sensor.name))
         self._bus.publish(
             Sampled(
@@ -123,16 +135,27 @@ class SensorPoller:
 def _believable(sample: Sample) -> Sample:
     """A reading whose powers can be true; an amplifier's offset may read a little below nothing, that is 0 W.
 
+    A rail that reads more than any machine draws was not measured: it is NaN, as long as others can be believed.
+
     Raises:
-        Temporary: No rail of the sensor draws anything: no board that runs this does so.
+        Temporary: No rail of the sensor draws anything that can be true: no board that runs this does so.
     """
     rails_w = sample.rails_w
-    if not rails_w or min(rails_w.values()) > 0.0:
+    if not rails_w or (min(rails_w.values()) > 0.0 and max(rails_w.values()) <= MOST_W):
         return sample
-    if not any(watts > 0.0 for watts in rails_w.values()):
+    if not any(0.0 < watts <= MOST_W for watts in rails_w.values()):
         said = ", ".join(f"{rail} {watts:g} W" for rail, watts in rails_w.items())
-        raise Temporary(f"it reads {said}, and a machine that runs draws more than that")
-    return replace(sample, rails_w={rail: 0.0 if watts < 0.0 else watts for rail, watts in rails_w.items()})
+        why = "a machine that runs draws more than that"
+        if any(watts > MOST_W for watts in rails_w.values()):
+            why = f"no machine draws more than {MOST_W:g} W"
+        raise Temporary(f"it reads {said}, and {why}")
+    return replace(sample, rails_w={rail: _true(watts) for rail, watts in rails_w.items()})
+
+
+def _true(watts: float) -> float:
+    if abs(watts) > MOST_W:
+        return nan
+    return 0.0 if watts < 0.0 else watts  # NaN stays NaN
 
 
 @dataclass

@@ -124,6 +124,44 @@ def test_a_sensor_that_reads_nothing_is_lost_until_it_reads_something(virtually,
     assert {sample.rails_w["total"] for sample in of(heard, Sampled)} == {5.0}
 
 
+@pytest.mark.parametrize("watts", [float("inf"), 1e308, 2e6])
+def test_a_sensor_that_reads_more_than_any_machine_draws_is_lost_until_it_reads_less(virtually, watts: float) -> None:
+    heard = polled(virtually, Meter(reads_w=lambda t: {"total": watts if 1.0 < t < 5.0 else 5.0}), 20.0)
+    (lost,), (_,) = of(heard, SensorLost), of(heard, SensorRecovered)
+    assert lost.reason == f"it reads total {watts:g} W, and no machine draws more than 1e+06 W"
+    assert {sample.rails_w["total"] for sample in of(heard, Sampled)} == {5.0}
+
+
+@pytest.mark.parametrize("watts", [float("inf"), float("-inf"), 1e308, float("nan")])
+def test_one_rail_that_cannot_be_believed_is_not_measured_and_the_others_are(virtually, watts: float) -> None:
+    heard = polled(virtually, Meter(reads_w=lambda t: {"gpu": watts, "cpu": 2.0}), 2.0)
+    assert of(heard, SensorLost) == []
+    assert {(str(s.rails_w["gpu"]), s.rails_w["cpu"]) for s in of(heard, Sampled)} == {("nan", 2.0)}
+
+
+def cycling(good_s: float, bad_s: float, *rubbish: float):
+    return lambda t: {"total": 5.0 if t % (good_s + bad_s) < good_s else rubbish[int(10 * t) % len(rubbish)]}
+
+
+def test_a_sensor_that_lies_three_times_of_four_is_soon_lost_for_good(virtually) -> None:
+    heard = polled(virtually, Meter(reads_w=cycling(0.1, 0.3, 0.0, float("nan"), -5.0)), 600.0)
+    assert len(of(heard, SensorLost)) <= 3
+    assert len(of(heard, SensorRecovered)) < len(of(heard, SensorLost))
+
+
+def test_a_sensor_that_is_lost_again_and_again_is_said_less_and_less_and_still_used(virtually) -> None:
+    heard = polled(virtually, Meter(reads_w=cycling(9.7, 1.0, 0.0)), 3600.0)
+    assert 5 < len(of(heard, SensorLost)) < 150, "of 336 times"
+    assert of(heard, Sampled)[-1].at_s > 3500.0
+
+
+def test_what_was_lost_long_ago_is_forgotten(virtually) -> None:
+    heard = polled(virtually, Meter(reads_w=cycling(100.0, 1.0, 0.0)), 2020.0)
+    lost, back = of(heard, SensorLost), of(heard, SensorRecovered)
+    assert len(lost) == 20
+    assert all(there.at_s - gone.at_s < 2.5 for gone, there in zip(lost, back, strict=False))
+
+
 def test_a_rail_that_is_off_reads_nothing_and_never_less(virtually) -> None:
     heard = polled(virtually, Meter(reads_w=lambda t: {"gpu": -0.008 if t < 1.0 else 0.0, "cpu": 2.0}), 2.0)
     assert of(heard, SensorLost) == []

@@ -256,6 +256,7 @@ def _controller(house: House, machine: Machine, saved: Saved) -> Controller:
         limits=parts.limits,
         dry_run=parts.settings.dry_run,
         deadline_s=0.25 * parts.context.speed,
+        patience_s=0.25 * parts.context.speed,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+from math import floor
 from time import CLOCK_BOOTTIME, CLOCK_MONOTONIC, clock_gettime, monotonic  # here alone the system is asked
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,15 @@ class ScaledLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Seconds on the scaled clock."""
         return self.origin_s + (monotonic() - self.origin_s) * self.speed
+
+
+def next_tick(at_s: float, period_s: float) -> float:
+    """The first whole multiple of a period after a moment, in seconds of the same clock.
+
+    Whoever looks every so often looks then, so that many wake together: what an idle machine does costs little, that it
+    is woken costs much (the kernel rounds its timers for the same reason, round_jiffies()).
+    """
+    return (floor(at_s / period_s + 1e-6) + 1) * period_s
 
 
 def slept_s() -> float:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ceml.timeline import ScaledLoop, VirtualLoop, scaled
+from ceml.timeline import ScaledLoop, VirtualLoop, next_tick, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -112,3 +112,24 @@ def test_scaled_seconds_pass_faster_on_one_clock_shared_by_origin_and_speed() ->
     assert real_s >= 0.0499
     assert slept_s / 100 <= real_s
     assert shared >= after
+
+
+@given(st.floats(0.0, 1e7), st.sampled_from([0.001, 0.1, 0.25, 0.3, 0.5, 1.0, 7.0]))
+def test_a_tick_lies_ahead_less_than_a_period_away_and_is_the_same_for_all_who_ask_meanwhile(
+    at_s: float, period_s: float
+) -> None:
+    tick_s = next_tick(at_s, period_s)
+    assert at_s < tick_s <= at_s + period_s * (1 + 2e-6)
+    assert next_tick((at_s + tick_s) / 2, period_s) == pytest.approx(tick_s)
+
+
+@given(st.integers(0, 10**8), st.sampled_from([0.001, 0.1, 0.25, 0.3, 0.5, 1.0, 7.0]))
+def test_ticks_follow_each_other_without_gap_or_double(number: int, period_s: float) -> None:
+    assert next_tick(number * period_s, period_s) == pytest.approx((number + 1) * period_s)
+    assert next_tick(number * period_s - 1e-9 * period_s, period_s) == pytest.approx((number + 1) * period_s)
+
+
+def test_ticks_of_a_multiple_are_ticks_of_its_part() -> None:
+    slow = [next_tick(at_s, 1.0) for at_s in range(1000)]
+    fast = {round(next_tick(at_tenths / 10, 0.1), 9) for at_tenths in range(10_000)}
+    assert set(slow) <= fast

@@ -17,9 +17,10 @@ from ceml.apps.processes import Processes
 from ceml.apps.roster import Roster
 from ceml.apps.wire import MAX_LINE_BYTES, WireError, parse
 from ceml.errors import SettingsError
+from ceml.timeline import next_tick
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from anyio.abc import TaskStatus
 
@@ -167,7 +168,7 @@ class _Ears:
 
     def hear(self, fd: int) -> None:
         """Read a chunk whenever there is something, one a turn of the loop: a million beats at once starve nobody."""
-        reader = self._readers[fd] = _Reader(fd, self._roster, self._publish)
+        reader = self._readers[fd] = _Reader(fd, self._roster, self._publish, self._loop.time)
 
         def read() -> None:
             try:
@@ -205,7 +206,8 @@ class _Ears:
 class _Reader:
     """Cuts what comes out of the pipe into lines, in bounded memory, and publishes what the roster makes of them."""
 
-    def __init__(self, fd: int, roster: Roster, publish: Publish) -> None:
+    def __init__(self, fd: int, roster: Roster, publish: Publish, time: Callable[[], float]) -> None:
+        self._time = time  # the loop's own
         self._fd = fd
         self._roster = roster
         self._publish = publish
@@ -221,7 +223,7 @@ class _Reader:
 
     async def take(self, data: bytes) -> None:
         """Take in what somebody else read."""
-        arrival_s = anyio.current_time()
+        arrival_s = self._time()
         for start in range(0, len(data), CHUNK_BYTES):
             self._take(data[start : start + CHUNK_BYTES], arrival_s)
             await anyio.lowlevel.checkpoint()
@@ -232,7 +234,7 @@ class _Reader:
             data = os.read(self._fd, CHUNK_BYTES)
         except BlockingIOError:
             return False
-        self._take(data, anyio.current_time())
+        self._take(data, self._time())
         return len(data) == CHUNK_BYTES
 
     def _take(self, data: bytes, arrival_s: float) -> None:
@@ -264,7 +266,7 @@ async def _look_after(ears: _Ears, roster: Roster, watch: _Watch, publish: Publi
     """Notice who left without a word, keep the pipe where it is found, report refused lines at a bounded rate."""
     while True:
         for _ in range(REPORT_LOOKS):
-            await anyio.sleep(LOOK_S)
+            await anyio.sleep_until(next_tick(anyio.current_time(), LOOK_S))
             if roster.look():
                 await ears.read_rest()  # the last words of the dead come before the news of their death
             watch.look()

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 _STATE, _START_TIME = 0, 19  # fields 3 and 22 of /proc/PID/stat, counted after the name, proc_pid_stat(5)
+MOST_BYTES = 4096  # some fifty numbers and a short name
 MOST_FILES = 1024  # open files of one process that are looked at
 
 
@@ -52,8 +53,14 @@ class Processes:
 
 def _start_time(pid: int) -> int | None:
     try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
+        stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)  # a Path would ask five more questions
     except OSError:
         return None
+    try:
+        text = os.read(stat, MOST_BYTES)
+    except OSError:  # it ended between the two
+        return None
+    finally:
+        os.close(stat)
     fields = text.rpartition(b")")[2].split()  # the name in parentheses may hold spaces and parentheses itself
     return None if fields[_STATE] in (b"Z", b"X") else int(fields[_START_TIME])

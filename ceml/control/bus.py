@@ -11,6 +11,7 @@ import anyio
 import anyio.lowlevel
 
 from ceml.domain.events import EventsMissed
+from ceml.timeline import next_tick
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 
 TURN = 2048  # events a listener takes before others may run: a flood starves nobody, and who reads one keeps up with it
+STILL = 4  # to twice as many times its patience, and what has gathered is told although nothing more comes
+MOST_GATHERED = 512  # then the listener is woken: what is urgent never waits long behind what has gathered
 
 
 class Keep(str, Enum):
@@ -29,7 +32,11 @@ class Keep(str, Enum):
 
 
 class Subscription:
-    """One listener's inbox; iterate over it. Urgent types overtake the others."""
+    """One listener's inbox; iterate over it. Urgent types overtake a backlog, but nothing that has gathered before.
+
+    Attributes:
+        gathered: Types that alone do not wake a listener that waits; it may change them at any time.
+    """
 
     def __init__(
         self,
@@ -43,22 +50,27 @@ class Subscription:
     ) -> None:
         self.name = name
         self.lost = 0
+        self.gathered = gathered
         self._keep = keep
         self._room = room if keep is Keep.ALL else 1
         self._urgent_types = urgent
         self._urgent: deque[Any] = deque()
         self._events: deque[Any] = deque()
         self._bus = bus
-        self._gathered_types = gathered
+        self._waiting: deque[Any] = deque()  # gathered while the listener waits: older than all that wakes it
         self._patience_s = patience_s
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarmed = False  # an alarm is set
         self._announced = 0
         self._waiter: asyncio.Future[None] | None = None  # a plain future: half the cost of an event, a beat a turn
         self._closed = False
 
     def put(self, event: Event) -> None:
         """Called by the bus. Never waits; wakes the listener once a burst."""
-        if type(event) in self._urgent_types:
+        kind = type(event)
+        if self._waiter is not None and kind in self.gathered:
+            self._gather(event)
+            return
+        if kind in self._urgent_types:
             self._urgent.append(event)  # few by nature (decisions), so without bound
         else:
             if len(self._events) >= self._room:
@@ -66,17 +78,26 @@ class Subscription:
                 if self._keep is Keep.ALL:
                     self.lost += 1
             self._events.append(event)
-        if self._waiter is None:
-            return
-        if type(event) not in self._gathered_types:
+        if self._waiter is not None:
             self._wake()
-        elif self._alarm is None:
-            self._alarm = asyncio.get_running_loop().call_later(self._patience_s, self._wake)
+
+    def _gather(self, event: Event) -> None:
+        """While events flow, the one that comes after enough time wakes; an alarm of its own would be one more wake."""
+        waiting = self._waiting
+        waiting.append(event)
+        if event.at_s - waiting[0].at_s >= self._patience_s or len(waiting) >= MOST_GATHERED:
+            self._wake()
+        elif not self._alarmed:
+            self._alarmed, loop, still_s = True, asyncio.get_running_loop(), STILL * self._patience_s
+            loop.call_at(next_tick(loop.time() + still_s, still_s), self._alarm)
+
+    def _alarm(self) -> None:
+        """Whether or not the listener was woken meanwhile: to take every alarm back would cost more."""
+        self._alarmed = False
+        if self._waiting:
+            self._wake()
 
     def _wake(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
         if self._waiter is not None:
             if not self._waiter.done():  # done: the listener was cancelled while it waited
                 self._waiter.set_result(None)
@@ -90,11 +111,11 @@ class Subscription:
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """Events as they come, until closed."""
-        urgent, events = self._urgent, self._events
+        waiting, urgent, events = self._waiting, self._urgent, self._events
         taken = 0
         while True:
-            while urgent or events:
-                yield urgent.popleft() if urgent else events.popleft()
+            while waiting or urgent or events:
+                yield (waiting or urgent or events).popleft()
                 taken += 1
                 if taken % TURN == 0:
                     await anyio.lowlevel.checkpoint()

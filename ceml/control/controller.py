@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 Key = tuple[str, str]  # application, source
 
 PATIENCE = (0.5, 2.0, 8.0)  # deadlines to wait before a failed apply is tried again; a busy machine recovers in these
+NOTHING: frozenset[type] = frozenset()
+BEATS = frozenset((Heartbeat,))
+BEATS_AND_SAMPLES = frozenset((Heartbeat, Sampled))
 KEPT_AWAY = 16  # managers of applications that fell silent, kept for their return
 
 
@@ -70,6 +73,7 @@ class Controller:
         limits: Limits = NO_LIMITS,
         dry_run: bool = False,
         deadline_s: float = 0.25,
+        patience_s: float = 0.25,
     ) -> None:
         """Wire it up.
 
@@ -82,6 +86,8 @@ class Controller:
             limits: What must hold at start.
             dry_run: Announce what would be applied and write nothing.
             deadline_s: How long an apply may take; it never blocks the mind.
+            patience_s: How long beats and samples may gather while nothing hangs on any single one of them: each
+                waking has its price, on the very board that is being tuned.
         """
         self.managers: dict[Key, RuntimeManager] = {}
         self.limits = limits
@@ -111,6 +117,7 @@ class Controller:
             *(decisions := (AppJoined, AppLeft, PhaseChanged, SensorLost, SensorRecovered)),
             *(answers := (ConfigurationApplied, ConfigurationRefused, ConfigurationWithheld, KnobOverwritten)),
             urgent=(*wishes, *decisions, *answers),
+            patience_s=patience_s,
         )
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
@@ -120,6 +127,13 @@ class Controller:
             task_status.started()
             async for event in self._inbox:
                 self._take(event)
+                self._inbox.gathered = self._may_gather()
+
+    def _may_gather(self) -> frozenset[type]:
+        holder = self.holder
+        if holder is None or not self._beaten or not holder.rests:
+            return NOTHING
+        return BEATS if holder.guards else BEATS_AND_SAMPLES
 
     # Events to managers ---------------------------------------------------------------------------------------------
 

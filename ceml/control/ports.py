@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
@@ -42,6 +42,15 @@ class Sensor(Protocol):
             Temporary: Not this time.
             Unavailable: Not any more.
         """
+        ...
+
+
+@runtime_checkable
+class InstantSensor(Sensor, Protocol):
+    """A sensor whose answer lies in memory, so that nobody need wait: no task is woken for it, which halves a poll."""
+
+    def read_now(self) -> Sample:
+        """What `read` returns, and raises, at once: it must never block, since everything else waits meanwhile."""
         ...
 
 

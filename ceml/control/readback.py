@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from ceml.domain.events import MachineResumed
+from ceml.timeline import next_tick
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,7 @@ class ReadBack:
         slept_s = self._slept_s()
         task_status.started()
         while True:
-            await anyio.sleep(self._period_s)
+            await anyio.sleep_until(next_tick(anyio.current_time(), self._period_s))
             asleep_s, slept_s = self._slept_s() - slept_s, self._slept_s()
             if asleep_s >= SHORTEST_SLEEP_S:
                 self._bus.publish(MachineResumed(at_s=anyio.current_time(), asleep_s=asleep_s))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from math import inf, nan, sqrt
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from ceml.control.ports import InstantSensor
 from ceml.domain.events import (
     AppJoined,
     AppLeft,
@@ -21,6 +23,7 @@ from ceml.domain.events import (
 )
 from ceml.domain.phase import MODEL_SMALL, Signs, cause_of
 from ceml.errors import Temporary, Unavailable
+from ceml.timeline import next_tick
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,54 +67,84 @@ class SensorPoller:
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Poll until cancelled; on a fixed beat, so that slow reads do not stretch the period."""
-        self._due_s = anyio.current_time()
+        sensor, self._due_s = self._sensor, anyio.current_time()
         task_status.started()
+        if isinstance(sensor, InstantSensor):
+            await self._tick_for_ever(sensor)
         while True:
             with anyio.CancelScope() as scope:
                 await self._poll_for_ever(scope)
-            self._next(self._failed(f"no answer within {self._deadline_s:g} s", gone=False))
+            self._failed(f"no answer within {self._deadline_s:g} s", anyio.current_time())
+
+    async def _tick_for_ever(self, sensor: InstantSensor) -> None:
+        """The loop itself calls what answers at once; what is wrong beyond a sensor's failures is raised here."""
+        loop = asyncio.get_running_loop()
+        broken: asyncio.Future[None] = loop.create_future()
+
+        def tick() -> None:
+            nonlocal timer
+            try:
+                try:
+                    sample = _believable(sensor.read_now())
+                except (Temporary, Unavailable) as error:
+                    wait_s = self._missed(error, loop.time())
+                else:
+                    wait_s = self._took(sample, loop.time())
+            except Exception as error:  # raised in the task, where it ends the house as any bug does
+                if not broken.done():
+                    broken.set_exception(error)
+                return
+            timer = loop.call_later(wait_s, tick)
+
+        timer = loop.call_at(self._due_s, tick)
+        try:
+            await broken
+        finally:
+            timer.cancel()
 
     async def _poll_for_ever(self, scope: anyio.CancelScope) -> None:
         """Until a read takes too long."""
-        sensor, wait_s = self._sensor, max(self._due_s - anyio.current_time(), 0.0)
+        sensor, time = self._sensor, asyncio.get_running_loop().time
+        wait_s, deadline_s = max(self._due_s - time(), 0.0), -inf
         while True:
-            if scope.deadline < self._due_s + self._deadline_s or scope.deadline == inf:
-                scope.deadline = self._due_s + 2 * self._deadline_s  # moved now and then: moving costs, too
+            if deadline_s < self._due_s + self._deadline_s:
+                scope.deadline = deadline_s = self._due_s + 2 * self._deadline_s  # now and then: moving costs, too
             await anyio.sleep(wait_s)
             try:
                 sample = _believable(await sensor.read())
-            except Temporary as error:
-                patience_s = self._failed(str(error), gone=False)
-            except Unavailable as error:
-                patience_s = self._failed(str(error), gone=True)
+            except (Temporary, Unavailable) as error:
+                wait_s = self._missed(error, time())
             else:
-                self._succeeded(sample)
-                patience_s = 0.0
-            wait_s = self._next(patience_s)
+                wait_s = self._took(sample, time())
 
-    def _next(self, patience_s: float) -> float:
-        """When the next poll is due: a period on, later while the sensor is lost, never in the past.
+    def _next(self, now_s: float, patience_s: float) -> float:
+        """When the next poll is due: with the next tick of its period, later while the sensor is lost.
 
         Returns:
             Seconds until then.
         """
-        now_s, period_s = anyio.current_time(), self._sensor.period_s
-        self._due_s = max(self._due_s + period_s, now_s + patience_s) if patience_s else self._due_s + period_s
-        if self._due_s < now_s:  # fell behind: skip what was missed, keep the beat
-            self._due_s = now_s + period_s - (now_s - self._due_s) % period_s
+        period_s = self._sensor.period_s
+        self._due_s = next_tick(max(now_s + max(patience_s - period_s, 0.0), self._due_s), period_s)
         return self._due_s - now_s
 
-    def _failed(self, reason: str, *, gone: bool) -> float:
+    def _missed(self, error: Temporary | Unavailable, now_s: float) -> float:
+        """No reading; returns the seconds until the next poll, as all of these do."""
+        return self._failed(str(error), now_s, gone=isinstance(error, Unavailable))
+
+    def _failed(self, reason: str, now_s: float, *, gone: bool = False) -> float:
         self._failures, self._answers = self._failures + 1, 0
         if not self._lost and (gone or self._failures >= FAILURES_ALLOWED):
-            now_s = anyio.current_time()
             self._lost = True
             self._relapses = self._relapses + 1 if now_s - self._back_s < WELL_S else 0
             self._bus.publish(SensorLost(at_s=now_s, sensor=self._sensor.name, reason=reason))
         if not self._lost:
-            return 0.0
+            return self._next(now_s, 0.0)
         doublings = min(max(self._failures - FAILURES_ALLOWED, 0) + self._relapses, 16)
-        return min(self._sensor.period_s * 2**doublings, LONGEST_PATIENCE_S)
+        return self._next(now_s, min(self._sensor.period_s * 2**doublings, LONGEST_PATIENCE_S))
+
+    def _took(self, sample: Sample, now_s: float) -> float:
+        self._succeeded(sample)
+        return self._next(now_s, 0.0)
 
     def _succeeded(self, sample: Sample) -> None:
         self._failures, self._answers = 0, self._answers + 1

@@ -158,6 +158,16 @@ class RuntimeManager:
                 pass
         return ()
 
+    @property
+    def rests(self) -> bool:
+        """Whether windows are all that it waits for: then a fraction of a second more or less changes nothing."""
+        return self.phase is not Phase.PROFILING and self._turns is None
+
+    @property
+    def guards(self) -> bool:
+        """Whether there is a cap, which a single sample may show to be broken."""
+        return bool(self._guard.bounds)
+
     def _rest(self, at_s: float, phase: Phase) -> Answer:
         """Nothing of ours is in force any more; what the stretch that was going on has shown so far is kept."""
         closed, window = (), self._measuring.window

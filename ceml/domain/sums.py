@@ -59,10 +59,10 @@ class Integral:
         self.last = before.last if before else NAN
         self.last_s = before.last_s if before else NAN
 
-    def add(self, at_s: float, value: float, covers_s: float = 0.0) -> None:
-        """Take in one reading; one that is not a number, or not later than the last, changes nothing."""
+    def add(self, at_s: float, value: float, covers_s: float = 0.0) -> bool:
+        """Take in one reading; one that is not a number, or not later than the last, changes nothing: False."""
         if value != value or at_s <= self.last_s:  # NaN, or reordered
-            return
+            return False
         if covers_s > 0.0:
             self.area += value * covers_s
             self.span_s += covers_s
@@ -73,6 +73,7 @@ class Integral:
             self.only = value
         self.count += 1
         self.last, self.last_s = value, at_s
+        return True
 
     def merge(self, other: Integral) -> None:
         """Take in the area of another; where each of them ends stays its own."""

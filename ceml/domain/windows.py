@@ -123,19 +123,12 @@ class Window:
             self._waiting.append((_LOWEST if self._waiting else self._worst, Powers()))
             self._worst = _LOWEST
         powers = self._waiting[-1][1]
-        for kind, totals, readings in (
-            ("rail", powers.rails, sample.rails_w),
-            ("device", powers.devices, sample.utilisation),
-        ):
-            for name, value in readings.items():
-                total = totals.get(name)
-                if total is None:
-                    total = totals[name] = Integral(self._ends.get((kind, name)))
-                before = total.count
-                total.add(at_s, value, covers_s)
-                self._ends[kind, name] = total
-                if kind == "rail":
-                    self.counts[name] = self.counts.get(name, 0) + total.count - before
+        rails, devices, counts = powers.rails, powers.devices, self.counts
+        for rail, watts in sample.rails_w.items():
+            if (rails.get(rail) or self._continued("rail", rails, rail)).add(at_s, watts, covers_s):
+                counts[rail] = counts.get(rail, 0) + 1
+        for device, share in sample.utilisation.items():
+            (devices.get(device) or self._continued("device", devices, device)).add(at_s, share, covers_s)
         for rail in self._total_rails:
             if rail in sample.rails_w:
                 self._round_w[rail] = sample.rails_w[rail]
@@ -145,6 +138,11 @@ class Window:
             if total_w == total_w:
                 powers.watts.add(total_w)
         self._sampled_s = at_s
+
+    def _continued(self, kind: str, totals: dict[str, Integral], name: str) -> Integral:
+        """A new piece of a signal: it goes on where the one before ended."""
+        total = totals[name] = self._ends[kind, name] = Integral(self._ends.get((kind, name)))
+        return total
 
     def extend(self, later: Window) -> None:
         """Take in a later window; time between the two is no part of either, as if this one had begun later."""

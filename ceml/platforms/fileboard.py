@@ -13,7 +13,7 @@ from ceml.store import board_file
 from ceml.store.board_file import BoardFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from ceml.domain.knobs import KnobSpace, Level
     from ceml.plant.machine import Plant
@@ -50,7 +50,7 @@ class FileBoard:
         self.space = space
         self._paths = context.paths
         self._loads = board_file.Loads(self._paths.load)
-        self._file_path = self._paths.board
+        self._file_path = str(self._paths.board)
         self._speed = context.speed
         self._description = dict(description)
         self._plant_of = plant_of
@@ -58,10 +58,13 @@ class FileBoard:
         self._assumed = assumed
         self._board: BoardFile | None = None
         self._stamp: tuple[int, int] | None = None
+        self._states = (0, 0)  # in force, and before that
+        self._readings: dict[tuple[int, tuple[str, ...]], tuple[dict[str, float], dict[str, float]]] = {}
 
     def target(self) -> int:
         """The state that was asked for last, as the file says: it may have been put back from outside."""
-        return self._state(self._file().configuration)
+        self._file()
+        return self._states[0]
 
     def put(self, state: int) -> None:
         """Write the file; the programs see it at once, and know from when on it counts."""
@@ -75,8 +78,15 @@ class FileBoard:
     def readings(self, at_s: float) -> tuple[dict[str, float], dict[str, float]]:
         """True watts and utilisation now: the idle machine, and on top what each running program adds."""
         board = self._file()
-        state = self._state(board.configuration if at_s >= board.in_force_s else board.before)
-        plants = [plant for name in self._loads.now() if (plant := self._plant_of(name))]
+        state = self._states[at_s < board.in_force_s]
+        running = self._loads.now()
+        found = self._readings.get((state, running))
+        if found is None:
+            found = self._readings[state, running] = self._worked_out(state, running)
+        return found
+
+    def _worked_out(self, state: int, running: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
+        plants = [plant for name in running if (plant := self._plant_of(name))]
         if not plants and self._assumed is not None:
             plants = [self._assumed]
         if len(plants) == 1:
@@ -130,15 +140,19 @@ class FileBoard:
         if found is None or found.plant != self._description or self.space.find(found.configuration) is None:
             self._write(known)
             return known
-        self._board, self._stamp = found, stamp
+        self._know(found, stamp)
         return found
+
+    def _know(self, board: BoardFile, stamp: tuple[int, int] | None) -> None:
+        self._board, self._stamp = board, stamp
+        self._states = self._state(board.configuration), self._state(board.before)
 
     def _write(self, board: BoardFile) -> None:
         try:
             board_file.write(self._paths.made().board, board)
         except OSError as error:
             raise Temporary(f"{self._paths.board} cannot be written: {error.strerror}; make room there") from None
-        self._board, self._stamp = board, board_file.stamp(self._paths.board)
+        self._know(board, board_file.stamp(self._file_path))
 
     def _state(self, levels: Mapping[str, Level]) -> int:
         state = self.space.find(levels)

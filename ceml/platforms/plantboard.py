@@ -5,6 +5,7 @@ In memory, the program runs inside this process: replay in virtual time.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from typing import TYPE_CHECKING, Protocol
@@ -194,6 +195,10 @@ class PlantSensor:
         return 0.0
 
     async def read(self) -> Sample:
+        """One reading; as `read_now`."""
+        return self.read_now()
+
+    def read_now(self) -> Sample:
         """One reading.
 
         Raises:
@@ -201,7 +206,7 @@ class PlantSensor:
         """
         if self.lost:
             raise Unavailable(f"sensor {self.name} is lost, as the scenario says")
-        at_s = anyio.current_time()
+        at_s = asyncio.get_running_loop().time()
         rails, busy = self._board.readings(at_s)
         rails_w: dict[str, float] = {}
         for rail, true_w in rails.items():

@@ -39,13 +39,17 @@ class CpuLoad:
         self._at_s = 0.0
 
     async def read(self) -> Sample:
-        """The share since the reading before; the first has none.
+        """The share since the reading before; as `read_now`."""
+        return self.read_now()
+
+    def read_now(self) -> Sample:
+        """The share since the reading before; the first has none. It is in memory, not on a device: it cannot block.
 
         Raises:
             Temporary: /proc/stat says nothing that can be used.
             Unavailable: It is not there.
         """
-        online, busy, total = _counts(sysfs.text(self._path))  # memory, not a device: it cannot block
+        online, busy, total = _counts(sysfs.text(self._path))
         now_s = anyio.current_time()
         before, since_s = self._before, self._at_s
         self._before, self._at_s = (online, busy, total), now_s

@@ -76,10 +76,10 @@ def read(path: Path) -> BoardFile | None:
     return board
 
 
-def stamp(path: Path) -> tuple[int, int] | None:
+def stamp(path: Path | str) -> tuple[int, int] | None:
     """Changes whenever the file is replaced (another inode or time of change); None where there is no file."""
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 - asked at every reading, and a Path is made into text each time
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns
@@ -165,6 +165,7 @@ class Loads:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._name = str(directory)
         self._stamp: tuple[int, int] | None = None
         self._asked = 0
         self._found: tuple[str, ...] = ()
@@ -175,7 +176,7 @@ class Loads:
         Programs that come and go change the directory and are seen at once; one that was killed is missed after at
         most `LOOKS_BETWEEN` readings.
         """
-        seen = stamp(self._directory)
+        seen = stamp(self._name)
         self._asked += 1
         if seen != self._stamp or (self._found and self._asked % LOOKS_BETWEEN == 0):
             self._stamp, self._found = seen, loads(self._directory)

@@ -6,8 +6,9 @@ Not covered here: throughput (tests/benchmarks).
 from __future__ import annotations
 
 import anyio
+import pytest
 
-from ceml.control.bus import TURN, Bus, Keep
+from ceml.control.bus import MOST_GATHERED, STILL, TURN, Bus, Keep, Subscription
 from ceml.domain.events import AppJoined, AppLeft, EventsMissed, Heartbeat
 
 
@@ -117,27 +118,69 @@ async def test_a_flood_leaves_room_for_other_tasks() -> None:
     assert turns >= 5
 
 
-def test_some_events_gather_before_they_wake_a_listener_and_others_wake_it_at_once(virtually) -> None:
-    woken_at: list[tuple[float, type]] = []
+def heard(virtually, publish, *, patience_s: float = 0.55, urgent: tuple[type, ...] = ()) -> list[tuple[float, str]]:
+    """When a listener that lets beats gather heard of what `publish(bus, inbox)` tells, and of what."""
+    woken_at: list[tuple[float, str]] = []
 
     async def main() -> None:
         bus = Bus()
-        inbox = bus.subscribe("eyes", Heartbeat, AppLeft, gathered=(Heartbeat,), patience_s=0.55)
+        inbox = bus.subscribe("eyes", Heartbeat, AppLeft, gathered=(Heartbeat,), patience_s=patience_s, urgent=urgent)
 
         async def listen() -> None:
             async for event in inbox:
-                woken_at.append((round(anyio.current_time(), 3), type(event)))
+                woken_at.append((round(anyio.current_time(), 3), type(event).__name__))
 
         async with anyio.create_task_group() as group:
             group.start_soon(listen)
-            for number in range(1, 13):
-                await anyio.sleep(0.1)
-                bus.publish(beat(number))
-                if number == 9:
-                    bus.publish(AppLeft(at_s=0.9, app="a"))
+            await anyio.wait_all_tasks_blocked()
+            await publish(bus, inbox)
             inbox.close()
 
     virtually(main)
-    assert woken_at == (
-        [(0.65, Heartbeat)] * 6 + [(0.9, Heartbeat)] * 3 + [(0.9, AppLeft)] + [(1.2, Heartbeat)] * 3
-    )  # half a second after the first, with the one that cannot wait, and when it was closed
+    return woken_at
+
+
+@pytest.mark.parametrize("urgent", [(), (AppLeft,)])
+def test_some_events_gather_before_they_wake_a_listener_and_others_wake_it_at_once(virtually, urgent) -> None:
+    async def publish(bus: Bus, inbox: Subscription) -> None:
+        for number in range(1, 13):
+            await anyio.sleep(0.1)
+            bus.publish(Heartbeat(at_s=number / 10, app="a", beat=number))
+            if number == 9:
+                bus.publish(AppLeft(at_s=0.9, app="a"))
+
+    assert heard(virtually, publish, urgent=urgent) == (
+        [(0.7, "Heartbeat")] * 7 + [(0.9, "Heartbeat")] * 2 + [(0.9, "AppLeft")] + [(1.2, "Heartbeat")] * 3
+    )  # with the first that comes half a second later, with what cannot wait but does not overtake, and when closed
+
+
+@pytest.mark.parametrize("at_s", [0.0, -1e9, 1e9])
+def test_what_has_gathered_is_told_although_nothing_more_comes(virtually, at_s: float) -> None:
+    async def publish(bus: Bus, inbox: Subscription) -> None:
+        for number in (1, 2):  # of one moment, or with times of another clock
+            bus.publish(Heartbeat(at_s=at_s, app="a", beat=number))
+        await anyio.sleep(60.0)
+
+    told = heard(virtually, publish)
+    assert len(told) == 2
+    assert all(0.55 * STILL <= at_s <= 2 * 0.55 * STILL for at_s, _ in told)
+
+
+def test_a_flood_gathers_no_further_than_a_bound(virtually) -> None:
+    async def publish(bus: Bus, inbox: Subscription) -> None:
+        for _ in range(MOST_GATHERED):
+            bus.publish(beat(0))
+        await anyio.sleep(0.1)
+
+    assert heard(virtually, publish) == [(0.0, "Heartbeat")] * MOST_GATHERED
+
+
+def test_a_listener_that_no_longer_lets_events_gather_hears_them_at_once(virtually) -> None:
+    async def publish(bus: Bus, inbox: Subscription) -> None:
+        bus.publish(beat(0))
+        await anyio.sleep(0.1)
+        inbox.gathered = frozenset()
+        bus.publish(beat(0))
+        await anyio.sleep(0.1)
+
+    assert heard(virtually, publish) == [(0.1, "Heartbeat")] * 2

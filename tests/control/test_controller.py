@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, get_args
 
 import anyio
+import pytest
 
 from ceml.control.bus import Bus
 from ceml.control.controller import KEPT_AWAY, Controller
@@ -23,8 +24,11 @@ from ceml.domain.events import (
     ConfigurationReleased,
     ConfigurationWithheld,
     ControlRefused,
+    Decided,
     Event,
+    GuardStepped,
     Heartbeat,
+    Sampled,
     WindowClosed,
 )
 from ceml.domain.knobs import Configuration, Knob, KnobSpace
@@ -99,7 +103,13 @@ class Dial:
 
 
 def lived(
-    virtually, dials: list[Dial], story: Callable, *, slept_s: Callable[[], float] = float, **options
+    virtually,
+    dials: list[Dial],
+    story: Callable,
+    *,
+    slept_s: Callable[[], float] = float,
+    rails: tuple[str, ...] = (),
+    **options,
 ) -> tuple[list[Event], Controller]:
     """Run a story beside a controller and its read-back; returns everything that was published."""
     heard: list[Event] = []
@@ -109,7 +119,14 @@ def lived(
         bus = Bus()
         eyes = bus.subscribe("eyes", *get_args(Event))
         machine = Machine(dials)
-        mind = Mind(objective=performance(), model=paper_model(), sampler=paper_sampler(beats=3), search=exhaustive())
+        mind = Mind(
+            objective=performance(),
+            model=paper_model(),
+            sampler=paper_sampler(beats=3),
+            search=exhaustive(),
+            total_rails=rails,
+            power_sensors=frozenset({"meter"} if rails else ()),
+        )
         controller = Controller(
             bus,
             machine,
@@ -431,3 +448,44 @@ def test_a_machine_that_reads_back_is_verified_and_one_that_does_not_is_not(virt
 
     virtually(main)
     assert proven == [True, False, True]
+
+
+@pytest.mark.parametrize("patience_s", [0.1, 0.25, 1.0])
+def test_what_gathers_changes_no_window_and_no_decision(virtually, patience_s: float) -> None:
+    async def story(bus: Bus) -> None:
+        bus.publish(join("a"))
+        for number in range(100):
+            await anyio.sleep(0.05)
+            bus.publish(Sampled(at_s=anyio.current_time(), sensor="meter", rails_w={"total": 5.0 + number % 3}))
+            await anyio.sleep(0.05)
+            bus.publish(Heartbeat(at_s=anyio.current_time(), app="a", beat=number))
+        bus.publish(AppLeft(at_s=anyio.current_time(), app="a"))
+
+    def told(patience_s: float) -> list[object]:
+        dials = [Dial(knob) for knob in KNOBS]
+        heard, _ = lived(virtually, dials, story, patience_s=patience_s, rails=("total",))
+        decided = [event.configuration for event in of(heard, Decided)]
+        return [*decided, *(event.observation for event in of(heard, WindowClosed))]
+
+    assert len(told(0.0)) > 10
+    assert told(patience_s) == told(0.0)
+
+
+def test_nothing_gathers_while_each_sample_may_break_a_cap(virtually) -> None:
+    left_s: list[float] = []
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("a"))
+        for number in range(100):
+            await anyio.sleep(0.1)
+            hot = number == 90
+            bus.publish(Sampled(at_s=anyio.current_time(), sensor="meter", rails_w={"total": 9.0 if hot else 5.0}))
+            bus.publish(Heartbeat(at_s=anyio.current_time(), app="a", beat=number))
+            if hot:
+                left_s.append(anyio.current_time())
+
+    options = {"patience_s": 1.0, "limits": Limits(power_cap_w=7.0), "rails": ("total",)}
+    heard, _ = lived(virtually, [Dial(knob) for knob in KNOBS], story, **options)
+    assert [event.at_s for event in of(heard, GuardStepped)] == pytest.approx(left_s)
+    applied = [event.at_s for event in of(heard, ConfigurationApplied) if event.at_s >= left_s[0]]
+    assert applied[0] == pytest.approx(left_s[0], abs=1e-3)

@@ -47,6 +47,22 @@ class Meter:
         return Sample(at_s=anyio.current_time(), rails_w=self._reads_w(at_s))
 
 
+class InstantMeter(Meter):
+    """The same for one whose answer lies in memory."""
+
+    def read_now(self) -> Sample:
+        at_s = anyio.current_time()
+        error = self._fails(at_s)
+        if error is not None:
+            raise error
+        return Sample(at_s=at_s, rails_w=self._reads_w(at_s))
+
+
+@pytest.fixture(params=[Meter, InstantMeter])
+def a_meter(request: pytest.FixtureRequest) -> type[Meter]:
+    return request.param
+
+
 def polled(virtually, meter: Meter, seconds: float) -> list[Event]:
     heard: list[Event] = []
 
@@ -68,8 +84,8 @@ def of(heard: list[Event], kind: type) -> list:
     return [event for event in heard if isinstance(event, kind)]
 
 
-def test_it_polls_on_a_fixed_beat(virtually) -> None:
-    samples = of(polled(virtually, Meter(), 10.05), Sampled)
+def test_it_polls_on_a_fixed_beat(virtually, a_meter) -> None:
+    samples = of(polled(virtually, a_meter(), 10.05), Sampled)
     assert [round(sample.at_s, 6) for sample in samples] == [round(0.1 * i, 6) for i in range(101)]
 
 
@@ -83,14 +99,14 @@ def test_reads_slower_than_the_period_skip_and_keep_the_beat(virtually) -> None:
     assert len(samples) == pytest.approx(10 / 0.3, abs=2)
 
 
-def test_one_bad_transfer_is_nothing_to_talk_about(virtually) -> None:
-    heard = polled(virtually, Meter(fails=lambda t: Temporary("once") if 1.0 < t < 1.15 else None), 3.0)
+def test_one_bad_transfer_is_nothing_to_talk_about(virtually, a_meter) -> None:
+    heard = polled(virtually, a_meter(fails=lambda t: Temporary("once") if 1.0 < t < 1.15 else None), 3.0)
     assert of(heard, SensorLost) == []
     assert len(of(heard, Sampled)) > 27
 
 
-def test_a_lost_sensor_is_said_once_and_its_return_too(virtually) -> None:
-    heard = polled(virtually, Meter(fails=lambda t: Temporary("no bus") if 1.0 < t < 5.0 else None), 20.0)
+def test_a_lost_sensor_is_said_once_and_its_return_too(virtually, a_meter) -> None:
+    heard = polled(virtually, a_meter(fails=lambda t: Temporary("no bus") if 1.0 < t < 5.0 else None), 20.0)
     (lost,), (back,) = of(heard, SensorLost), of(heard, SensorRecovered)
     assert lost.reason == "no bus"
     assert lost.at_s < 1.5
@@ -98,14 +114,14 @@ def test_a_lost_sensor_is_said_once_and_its_return_too(virtually) -> None:
     assert of(heard, Sampled)[-1].at_s > 19.8
 
 
-def test_a_sensor_that_is_gone_is_said_at_once_and_asked_less_and_less(virtually) -> None:
+def test_a_sensor_that_is_gone_is_said_at_once_and_asked_less_and_less(virtually, a_meter) -> None:
     asked: list[float] = []
 
     def fails(at_s: float) -> Exception:
         asked.append(at_s)
         return Unavailable("unplugged")
 
-    heard = polled(virtually, Meter(fails=fails), 300.0)
+    heard = polled(virtually, a_meter(fails=fails), 300.0)
     assert len(of(heard, SensorLost)) == 1
     assert len(asked) < 40
 
@@ -117,24 +133,26 @@ def test_a_read_that_hangs_counts_as_failed(virtually) -> None:
 
 
 @pytest.mark.parametrize("watts", [0.0, -1.5, float("nan")])
-def test_a_sensor_that_reads_nothing_is_lost_until_it_reads_something(virtually, watts: float) -> None:
-    heard = polled(virtually, Meter(reads_w=lambda t: {"total": watts if 1.0 < t < 5.0 else 5.0}), 20.0)
+def test_a_sensor_that_reads_nothing_is_lost_until_it_reads_something(virtually, a_meter, watts: float) -> None:
+    heard = polled(virtually, a_meter(reads_w=lambda t: {"total": watts if 1.0 < t < 5.0 else 5.0}), 20.0)
     (lost,), (_,) = of(heard, SensorLost), of(heard, SensorRecovered)
     assert lost.reason == f"it reads total {watts:g} W, and a machine that runs draws more than that"
     assert {sample.rails_w["total"] for sample in of(heard, Sampled)} == {5.0}
 
 
 @pytest.mark.parametrize("watts", [float("inf"), 1e308, 2e6])
-def test_a_sensor_that_reads_more_than_any_machine_draws_is_lost_until_it_reads_less(virtually, watts: float) -> None:
-    heard = polled(virtually, Meter(reads_w=lambda t: {"total": watts if 1.0 < t < 5.0 else 5.0}), 20.0)
+def test_a_sensor_that_reads_more_than_any_machine_draws_is_lost_until_it_reads_less(
+    virtually, a_meter, watts: float
+) -> None:
+    heard = polled(virtually, a_meter(reads_w=lambda t: {"total": watts if 1.0 < t < 5.0 else 5.0}), 20.0)
     (lost,), (_,) = of(heard, SensorLost), of(heard, SensorRecovered)
     assert lost.reason == f"it reads total {watts:g} W, and no machine draws more than 1e+06 W"
     assert {sample.rails_w["total"] for sample in of(heard, Sampled)} == {5.0}
 
 
 @pytest.mark.parametrize("watts", [float("inf"), float("-inf"), 1e308, float("nan")])
-def test_one_rail_that_cannot_be_believed_is_not_measured_and_the_others_are(virtually, watts: float) -> None:
-    heard = polled(virtually, Meter(reads_w=lambda t: {"gpu": watts, "cpu": 2.0}), 2.0)
+def test_one_rail_that_cannot_be_believed_is_not_measured_and_the_others_are(virtually, a_meter, watts: float) -> None:
+    heard = polled(virtually, a_meter(reads_w=lambda t: {"gpu": watts, "cpu": 2.0}), 2.0)
     assert of(heard, SensorLost) == []
     assert {(str(s.rails_w["gpu"]), s.rails_w["cpu"]) for s in of(heard, Sampled)} == {("nan", 2.0)}
 
@@ -143,29 +161,44 @@ def cycling(good_s: float, bad_s: float, *rubbish: float):
     return lambda t: {"total": 5.0 if t % (good_s + bad_s) < good_s else rubbish[int(10 * t) % len(rubbish)]}
 
 
-def test_a_sensor_that_lies_three_times_of_four_is_soon_lost_for_good(virtually) -> None:
-    heard = polled(virtually, Meter(reads_w=cycling(0.1, 0.3, 0.0, float("nan"), -5.0)), 600.0)
+def test_a_sensor_that_lies_three_times_of_four_is_soon_lost_for_good(virtually, a_meter) -> None:
+    heard = polled(virtually, a_meter(reads_w=cycling(0.1, 0.3, 0.0, float("nan"), -5.0)), 600.0)
     assert len(of(heard, SensorLost)) <= 3
     assert len(of(heard, SensorRecovered)) < len(of(heard, SensorLost))
 
 
-def test_a_sensor_that_is_lost_again_and_again_is_said_less_and_less_and_still_used(virtually) -> None:
-    heard = polled(virtually, Meter(reads_w=cycling(9.7, 1.0, 0.0)), 3600.0)
+def test_a_sensor_that_is_lost_again_and_again_is_said_less_and_less_and_still_used(virtually, a_meter) -> None:
+    heard = polled(virtually, a_meter(reads_w=cycling(9.7, 1.0, 0.0)), 3600.0)
     assert 5 < len(of(heard, SensorLost)) < 150, "of 336 times"
     assert of(heard, Sampled)[-1].at_s > 3500.0
 
 
-def test_what_was_lost_long_ago_is_forgotten(virtually) -> None:
-    heard = polled(virtually, Meter(reads_w=cycling(100.0, 1.0, 0.0)), 2020.0)
+def test_what_was_lost_long_ago_is_forgotten(virtually, a_meter) -> None:
+    heard = polled(virtually, a_meter(reads_w=cycling(100.0, 1.0, 0.0)), 2020.0)
     lost, back = of(heard, SensorLost), of(heard, SensorRecovered)
     assert len(lost) == 20
     assert all(there.at_s - gone.at_s < 2.5 for gone, there in zip(lost, back, strict=False))
 
 
-def test_a_rail_that_is_off_reads_nothing_and_never_less(virtually) -> None:
-    heard = polled(virtually, Meter(reads_w=lambda t: {"gpu": -0.008 if t < 1.0 else 0.0, "cpu": 2.0}), 2.0)
+def test_a_rail_that_is_off_reads_nothing_and_never_less(virtually, a_meter) -> None:
+    heard = polled(virtually, a_meter(reads_w=lambda t: {"gpu": -0.008 if t < 1.0 else 0.0, "cpu": 2.0}), 2.0)
     assert of(heard, SensorLost) == []
     assert {tuple(sample.rails_w.items()) for sample in of(heard, Sampled)} == {(("gpu", 0.0), ("cpu", 2.0))}
+
+
+@pytest.mark.parametrize("where", ["fails", "reads_w"])
+def test_a_bug_in_a_sensor_ends_the_house_whatever_calls_it(virtually, a_meter, where: str) -> None:
+    def breaks(at_s: float) -> None:
+        if at_s > 0.5:
+            raise ZeroDivisionError("a bug")
+
+    with pytest.raises(Exception, match="unhandled errors") as caught:
+        polled(
+            virtually,
+            a_meter(**{where: lambda at_s: breaks(at_s) or {"fails": None, "reads_w": {"a": 1.0}}[where]}),
+            2.0,
+        )
+    assert [type(error) for error in getattr(caught.value, "exceptions", ())] == [ZeroDivisionError]
 
 
 def watched(

@@ -10,8 +10,8 @@ import numpy as np
 
 from ceml.domain.candidates import candidates, sampled
 from ceml.domain.contracts import UncertainFit
-from ceml.domain.outlook import DEFAULT_PERIOD_S, caps_of, in_order, log_cost, look, period_s
-from ceml.domain.trials import before_commitment, commit, seek, survey, trial
+from ceml.domain.outlook import DEFAULT_PERIOD_S, caps_of, held_against_max, in_order, log_cost, look, period_s
+from ceml.domain.trials import at_max, before_commitment, commit, reference, seek, survey, trial
 from ceml.domain.values import NAN, Stay
 from ceml.errors import SettingsError
 
@@ -82,7 +82,8 @@ class Improvement:
                 stay = _first_with_a_cost(space, fit, score, tried)
                 return None if stay is None else self._asking(stay, fit, NAN, period)
             stay = (
-                survey(space, fit, outlook, self._seed)
+                (reference(space, outlook) if held_against_max(score) else None)
+                or survey(space, fit, outlook, self._seed)
                 or trial(fit, outlook, period, self._state_cost_steps, score)
                 or (before_commitment(space, fit, score, outlook, observations) if score.constraints else None)
                 or (seek(space, outlook) if score.constraints else None)
@@ -119,10 +120,12 @@ class Improvement:
         )
 
     def _first(self, space: KnobSpace, fit: UncertainFit, score: Score) -> Stay:
-        """The state with the least mean excess over what boards usually do; under a cap on power, the lowest."""
+        """The state with the least mean excess over what boards usually do; with limits, one that surely keeps them."""
         steps, samples = FIRST_STAY
         if caps_of(score):
             return Stay(state=space.min_state, steps=steps, power_samples=samples, why="first state, below every cap")
+        if held_against_max(score):
+            return at_max(space)
         states, rng = sampled(space, seed=self._seed), np.random.default_rng(self._seed)
         order = in_order(space, states)
         some = np.sort(states[order if len(order) <= DRAWN_STATES else rng.choice(order, DRAWN_STATES, False)])

@@ -193,6 +193,14 @@ def caps_of(score: Score) -> tuple[Constraint, ...]:
     return tuple(each for each, (cold, hot) in told if hot > 0.0 >= cold)
 
 
+def held_against_max(score: Score) -> bool:
+    """Whether a constraint asks how fast the program is with every knob at its highest: that must be measured."""
+    one = Prediction(rate_hz=np.ones(1), power_w=np.ones(1))
+    slow, fast = (replace(score.now, rate_at_max_hz=rate_hz) for rate_hz in (1e-3, 1e3))
+    with np.errstate(all="ignore"):
+        return any(each.violation(one, slow)[0] != each.violation(one, fast)[0] for each in score.constraints)
+
+
 def cumulative(z: Numbers) -> Numbers:
     """Normal distribution function, Abramowitz and Stegun 26.2.17: absolute error below 1e-7."""
     t = 1.0 / (1.0 + 0.2316419 * np.abs(z))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 STAYS = ((3, 1), (6, 2), (12, 4), (25, 6))  # steps and power samples that a trial may last
 SURVEY_STAY = (3, 2)
+REFERENCE_STAY = (12, 3)  # what a slowdown is held against: what is wrong there is wrong everywhere
 MOST_SPREAD = 0.12  # of ln cost that is believed: what is wholly unknown does not lure
 SURVEY_SHARE = 0.002  # of the remaining work that a survey may cost
 SEEK_SHARE = 0.02  # of the remaining work that a look may cost where no state is expected to keep the limits
@@ -36,6 +37,7 @@ AGAIN_Z = 1.0  # the same for a second look
 CAPPED_Z = 1.5  # the same for both where a cap on power may break: that costs more than steps
 DARE_WORTH = 0.01  # share of the remaining work that a short look past the sure states must be expected to gain
 BOLD_WORTH = 0.05  # the same where only the median keeps the constraints, but for the slack: until one has broken a cap
+ODDS_Z = -1.0  # the same for limits on the run as a whole: a look is no harm there, however small its chance
 DARE_FACTOR = 1.5  # by how much more than any sure trial does
 DARE_STAYS = ((1, 2),)
 SETTLE_STAYS = ((6, 6),)  # where a short look found nothing wrong, to make sure
@@ -50,7 +52,8 @@ def trial(fit: UncertainFit, outlook: Outlook, period_s: float, state_cost_steps
     """The state and stay of the largest net gain, in steps' worth of cost; None where nothing pays.
 
     Where constraints hide much, a short look past what is surely allowed may be worth more than all that is; if much is
-    to be gained, even where a constraint is as likely to break as not, until that has broken a cap on power.
+    to be gained, even where a constraint is as likely to break as not, until that has broken a cap on power. Where no
+    cap can break, a look need only promise more, times its chance, than it costs.
     """
     worth, at, stay = _best_net(fit, outlook, period_s, outlook.safe, STAYS, state_cost_steps)
     dare_z, again_z = (CAPPED_Z, CAPPED_Z) if caps_of(score) else (DARE_Z, AGAIN_Z)
@@ -58,10 +61,12 @@ def trial(fit: UncertainFit, outlook: Outlook, period_s: float, state_cost_steps
     again = ~outlook.safe & (outlook.margin >= again_z) & outlook.tried
     again &= (outlook.doubt > SETTLED_SD) & (outlook.looks <= MOST_LOOKS)
     even = ~outlook.safe & (outlook.margin >= 0.0) & ~outlook.tried & (score.now.excesses == 0)
+    odds = outlook.harmless & ~outlook.safe & (outlook.margin >= ODDS_Z) & ~outlook.tried
     for some, stays, share in (
         (again, SETTLE_STAYS, DARE_WORTH),
         (likely, DARE_STAYS, DARE_WORTH),
         (even, DARE_STAYS, BOLD_WORTH),
+        (odds, DARE_STAYS, DARE_WORTH),
     ):
         if not some.any():
             continue
@@ -176,6 +181,19 @@ def survey(space: KnobSpace, fit: UncertainFit, outlook: Outlook, seed: int) -> 
     if gain[at] <= threshold:
         return None
     return Stay(state=int(outlook.states[some[at]]), steps=steps, power_samples=samples, why="survey of the space")
+
+
+def at_max(space: KnobSpace) -> Stay:
+    """With every knob at its highest: what a slowdown is held against is measured, since half a percent matters."""
+    steps, samples = REFERENCE_STAY
+    why = "maximum frequencies: what a slowdown is held against"
+    return Stay(state=space.max_state, steps=steps, power_samples=samples, why=why)
+
+
+def reference(space: KnobSpace, outlook: Outlook) -> Stay | None:
+    """The maximum, where it has not been measured and breaks no cap on power."""
+    here = outlook.states == space.max_state
+    return at_max(space) if (here & outlook.harmless & ~outlook.tried).any() else None
 
 
 def seek(space: KnobSpace, outlook: Outlook) -> Stay | None:

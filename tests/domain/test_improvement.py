@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tried import CPU, GPU, MEM, SPACE, AtMost, EnergyPerStep, StepTime, Within, committed, plant, play
 
+from ceml.domain.budget import MaxSlowdown
 from ceml.domain.contracts import Score
 from ceml.domain.improvement import improvement
 from ceml.domain.knobs import Knob, KnobSpace
@@ -139,6 +140,31 @@ def test_the_first_trial_is_short_and_no_commitment():
     assert not stay.commits
     assert stay.steps < 50.0
     assert SPACE.min_state < stay.state < SPACE.max_state
+
+
+def first(constraints) -> int:
+    fit = overlap().fit(SPACE, [])
+    stay = improvement().next(SPACE, fit, Score(fit, EnergyPerStep(), constraints, Situation()), [], 2000.0, 2000.0)
+    return stay.state
+
+
+def test_what_a_slowdown_is_held_against_is_measured_first_but_not_above_a_cap():
+    assert first((MaxSlowdown(0.1),)) == SPACE.max_state
+    assert first((MaxSlowdown(0.1), Within(9.0))) == SPACE.max_state
+    assert first((MaxSlowdown(0.1), AtMost(5.0))) == SPACE.min_state
+    assert first((Within(9.0),)) not in (SPACE.max_state, SPACE.min_state)
+
+
+@few
+@given(seeds)
+def test_a_slowdown_wished_for_later_has_the_maximum_measured_before_anything_is_decided(seed):
+    truth = plant(SPACE, seed)
+    _, seen = play(SPACE, truth, steps=2000.0)
+    measured = [one for one in seen if one.configuration != SPACE.configuration(SPACE.max_state)]
+    fit = overlap().fit(SPACE, measured)
+    score = Score(fit, EnergyPerStep(), (MaxSlowdown(0.05),), Situation(rate_at_max_hz=30.0))
+    stay = improvement().next(SPACE, fit, score, measured, 2000.0, 2000.0)
+    assert (stay.state, stay.commits) == (SPACE.max_state, False)
 
 
 def test_a_space_of_one_state_is_held():

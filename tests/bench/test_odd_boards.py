@@ -43,9 +43,9 @@ def _grid(states: list[tuple[int, int, float, float]]) -> Plant:
 BOARDS = [rising_with_one_clock, rising_with_two_clocks, rising_with_one_and_falling_with_the_other]
 
 
-def run(plant: Plant, *, seed: int = 0, **flags: object) -> Figures:
+def run(plant: Plant, *, seed: int = 0, steps: int = STEPS, **flags: object) -> Figures:
     loaded = load(None, {"objective": "energy", "seed": seed, **flags}, {})
-    return play(loaded, steps=STEPS, platform=played(plant, steps=STEPS, seed=seed), timed=False).figures
+    return play(loaded, steps=steps, platform=played(plant, steps=steps, seed=seed), timed=False).figures
 
 
 @pytest.mark.parametrize("objective", ["energy", pytest.param("performance", marks=pytest.mark.fuzz)])
@@ -65,6 +65,23 @@ def test_a_program_that_waits_for_a_camera_ends_where_the_board_draws_least(tabl
     assert figures.regret is not None
     assert figures.regret <= 0.02
     assert figures.states_tried <= 9
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_short_run_is_enough_to_see_that_a_program_waits(seed: int):
+    watts = {
+        (c, g, m): 1.2 + 0.15 * c**1.5 + 0.1 * g**1.7 + 0.3 * m
+        for c in range(1, 7)
+        for g in range(1, 9)
+        for m in (1, 2, 4)
+    }
+    rows = [f"board,w,{c}e8,{g}e8,{m}e8,0.05,{power_w:.6f}" for (c, g, m), power_w in watts.items()]
+    plant = Table.parse(["device,workload,cpu_hz,gpu_hz,mem_hz,step_s,power_w", *rows], "flat.csv").grid(
+        "w", None, {}, {}
+    )
+    figures = run(plant, seed=seed, steps=300)
+    assert figures.regret is not None
+    assert figures.regret <= 0.15
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -24,6 +24,7 @@ CATEGORY_SD = 0.3  # of ln time and ln power between two levels of a knob withou
 STRETCHES = (1.0, 1.5, 2.2)  # factors on the residual among which evidence chooses
 ODD_FROM = 2.2  # factor from which on the physics itself is doubted
 ODD_PRIOR = 3.0  # how much more evidence, in ln, the odd kind of program must have
+FLAT, FLAT_PRIOR = 0.1, 1.0  # range of ln step time in which a program seems to wait, and what it takes to believe it
 STRETCH_SD = 0.5  # of ln(factor): how sure one is beforehand that it is 1
 STATES_FOR_STRETCH = 3
 MOST_ITERATIONS = 12
@@ -198,7 +199,8 @@ def solve(board: Board, evidence: Evidence, start: Numbers | None) -> Solved:
     """The maximum a posteriori, from `start` (a warm start) or from the prior mean.
 
     Where the usual physics leaves much over, it is held against one that allows a program to be slowed down by higher
-    clocks, and against one of a program that mostly waits; the one with the most evidence is taken.
+    clocks, and against one of a program that mostly waits; the one with the most evidence is taken. Where no clock has
+    changed the time of a step so far, the latter is thought of at once.
 
     Raises:
         numpy.linalg.LinAlgError: The numbers are not finite.
@@ -210,14 +212,15 @@ def solve(board: Board, evidence: Evidence, start: Numbers | None) -> Solved:
     stretch = 1.0
     if len(evidence.states) >= STATES_FOR_STRETCH:
         stretch, sure = problem.stretch(theta)
-        if stretch >= ODD_FROM:
-            sure += ODD_PRIOR
-            for kind in (board.odd, board.paced):
-                other = Problem(kind, measured, evidence)
-                there = other.climb(other.mean, 1.0)
-                factor, surer = other.stretch(there)
-                if surer > sure:
-                    physics, problem, theta, stretch, sure = kind, other, there, factor, surer
+        flat = float(np.ptp(evidence.values[0])) < FLAT
+        kinds = (board.odd, board.paced) if stretch >= ODD_FROM else (board.paced,) if flat else ()
+        sure += FLAT_PRIOR if flat else ODD_PRIOR
+        for kind in kinds:
+            other = Problem(kind, measured, evidence)
+            there = other.climb(other.mean, 1.0)
+            factor, surer = other.stretch(there)
+            if surer > sure:
+                physics, problem, theta, stretch, sure = kind, other, there, factor, surer
         if stretch != 1.0:
             theta = problem.climb(theta, stretch)
     off, slopes = problem.linear(theta)

@@ -124,7 +124,7 @@ def _nets(
     variance, loss, w_some = outlook.variance[some], outlook.loss[some], outlook.weights[some]
     gain = outlook.loss[outlook.best] - loss
     waste, rate_hz = outlook.waste[some], outlook.predicted.rate_hz[some]
-    hidden = CAPPED if len(outlook.states) > np.count_nonzero(outlook.safe) else 1.0
+    hidden = CAPPED if (np.isfinite(outlook.loss) & ~outlook.safe).any() else 1.0
     price = np.where(outlook.tried[some], 0.0, hidden * state_cost_steps * (outlook.count / 8.0) ** 3)
     likely = np.where(outlook.safe[some], 1.0, cumulative(outlook.margin[some]))
     nets = np.empty((len(stays), len(some)))
@@ -150,17 +150,20 @@ def _improvement(gain: NDArray[np.float64], spread: NDArray[np.float64]) -> NDAr
 def survey(space: KnobSpace, fit: UncertainFit, outlook: Outlook, seed: int) -> Stay | None:
     """A short look where it teaches most about the whole space: learnt early, it makes every trial better.
 
-    Limits on the run as a whole (a deadline, a target) do not forbid it, caps on power do.
+    States without a cost are no part of it. Limits on the run as a whole (a deadline, a target) do not forbid it, caps
+    on power do.
     Gain of state s = mean over states x of sum_a cov_a(x, s)^2 / (var_a(s) + noise_a), a = ln time, ln power.
     """
     steps, samples = SURVEY_STAY
     own = outlook.predicted.covariance
     threshold = SURVEY_WORTH * (outlook.count / 4.0) ** 3
     signals = [0, 1] if np.isfinite(outlook.predicted.power_w).any() else [0]
-    if own is None or own[:, signals, signals].mean(axis=0).sum() <= threshold:
+    priced = np.isfinite(outlook.loss)
+    if own is None or own[priced][:, signals, signals].mean(axis=0).sum() <= threshold:
         return None  # no state can teach more than there is doubt
     affordable = (outlook.waste * (steps + 1) <= SURVEY_SHARE * outlook.left) & outlook.harmless & ~outlook.tried
     order = in_order(space, outlook.states)
+    order = order[priced[order]]
     rng = np.random.default_rng(seed)
     some = order[affordable[order]]
     if not len(some):

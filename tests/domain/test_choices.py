@@ -118,7 +118,7 @@ def test_two_knobs_with_the_same_effect_are_no_trouble(seed):
 
 
 class WithABan:
-    """Energy per step, infinite where the configuration is forbidden."""
+    """Energy per step, infinite where the state is forbidden; told apart by position, so in whole spaces only."""
 
     constraints = ()
 
@@ -130,17 +130,14 @@ class WithABan:
         return np.where(self.forbidden, np.inf, cost) if len(cost) == len(self.forbidden) else cost
 
 
-@few
-@given(seeds, st.integers(0, 2**16))
-def test_a_state_that_is_infinitely_bad_is_never_tried_and_one_that_never_was_tried_changes_nothing(seed, which):
+@settings(few, max_examples=10)
+@given(seeds, st.lists(st.integers(0, len(SPACE) - 1), min_size=1, max_size=3, unique=True))
+def test_adding_states_that_are_infinitely_bad_changes_no_run(seed, banned):
+    """Not even how much is tried elsewhere: what can never be chosen hides nothing and need not be known."""
     truth = plant(SPACE, seed)
-    one, _ = play(SPACE, truth)
-    tried = {stay.state for stay in one}
-    banned = int(np.setdiff1d(SPACE.states, sorted(tried))[which % (len(SPACE) - len(tried))])
-    other, _ = play(SPACE, truth, objective=WithABan(SPACE.states == banned))
-    assert banned not in {stay.state for stay in other}
-    energy = truth[0] * truth[1]
-    assert energy[committed(other)] <= 1.05 * max(energy[committed(one)], np.delete(energy, banned).min())
+    without, _ = play(SPACE.without(banned), truth)
+    forbidden, _ = play(SPACE, truth, objective=WithABan(np.isin(SPACE.states, banned)))
+    assert [stay.state for stay in forbidden] == [stay.state for stay in without]
 
 
 @few

@@ -75,9 +75,10 @@ def test_the_order_of_levels_of_a_knob_without_order_changes_no_choice(seed, ord
 
 
 @few
-@given(seeds)
-def test_a_twin_of_a_knob_changes_no_run(seed):
-    product = KnobSpace([CPU, GPU, MEM, Knob(name="gpu2_hz", levels=GPU.levels)])
+@given(seeds, st.sampled_from(["gpu2_hz", "dla_hz", "a_hz"]), st.floats(0.1, 10.0))
+def test_a_twin_of_a_knob_changes_no_run(seed, name, times):
+    """Whatever it is called, but for another known device, and for what follows the rest by name (see `in_order`)."""
+    product = KnobSpace([CPU, GPU, MEM, Knob(name=name, levels=tuple(times * level for level in GPU.levels))])
     places = product.places(product.states)
     wide = KnobSpace(product.knobs, places[:, 1] == places[:, 3])
     truth = plant(SPACE, seed)
@@ -186,7 +187,7 @@ def test_more_noise_never_makes_it_surer_of_what_it_measured(seed, cv, more):
         ]
         return overlap().fit(SPACE, windows).predict(states).covariance[:, [0, 1], [0, 1]]
 
-    assert (doubt(cv + more) >= 0.95 * doubt(cv)).all()
+    assert (doubt(cv + more) >= (1.0 - 1e-9) * doubt(cv)).all()
 
 
 @pytest.mark.parametrize("seen", [lambda _: 0.0, lambda _: -1.0, lambda _: float("nan"), lambda _: float("inf")])

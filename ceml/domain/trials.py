@@ -46,13 +46,15 @@ TOGETHER = 20_000  # states that are held against those at a time, so that memor
 REFERENCES, CANDIDATES = 64, 300  # states that stand for all in a survey, and states that may be surveyed
 
 
-def trial(fit: UncertainFit, outlook: Outlook, period_s: float, state_cost_steps: float, score: Score) -> Stay | None:
+def trial(
+    space: KnobSpace, fit: UncertainFit, outlook: Outlook, period_s: float, state_cost_steps: float, score: Score
+) -> Stay | None:
     """The state and stay of the largest net gain, in steps' worth of cost; None where nothing pays.
 
     Where constraints hide much, a short look past what is surely allowed may be worth more than all that is; if much is
     to be gained, even where a constraint is as likely to break as not, until that has broken a cap on power.
     """
-    worth, at, stay = _best_net(fit, outlook, period_s, outlook.safe, STAYS, state_cost_steps)
+    worth, at, stay = _best_net(space, fit, outlook, period_s, outlook.safe, STAYS, state_cost_steps)
     dare_z, again_z = (CAPPED_Z, CAPPED_Z) if caps_of(score) else (DARE_Z, AGAIN_Z)
     likely = outlook.fair & ~outlook.safe & (outlook.margin >= dare_z) & ~outlook.tried
     again = ~outlook.safe & (outlook.margin >= again_z) & outlook.tried
@@ -65,7 +67,7 @@ def trial(fit: UncertainFit, outlook: Outlook, period_s: float, state_cost_steps
     ):
         if not some.any():
             continue
-        dare, there, short = _best_net(fit, outlook, period_s, some, stays, state_cost_steps)
+        dare, there, short = _best_net(space, fit, outlook, period_s, some, stays, state_cost_steps)
         if dare > max(DARE_FACTOR * worth, share * outlook.left):
             why = f"short look past the sure states: worth {dare:.0f} steps"
             return Stay(state=int(outlook.states[there]), steps=short[0], power_samples=short[1], why=why)
@@ -76,6 +78,7 @@ def trial(fit: UncertainFit, outlook: Outlook, period_s: float, state_cost_steps
 
 
 def _best_net(
+    space: KnobSpace,
     fit: UncertainFit,
     outlook: Outlook,
     period_s: float,
@@ -91,6 +94,8 @@ def _best_net(
     """
     states, best, w = outlook.states, outlook.best, outlook.weights
     some = np.flatnonzero(allowed & (np.arange(len(states)) != best))
+    if not all(knob.ordered for knob in space.knobs):
+        some = some[in_order(space, states[some])]  # of equals the first by name
     if not len(some):
         return 0.0, best, stays[0]
     if len(some) > TOGETHER:  # leave out those that could not pay even if they had nothing in common with the best
@@ -102,7 +107,8 @@ def _best_net(
     apart = np.abs(outlook.variance[some] - np.einsum("ni,nij,j->n", w[some], joint, w[best]))
     top, pick, chosen = 0.0, best, stays[0]
     for stay, net in zip(stays, _nets(fit, outlook, period_s, some, apart, stays, state_cost_steps), strict=True):
-        at = int(np.nanargmax(net)) if np.isfinite(net).any() else 0
+        most = np.nanmax(net) if np.isfinite(net).any() else np.inf
+        at = int(np.argmax(net >= most - 1e-9 * abs(most)))
         if net[at] > top:
             top, pick, chosen = float(net[at]), int(some[at]), stay
     return top, pick, chosen
@@ -175,7 +181,7 @@ def survey(space: KnobSpace, fit: UncertainFit, outlook: Outlook, seed: int) -> 
     gain = np.zeros(len(some))
     for a in signals:
         gain += (joint[:, :, a, a] ** 2).mean(axis=1) / (own[some, a, a] + fit.noise[a] / SURVEY_STAY[a])
-    at = int(np.argmax(gain))
+    at = int(np.argmax(gain >= (1.0 - 1e-9) * gain.max()))
     if gain[at] <= threshold:
         return None
     return Stay(state=int(outlook.states[some[at]]), steps=steps, power_samples=samples, why="survey of the space")

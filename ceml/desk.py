@@ -57,6 +57,7 @@ PHASES: dict[Phase, Literal["waiting", "profiling", "idle", "paused"]] = {
     Phase.PROFILING: "profiling",
     Phase.IDLE: "idle",
     Phase.PAUSED: "paused",
+    Phase.POWERLESS: "waiting",
     Phase.RELEASED: "waiting",
 }
 

@@ -15,8 +15,9 @@ from ceml.bench.score import Figures, score
 from ceml.control.ending import interruptible
 from ceml.domain.budget import PowerCap, constraints_of
 from ceml.domain.contracts import Score
-from ceml.domain.events import BudgetChanged, Decided, ModelFitted, Sampled
+from ceml.domain.events import BudgetChanged, Decided, ModelFitted, Sampled, SensorLost, SensorRecovered
 from ceml.domain.search import initial_state
+from ceml.domain.unpowered import REMEDY as UNPOWERED
 from ceml.errors import SettingsError, combined
 from ceml.parts import choose
 from ceml.platforms.played import ReplayProgram
@@ -91,11 +92,16 @@ class _Notes:
     why: str | None = None
     changes: int = 0  # of limits
     samples: int = 0  # of power
+    lost: str | None = None  # why a sensor does not answer at the end
 
     def on(self, event: Event) -> None:
         match event:
             case Sampled() if event.rails_w:
                 self.samples += 1
+            case SensorLost():
+                self.lost = event.reason
+            case SensorRecovered():
+                self.lost = None
             case ModelFitted() if self.fit is None:
                 self.fit = cast("Fit", event.fit)
             case Decided():
@@ -116,6 +122,8 @@ class _Notes:
         """Why nothing was decided."""
         if self.platform.total_rails and self.samples < FEW_SAMPLES:
             came = f"{self.samples} power sample{' was' if self.samples == 1 else 's were'}"
+            if self.lost is not None:
+                return f"no decision: {came} read in the whole run: {self.lost}; {UNPOWERED}"
             return (
                 f"no decision: {came} read in the whole run, too few to measure a state by; read more often "
                 "(--sensor-period-s), or give it more --steps"

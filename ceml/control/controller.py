@@ -105,6 +105,7 @@ class Controller:
         self._joined: AppJoined | None = None  # how the holder joined
         self._beaten = False  # whether the holder has beaten since it got the machine
         self._waiting: dict[Key, AppJoined] = {}
+        self._sensors: dict[str, SensorLost | SensorRecovered] = {}  # the latest word of each, for who joins later
         self._next: Intent | None = None  # at most one intent waits; a newer one replaces it
         self._woken = anyio.Event()
         self._proofs: list[anyio.Event] = []
@@ -150,6 +151,10 @@ class Controller:
                     self._tell(event)
             case BudgetChanged() | ObjectiveChanged() | ControlPaused() | ControlResumed():
                 self._wish(event)
+            case SensorLost() | SensorRecovered():
+                self._sensors[event.sensor] = event
+                for key, manager in self.managers.items():
+                    self._carry_out(key, manager.on(event))
             case _:
                 self._tell(event)
 
@@ -217,6 +222,8 @@ class Controller:
         if key not in self.managers:
             self._forget_oldest()
             self.managers[key] = manager = self._make_manager(event, self.limits)
+            for said in self._sensors.values():
+                manager.on(said)
             if self._objective is not None:
                 manager.on(self._objective)
             if self.paused:

@@ -84,7 +84,7 @@ class Improvement:
             stay = (
                 (reference(space, outlook) if held_against_max(score) else None)
                 or survey(space, fit, outlook, self._seed)
-                or trial(fit, outlook, period, self._state_cost_steps, score)
+                or trial(space, fit, outlook, period, self._state_cost_steps, score)
                 or (before_commitment(space, fit, score, outlook, observations) if score.constraints else None)
                 or (seek(space, outlook) if score.constraints else None)
                 or commit(outlook)
@@ -128,7 +128,7 @@ class Improvement:
             return at_max(space)
         states, rng = sampled(space, seed=self._seed), np.random.default_rng(self._seed)
         order = in_order(space, states)
-        some = np.sort(states[order if len(order) <= DRAWN_STATES else rng.choice(order, DRAWN_STATES, False)])
+        some = states[order if len(order) <= DRAWN_STATES else rng.choice(order, DRAWN_STATES, False)]
         excess = np.zeros(len(some))
         for drawn in fit.draw(some, DRAWS, rng):
             loss, _ = log_cost(score, drawn, slopes=False)

@@ -5,7 +5,8 @@
 - idle: watches, window by window; a phase change profiles again, a change of budget or objective only searches (C21,
   C22). Where the sampler committed for a while, it is asked again with what was learnt meanwhile; what it then wants
   to try must fit into the exploration budget, else the best of what is known stays in force;
-- paused: somebody wants the machine left alone; beats and energy count, nothing is turned.
+- paused: somebody wants the machine left alone; beats and energy count, nothing is turned;
+- powerless: the objective needs power, and none was ever measured nor can be; nothing is turned until it can.
 
 Above all of them stands the guard (guard.py): what breaks a cap is left at once for the best state *measured* below it,
 before any model is asked. Not level by level: each level would cost two more samples above the cap.
@@ -49,6 +50,8 @@ from ceml.domain.purse import Purse
 from ceml.domain.reach import Reach
 from ceml.domain.reasoning import Judgement, Reasoning
 from ceml.domain.turns import Turns
+from ceml.domain.unpowered import WHY as UNPOWERED
+from ceml.domain.unpowered import unpowered
 from ceml.domain.values import NAN, NO_LIMITS, Observation, Stay
 
 if TYPE_CHECKING:
@@ -71,6 +74,7 @@ class Phase(str, Enum):
     PROFILING = "profiling"
     IDLE = "idle"
     PAUSED = "paused"  # somebody wants the machine left alone
+    POWERLESS = "powerless"  # the objective needs power, and no sensor measures it
     RELEASED = "released"  # its application is gone or silent; what was learned is kept
 
 
@@ -151,9 +155,10 @@ class RuntimeManager:
                 return self._profile(event.at_s)
             case SensorLost():
                 self._measuring.lose(event.sensor)
-                return self._blinded(event.at_s)
+                return self._profile(event.at_s) if self._powerless(event.at_s) else self._blinded(event.at_s)
             case SensorRecovered():
                 self._measuring.regain(event.sensor)
+                return self._profile(event.at_s) if self.phase is Phase.POWERLESS else ()
             case _:
                 pass
         return ()
@@ -221,6 +226,8 @@ class RuntimeManager:
         if not len(self.reasoning.space):
             self._let_go(Phase.PROFILING)
             return ()
+        if self._lacks_power(at_s):
+            return self._give_back()
         stay = self.reasoning.next_stay(at_s)
         if stay is None:
             return self._explore(at_s, "profiled")
@@ -539,6 +546,22 @@ class RuntimeManager:
             return ()
         return self._go(at_s, here, wanted, bound.name, bound.most, NAN, "power is not measured any more")
 
+    def _powerless(self, at_s: float) -> bool:
+        """Whether something of ours is in force, or would be, though nothing can be decided."""
+        return self.phase in (Phase.PROFILING, Phase.IDLE, Phase.POWERLESS) and self._lacks_power(at_s)
+
+    def _lacks_power(self, at_s: float) -> bool:
+        """Whether nothing can be decided without power; what keeps a cap as well as anything can is not left for it."""
+        if not self._measuring.blind or (self._blind and self._wanted is not None):
+            return False
+        return unpowered(self.reasoning.objective, self.reasoning.known, self.reasoning.situation(at_s))
+
+    def _give_back(self) -> Answer:
+        """The machine is as it was found until there is power; said once."""
+        before = self.phase
+        self._let_go(Phase.POWERLESS)
+        return () if before is Phase.POWERLESS else (Release(why=UNPOWERED),)
+
     def _mistaken(self, at_s: float) -> Answer:
         """The program is what it was, the model is wrong: learn from what was measured, and think again."""
         observations, idle = self.reasoning.observations, self._measuring.idle
@@ -582,6 +605,8 @@ class RuntimeManager:
 
     def _wishes_changed(self, at_s: float, why: str) -> Answer:
         """Models stay valid: only the search runs (C22). A trial that is not allowed any more is broken off."""
+        if self.phase is Phase.POWERLESS or self._powerless(at_s):
+            return self._profile(at_s)
         if self.phase is Phase.IDLE:
             return self._explore(at_s, why)
         trial = self._stay if self.phase is Phase.PROFILING else None

@@ -218,9 +218,12 @@ def period_s(observations: Sequence[Observation]) -> float:
 
 
 def in_order(space: KnobSpace, states: States) -> NDArray[np.intp]:
-    """Positions of states in an order that the order of the knobs does not change: by level, the last name first."""
+    """Positions of states in an order that neither that of knobs nor that of words changes: the last name first."""
     key, weight = np.zeros(len(states), dtype=np.intp), 1
     for axis in space.by_name:
-        key += states // space.strides[axis] % space.shape[axis] * weight
+        places, knob = states // space.strides[axis] % space.shape[axis], space.knobs[axis]
+        if not knob.ordered:
+            places = np.argsort(np.argsort(np.array(knob.levels, dtype=np.str_)))[places]
+        key += places * weight
         weight *= space.shape[axis]
     return np.argsort(key)

@@ -48,14 +48,16 @@ TOGETHER = 20_000  # states that are held against those at a time, so that memor
 REFERENCES, CANDIDATES = 64, 300  # states that stand for all in a survey, and states that may be surveyed
 
 
-def trial(fit: UncertainFit, outlook: Outlook, period_s: float, state_cost_steps: float, score: Score) -> Stay | None:
+def trial(
+    space: KnobSpace, fit: UncertainFit, outlook: Outlook, period_s: float, state_cost_steps: float, score: Score
+) -> Stay | None:
     """The state and stay of the largest net gain, in steps' worth of cost; None where nothing pays.
 
     Where constraints hide much, a short look past what is surely allowed may be worth more than all that is; if much is
     to be gained, even where a constraint is as likely to break as not, until that has broken a cap on power. Where no
     cap can break, a look need only promise more, times its chance, than it costs.
     """
-    worth, at, stay = _best_net(fit, outlook, period_s, outlook.safe, STAYS, state_cost_steps)
+    worth, at, stay = _best_net(space, fit, outlook, period_s, outlook.safe, STAYS, state_cost_steps)
     dare_z, again_z = (CAPPED_Z, CAPPED_Z) if caps_of(score) else (DARE_Z, AGAIN_Z)
     likely = outlook.fair & ~outlook.safe & (outlook.margin >= dare_z) & ~outlook.tried
     again = ~outlook.safe & (outlook.margin >= again_z) & outlook.tried
@@ -70,7 +72,7 @@ def trial(fit: UncertainFit, outlook: Outlook, period_s: float, state_cost_steps
     ):
         if not some.any():
             continue
-        dare, there, short = _best_net(fit, outlook, period_s, some, stays, state_cost_steps)
+        dare, there, short = _best_net(space, fit, outlook, period_s, some, stays, state_cost_steps)
         if dare > max(DARE_FACTOR * worth, share * outlook.left):
             why = f"short look past the sure states: worth {dare:.0f} steps"
             return Stay(state=int(outlook.states[there]), steps=short[0], power_samples=short[1], why=why)
@@ -81,6 +83,7 @@ def trial(fit: UncertainFit, outlook: Outlook, period_s: float, state_cost_steps
 
 
 def _best_net(
+    space: KnobSpace,
     fit: UncertainFit,
     outlook: Outlook,
     period_s: float,
@@ -96,6 +99,8 @@ def _best_net(
     """
     states, best, w = outlook.states, outlook.best, outlook.weights
     some = np.flatnonzero(allowed & (np.arange(len(states)) != best))
+    if not all(knob.ordered for knob in space.knobs):
+        some = some[in_order(space, states[some])]  # of equals the first by name
     if not len(some):
         return 0.0, best, stays[0]
     if len(some) > TOGETHER:  # leave out those that could not pay even if they had nothing in common with the best
@@ -107,7 +112,8 @@ def _best_net(
     apart = np.abs(outlook.variance[some] - np.einsum("ni,nij,j->n", w[some], joint, w[best]))
     top, pick, chosen = 0.0, best, stays[0]
     for stay, net in zip(stays, _nets(fit, outlook, period_s, some, apart, stays, state_cost_steps), strict=True):
-        at = int(np.nanargmax(net)) if np.isfinite(net).any() else 0
+        most = np.nanmax(net) if np.isfinite(net).any() else np.inf
+        at = int(np.argmax(net >= most - 1e-9 * abs(most)))
         if net[at] > top:
             top, pick, chosen = float(net[at]), int(some[at]), stay
     return top, pick, chosen
@@ -129,7 +135,7 @@ def _nets(
     variance, loss, w_some = outlook.variance[some], outlook.loss[some], outlook.weights[some]
     gain = outlook.loss[outlook.best] - loss
     waste, rate_hz = outlook.waste[some], outlook.predicted.rate_hz[some]
-    hidden = CAPPED if len(outlook.states) > np.count_nonzero(outlook.safe) else 1.0
+    hidden = CAPPED if (np.isfinite(outlook.loss) & ~outlook.safe).any() else 1.0
     price = np.where(outlook.tried[some], 0.0, hidden * state_cost_steps * (outlook.count / 8.0) ** 3)
     likely = np.where(outlook.safe[some], 1.0, cumulative(outlook.margin[some]))
     nets = np.empty((len(stays), len(some)))
@@ -155,17 +161,20 @@ def _improvement(gain: NDArray[np.float64], spread: NDArray[np.float64]) -> NDAr
 def survey(space: KnobSpace, fit: UncertainFit, outlook: Outlook, seed: int) -> Stay | None:
     """A short look where it teaches most about the whole space: learnt early, it makes every trial better.
 
-    Limits on the run as a whole (a deadline, a target) do not forbid it, caps on power do.
+    States without a cost are no part of it. Limits on the run as a whole (a deadline, a target) do not forbid it, caps
+    on power do.
     Gain of state s = mean over states x of sum_a cov_a(x, s)^2 / (var_a(s) + noise_a), a = ln time, ln power.
     """
     steps, samples = SURVEY_STAY
     own = outlook.predicted.covariance
     threshold = SURVEY_WORTH * (outlook.count / 4.0) ** 3
     signals = [0, 1] if np.isfinite(outlook.predicted.power_w).any() else [0]
-    if own is None or own[:, signals, signals].mean(axis=0).sum() <= threshold:
+    priced = np.isfinite(outlook.loss)
+    if own is None or own[priced][:, signals, signals].mean(axis=0).sum() <= threshold:
         return None  # no state can teach more than there is doubt
     affordable = (outlook.waste * (steps + 1) <= SURVEY_SHARE * outlook.left) & outlook.harmless & ~outlook.tried
     order = in_order(space, outlook.states)
+    order = order[priced[order]]
     rng = np.random.default_rng(seed)
     some = order[affordable[order]]
     if not len(some):
@@ -177,7 +186,7 @@ def survey(space: KnobSpace, fit: UncertainFit, outlook: Outlook, seed: int) -> 
     gain = np.zeros(len(some))
     for a in signals:
         gain += (joint[:, :, a, a] ** 2).mean(axis=1) / (own[some, a, a] + fit.noise[a] / SURVEY_STAY[a])
-    at = int(np.argmax(gain))
+    at = int(np.argmax(gain >= (1.0 - 1e-9) * gain.max()))
     if gain[at] <= threshold:
         return None
     return Stay(state=int(outlook.states[some[at]]), steps=steps, power_samples=samples, why="survey of the space")

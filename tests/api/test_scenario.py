@@ -172,6 +172,17 @@ def test_a_sensor_can_be_lost_and_come_back(tmp_path: Path) -> None:
     assert 60 <= back.at_s <= 90.2
 
 
+def test_a_sensor_lost_from_the_start_leaves_the_machine_as_it_was_found_until_it_is_back(tmp_path: Path) -> None:
+    run_, events = run(tmp_path, step('"0s"', sensor_lost='"board"'))
+    released, _ = of(events, "ConfigurationReleased")  # and at the end of the run
+    assert released.at_s <= 0.2
+    assert "no power is measured" in released.why
+    assert "sensor board is lost" in str(run_.about["why"])
+    assert "ceml doctor" in str(run_.about["why"])
+    run_, events = run(tmp_path, step('"0s"', sensor_lost='"board"') + step('"10s"', sensor_back='"board"'))
+    assert of(events, "Decided")
+
+
 def test_somebody_else_can_write_a_knob(tmp_path: Path) -> None:
     _, calm = run(tmp_path, step('"1h"', budget='"none"'))
     _, disturbed = run(tmp_path, step('"250s"', overwrite='{gpu_hz = "420MHz"}'))

@@ -29,6 +29,8 @@ from ceml.domain.events import (
     GuardStepped,
     Heartbeat,
     Sampled,
+    SensorLost,
+    SensorRecovered,
     WindowClosed,
 )
 from ceml.domain.knobs import Configuration, Knob, KnobSpace
@@ -489,3 +491,35 @@ def test_nothing_gathers_while_each_sample_may_break_a_cap(virtually) -> None:
     assert [event.at_s for event in of(heard, GuardStepped)] == pytest.approx(left_s)
     applied = [event.at_s for event in of(heard, ConfigurationApplied) if event.at_s >= left_s[0]]
     assert applied[0] == pytest.approx(left_s[0], abs=1e-3)
+
+
+def test_who_joins_after_a_sensor_was_lost_knows_of_it_until_it_is_back(virtually) -> None:
+    heard: list[tuple[str, Event]] = []
+
+    class Listening(RuntimeManager):
+        def on(self, event: Event):
+            heard.append((self.app, event))
+            return super().on(event)
+
+    async def main() -> None:
+        bus, machine = Bus(), Machine([Dial(knob) for knob in KNOBS])
+        mind = Mind(objective=performance(), model=paper_model(), sampler=paper_sampler(beats=3), search=exhaustive())
+        made = lambda joined, limits: Listening(joined, SPACE, mind, limits)  # noqa: E731
+        controller = Controller(bus, machine, SPACE, made, saved=await machine.save())
+        async with anyio.create_task_group() as group:
+            await group.start(lambda *, task_status: controller.run(task_status=task_status))
+            bus.publish(SensorLost(at_s=0.0, sensor="ina", reason="gone"))
+            await anyio.sleep(1)
+            bus.publish(join("one"))
+            await anyio.sleep(1)
+            bus.publish(AppLeft(at_s=2.0, app="one", reason="left"))
+            bus.publish(join("other"))
+            await anyio.sleep(1)
+            bus.publish(SensorRecovered(at_s=3.0, sensor="ina"))
+            await anyio.sleep(1)
+            group.cancel_scope.cancel()
+
+    virtually(main)
+    for app in ("one", "other"):
+        kinds = [type(event) for who, event in heard if who == app and isinstance(event, SensorLost | SensorRecovered)]
+        assert kinds == [SensorLost, SensorRecovered]

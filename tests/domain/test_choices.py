@@ -5,6 +5,8 @@ Not covered: figures on measured boards (the bench), the manager that carries ou
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,7 +22,8 @@ from ceml.domain.values import Observation, Situation
 
 seeds = st.integers(0, 2**16)
 few = settings(max_examples=6, deadline=None)
-FLAG = Knob(name="turbo_mode", levels=("off", "on", "auto"), kind=KnobKind.CATEGORY)
+WORDS = ("off", "on", "auto", "more")
+FLAG = Knob(name="turbo_mode", levels=WORDS, kind=KnobKind.CATEGORY)
 
 
 def configurations(space, stays):
@@ -59,25 +62,22 @@ def test_the_order_of_knobs_changes_no_run(seed, order):
 
 
 @few
-@given(seeds, st.permutations([0, 1, 2]))
-def test_the_order_of_levels_of_a_knob_without_order_changes_no_choice(seed, order):
-    space = KnobSpace([GPU, FLAG])
-    shuffled = KnobSpace([GPU, Knob(name=FLAG.name, levels=tuple(FLAG.levels[at] for at in order), kind=FLAG.kind)])
-    rng = np.random.default_rng(seed)
-    truth = plant(space, seed)
-    places = space.places(space.states)[:, 1]
-    truth = truth * np.exp(rng.normal(0.0, 0.1, (2, 3)))[:, places]
-    one = play(space, truth)[0]
-    other = play(shuffled, spread(space, truth, shuffled))[0]
-    energy = truth[0] * truth[1]
-    ends = energy[committed(one)], energy[space.find(shuffled.configuration(committed(other)))]
-    assert max(ends) <= 1.03 * min(ends)  # of ties the first is tried first, and a tie is all that may differ
+@given(seeds, st.permutations(WORDS), st.sampled_from([(), (GPU,), (CPU, GPU, MEM)]))
+def test_the_order_of_levels_of_a_knob_without_order_changes_no_run(seed, order, others):
+    """Words that nothing was measured of are all alike: they are tried by name, not by place."""
+    one, other = (KnobSpace([*others, replace(FLAG, levels=tuple(words))]) for words in (WORDS, order))
+    truth = plant(one, seed)
+    off = np.random.default_rng(seed).normal(0.0, 0.1, (2, len(WORDS)))
+    truth = truth * np.exp(off)[:, one.places(one.states)[:, -1]]
+    runs = play(one, truth)[0], play(other, spread(one, truth, other))[0]
+    assert configurations(one, runs[0]) == configurations(other, runs[1])
 
 
 @few
-@given(seeds)
-def test_a_twin_of_a_knob_changes_no_run(seed):
-    product = KnobSpace([CPU, GPU, MEM, Knob(name="gpu2_hz", levels=GPU.levels)])
+@given(seeds, st.sampled_from(["gpu2_hz", "dla_hz", "a_hz"]), st.floats(0.1, 10.0))
+def test_a_twin_of_a_knob_changes_no_run(seed, name, times):
+    """Whatever it is called, but for another known device, and for what follows the rest by name (see `in_order`)."""
+    product = KnobSpace([CPU, GPU, MEM, Knob(name=name, levels=tuple(times * level for level in GPU.levels))])
     places = product.places(product.states)
     wide = KnobSpace(product.knobs, places[:, 1] == places[:, 3])
     truth = plant(SPACE, seed)
@@ -118,7 +118,7 @@ def test_two_knobs_with_the_same_effect_are_no_trouble(seed):
 
 
 class WithABan:
-    """Energy per step, infinite where the configuration is forbidden."""
+    """Energy per step, infinite where the state is forbidden; told apart by position, so in whole spaces only."""
 
     constraints = ()
 
@@ -130,17 +130,14 @@ class WithABan:
         return np.where(self.forbidden, np.inf, cost) if len(cost) == len(self.forbidden) else cost
 
 
-@few
-@given(seeds, st.integers(0, 2**16))
-def test_a_state_that_is_infinitely_bad_is_never_tried_and_one_that_never_was_tried_changes_nothing(seed, which):
+@settings(few, max_examples=10)
+@given(seeds, st.lists(st.integers(0, len(SPACE) - 1), min_size=1, max_size=3, unique=True))
+def test_adding_states_that_are_infinitely_bad_changes_no_run(seed, banned):
+    """Not even how much is tried elsewhere: what can never be chosen hides nothing and need not be known."""
     truth = plant(SPACE, seed)
-    one, _ = play(SPACE, truth)
-    tried = {stay.state for stay in one}
-    banned = int(np.setdiff1d(SPACE.states, sorted(tried))[which % (len(SPACE) - len(tried))])
-    other, _ = play(SPACE, truth, objective=WithABan(SPACE.states == banned))
-    assert banned not in {stay.state for stay in other}
-    energy = truth[0] * truth[1]
-    assert energy[committed(other)] <= 1.05 * max(energy[committed(one)], np.delete(energy, banned).min())
+    without, _ = play(SPACE.without(banned), truth)
+    forbidden, _ = play(SPACE, truth, objective=WithABan(np.isin(SPACE.states, banned)))
+    assert [stay.state for stay in forbidden] == [stay.state for stay in without]
 
 
 @few
@@ -189,7 +186,7 @@ def test_more_noise_never_makes_it_surer_of_what_it_measured(seed, cv, more):
         ]
         return overlap().fit(SPACE, windows).predict(states).covariance[:, [0, 1], [0, 1]]
 
-    assert (doubt(cv + more) >= 0.95 * doubt(cv)).all()
+    assert (doubt(cv + more) >= (1.0 - 1e-9) * doubt(cv)).all()
 
 
 @pytest.mark.parametrize("seen", [lambda _: 0.0, lambda _: -1.0, lambda _: float("nan"), lambda _: float("inf")])

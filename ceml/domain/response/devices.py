@@ -77,7 +77,8 @@ class Devices:
     """The columns of a space that matter to a model: ln(share of the highest level) of every knob that varies.
 
     Knobs with one level, and knobs that always move together with another one, are left out: they cannot be told
-    apart from a constant and from their twin. The order of knobs does not matter (columns are sorted by name).
+    apart from a constant and from their twin; of twins the one is kept whose kind of device is known, else the first by
+    name. The order of knobs does not matter (columns are sorted by name).
 
     Attributes:
         names: Knob behind each column.
@@ -92,7 +93,7 @@ class Devices:
         levels = [np.flatnonzero(space.levels_present(axis)) for axis in range(len(space.knobs))]
         chosen: list[int] = []
         self._columns: list[Numbers] = []
-        for axis in sorted(range(len(space.knobs)), key=lambda at: space.knobs[at].name):
+        for axis in sorted(range(len(space.knobs)), key=lambda at: _familiar(space.knobs[at])):
             column = _column(space.knobs[axis], levels[axis])
             here = column[levels[axis]]
             if np.ptp(here) <= 0 or any(
@@ -101,7 +102,9 @@ class Devices:
                 continue
             chosen.append(axis)
             self._columns.append(column)
-        self._axes = chosen
+        by_name = sorted(range(len(chosen)), key=lambda at: space.knobs[chosen[at]].name)
+        self._axes = chosen = [chosen[at] for at in by_name]
+        self._columns = [self._columns[at] for at in by_name]
         knobs = [space.knobs[axis] for axis in chosen]
         self.names = tuple(knob.name for knob in knobs)
         self.categories = tuple(at for at, knob in enumerate(knobs) if not knob.ordered)
@@ -131,9 +134,9 @@ class Devices:
 
 
 def _move_together(space: KnobSpace, axes: tuple[int, int], columns: tuple[Numbers, Numbers]) -> bool:
-    """Whether two knobs have the same number in every present state."""
+    """Whether two knobs have the same number in every present state, but for rounding."""
     one, other = np.nonzero(space.levels_present(*axes))
-    return np.array_equal(columns[0][one], columns[1][other])
+    return np.allclose(columns[0][one], columns[1][other], rtol=0.0, atol=1e-9)
 
 
 def _column(knob: Knob, places: NDArray[np.intp]) -> Numbers:
@@ -163,6 +166,11 @@ def _role(knob: Knob) -> str | None:
         return None
     device = knob.device.rstrip("0123456789")
     return {"emc": "mem", "ddr": "mem", "dram": "mem"}.get(device, device if device in HABITS else "other")
+
+
+def _familiar(knob: Knob) -> tuple[bool, str]:
+    """What sorts knobs of known devices first, then by name."""
+    return _role(knob) in (None, "other"), knob.name
 
 
 def _role_of_device(name: str, knobs: list[Knob], clocks: dict[str, int]) -> str:

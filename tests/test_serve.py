@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from ceml.apps.client import attach
+from ceml.control.ending import ENDING
 from ceml.plant.board import jetson_tx2
 
 CEML = [sys.executable, "-m", "ceml"]
@@ -99,7 +100,7 @@ def app(folder: Path, *words: object) -> subprocess.Popen[str]:
 FAST = ("--model", "paper", "--speed", 200, "--beats-per-state", 5, "--power-samples-per-state", 2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.parametrize("number", ENDING)
 def test_the_whole_loop_runs_and_a_signal_puts_the_knobs_back(tmp_path: Path, number: int) -> None:
     with serving(tmp_path, *FAST) as server:
         found = server.board

@@ -102,7 +102,7 @@ class PipeListener:
                 last = self._close()
                 with anyio.CancelScope(shield=True):
                     await ears.take(last)  # what was written before we left counts
-                for event in self.roster.rest(anyio.current_time()):
+                for event in self.roster.end(anyio.current_time()):
                     publish(event)
                 _report(self.roster, publish)
 

@@ -351,6 +351,13 @@ class Roster:
         """What was gathered and no heartbeat carried yet: nothing will be read any more."""
         return [event for session in self._sessions.values() for event in self._spread(session, now_s)]
 
+    def end(self, now_s: float) -> list[Event]:
+        """The same at the end of all; lines that were held back until more is known are refused: none will tell."""
+        self._refuse_strays(self._strays.silent_since(inf))
+        for session in self._sessions.values():
+            self._refuse_held(session)
+        return self.rest(now_s)
+
     def _bury(self, app: str, newcomer: tuple[str, str], now_s: float) -> list[Event]:
         """Earlier runs of the same program whose process is dead leave before the new one joins."""
         earlier = [s for key, s in self._sessions.items() if key != newcomer and s.app == app and s.present]

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
     from types import FrameType
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # HUP: the terminal was closed
+ENDING = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,  # the terminal was closed
+    signal.SIGQUIT,
+    signal.SIGUSR1,  # these two mean nothing to us, and would end us with the knobs turned
+    signal.SIGUSR2,
+)
 PATIENCE_S = 4.0  # a loop that lives answers within milliseconds; service managers kill after 10 s and more
 
 

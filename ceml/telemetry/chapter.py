@@ -10,11 +10,12 @@ from ceml.domain.knobs import Configuration
 from ceml.domain.values import NAN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ceml.domain.values import Observation
 
 
+MOST_NAMED = 4  # other programs
 BASELINES = ("max frequencies", "configuration found", "max frequencies, as the model expects them", "first window")
 
 
@@ -86,7 +87,7 @@ class Chapter:
         phase: `waiting`, `profiling`, `idle`, `paused` or, from the resumption to the first window, `resumed`.
         energy_j: Joules of the board while it held the machine and beat, stalls left out.
         before_change: What was measured before the program changed; it compares no more with `states`.
-        others: Other programs that were here while windows were measured: power is of all of them.
+        others: Other programs that were here while windows were measured, the first few: power is of all of them.
         steps: Steps of which the energy was measured, stalls left out.
         stalled_s: Seconds in stalls: slow steps that windows left out, and silence from which it came back.
     """
@@ -113,6 +114,19 @@ class Chapter:
         self._profiling_since_s: float | None = None
         self._priced_j = 0.0  # what the steps up to the last change of the program would have cost in the baseline
         self._steps_before = 0.0  # steps up to then
+
+    def shared(self, apps: Iterable[str]) -> None:
+        """These were here, too, while a window was measured."""
+        for app in apps:
+            if len(self.others) > MOST_NAMED:  # one more than are named: who floods us with names fills no memory
+                return
+            self.others[app] = None
+
+    @property
+    def others_in_words(self) -> str:
+        """Their names, as many as are of use; empty where nobody else was here."""
+        names = list(self.others)
+        return " and ".join(names if len(names) <= MOST_NAMED else [*names[:MOST_NAMED], "others"])
 
     def open(self, at_s: float) -> None:
         """It has the machine, for the first time or again: energy and profiling count from here."""

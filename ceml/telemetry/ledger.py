@@ -252,7 +252,7 @@ class Ledger:
             return
         self._leave_out_stalls(event.observation)
         self.chapter.window(event.observation, event.phase)
-        self.chapter.others.update(dict.fromkeys(app for app, _ in self._queue[1:]))
+        self.chapter.shared(app for app, _ in self._queue[1:])
 
     def _holds(self, event: Heartbeat | PhaseChanged) -> bool:
         return bool(self._queue) and self._queue[0] == (event.app, event.source)

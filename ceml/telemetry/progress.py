@@ -134,7 +134,7 @@ def chapter_rows(chapter: Chapter, profiling_s: float) -> list[tuple[str, str]]:
     if chapter.stalled_s >= 0.05:
         rows.append(("stalled", f"{chapter.stalled_s:.1f} s in all; neither this time nor its energy enters a saving"))
     if chapter.others:
-        names = " and ".join(chapter.others)
+        names = chapter.others_in_words
         rows.append(("beware", f"another program, {names}, ran meanwhile: power is of all of them"))
     if chapter.decided is not None and not chapter.decided.feasible:
         rows.append(("beware", chapter.decided.why))

@@ -294,7 +294,8 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"One line of a CEML record, schema {SCHEMA_VERSION}",
-        "description": "One event. Times are monotonic seconds, units are in the names; null stands for no number.",
+        "description": "One event. Times are monotonic seconds, units are in the names; null stands for no number."
+        " Lines stand in the order in which they were told: beats and samples gather, so `at_s` may go back a little.",
         "oneOf": [_object(kind, event=event_name(kind)) for kind in kinds],
     }
 

@@ -452,6 +452,14 @@ def test_what_comes_in_bursts_counts_in_full_and_never_looks_faster_than_it_is(s
     assert times == sorted(set(times))
 
 
+def test_at_the_end_no_line_vanishes_what_was_held_back_is_refused():
+    roster = Roster(Town())
+    events = hear(roster, *[Beat("a", "", number, None, 1.0, {}, 0) for number in (1, 2, 3, 1, 2)], step_s=0.1)
+    events += roster.end(11.0)
+    assert sum(each.work for each in heartbeats(events)) + sum(roster.refused.values()) == 5
+    assert roster.refused == {"reordered": 2}
+
+
 def test_what_was_gathered_is_told_before_the_goodbye():
     roster = Roster(Town(), gather_s=0.2)
     events = hear(roster, beat(1), beat(2), beat(3), Leave("a", SRC), step_s=0.01)

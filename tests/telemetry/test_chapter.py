@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ceml.domain.events import Decided, RunStarted
 from ceml.domain.knobs import Configuration
 from ceml.domain.values import NAN, Limits, Observation
-from ceml.telemetry.chapter import Chapter, Measured, max_configuration
+from ceml.telemetry.chapter import MOST_NAMED, Chapter, Measured, max_configuration
 
 MAX, MID, LOW = (Configuration({"cpu_hz": hz, "place": "x"}) for hz in (2e9, 1.5e9, 1e9))
 STARTED = RunStarted(
@@ -121,3 +121,15 @@ def test_a_window_while_profiling_starts_the_profiling_where_no_change_was_neede
     told = chapter()
     told.window(seen(MAX, seconds=3.0), "profiling")
     assert told.profiling_s(10.0) == pytest.approx(5.0)
+
+
+@given(st.lists(st.sampled_from([f"f{number}" for number in range(40)])))
+def test_other_programs_are_named_but_not_without_end(apps: list[str]):
+    one = chapter()
+    for app in apps:
+        one.shared([app])
+    different = list(dict.fromkeys(apps))
+    assert len(one.others) <= MOST_NAMED + 1
+    assert one.others_in_words.split(" and ") == (
+        (different or [""]) if len(different) <= MOST_NAMED else [*different[:MOST_NAMED], "others"]
+    )

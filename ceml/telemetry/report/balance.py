@@ -176,7 +176,7 @@ def ledger(run: Digest, told: Told) -> Picture | None:
     if sums.by_windows:
         caption += "Samples were not recorded, so the energy is that inside windows of measurement. "
     if told.chapter.others:
-        caption += f"Another program, {plain(' and '.join(told.chapter.others))}, ran meanwhile. "
+        caption += f"Another program, {plain(told.chapter.others_in_words)}, ran meanwhile. "
     return Picture("ledger", "Where the energy went", caption, figure)
 
 

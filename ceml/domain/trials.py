@@ -38,6 +38,7 @@ CAPPED_Z = 1.5  # the same for both where a cap on power may break: that costs m
 DARE_WORTH = 0.01  # share of the remaining work that a short look past the sure states must be expected to gain
 BOLD_WORTH = 0.05  # the same where only the median keeps the constraints, but for the slack: until one has broken a cap
 ODDS_Z = -1.0  # the same for limits on the run as a whole: a look is no harm there, however small its chance
+CLIMB_Z = -2.0  # the same for the second state under a cap: of one state alone nobody knows how much the clocks move
 DARE_FACTOR = 1.5  # by how much more than any sure trial does
 DARE_STAYS = ((1, 2),)
 SETTLE_STAYS = ((6, 6),)  # where a short look found nothing wrong, to make sure
@@ -55,7 +56,7 @@ def trial(
 
     Where constraints hide much, a short look past what is surely allowed may be worth more than all that is; if much is
     to be gained, even where a constraint is as likely to break as not, until that has broken a cap on power. Where no
-    cap can break, a look need only promise more, times its chance, than it costs.
+    cap can break, a look need only promise more, times its chance, than it costs; the same goes for the second state.
     """
     worth, at, stay = _best_net(space, fit, outlook, period_s, outlook.safe, STAYS, state_cost_steps)
     dare_z, again_z = (CAPPED_Z, CAPPED_Z) if caps_of(score) else (DARE_Z, AGAIN_Z)
@@ -64,11 +65,14 @@ def trial(
     again &= (outlook.doubt > SETTLED_SD) & (outlook.looks <= MOST_LOOKS)
     even = ~outlook.safe & (outlook.margin >= 0.0) & ~outlook.tried & (score.now.excesses == 0)
     odds = outlook.harmless & ~outlook.safe & (outlook.margin >= ODDS_Z) & ~outlook.tried
+    climb = ~outlook.safe & (outlook.margin >= CLIMB_Z) & ~outlook.tried & (score.now.excesses == 0)
+    climb &= bool(caps_of(score)) and np.count_nonzero(outlook.tried) == 1
     for some, stays, share in (
         (again, SETTLE_STAYS, DARE_WORTH),
         (likely, DARE_STAYS, DARE_WORTH),
         (even, DARE_STAYS, BOLD_WORTH),
         (odds, DARE_STAYS, DARE_WORTH),
+        (climb, DARE_STAYS, DARE_WORTH),
     ):
         if not some.any():
             continue
@@ -209,7 +213,8 @@ def seek(space: KnobSpace, outlook: Outlook) -> Stay | None:
     """Where no state is expected to keep the limits: a short look, by turns far away and where there is most hope.
 
     A model that is wrong in kind (a program that higher clocks slow down) would else call impossible what it never
-    looked at. Caps on power are not broken for it, and it ends after a few states for each knob.
+    looked at. Caps on power are not broken for it, but among words, which have no lowest state. It ends after a few
+    states for each knob.
     """
     steps, samples = SURVEY_STAY
     looked, knobs = np.flatnonzero(outlook.tried), sum(levels > 1 for levels in space.shape)
@@ -218,6 +223,8 @@ def seek(space: KnobSpace, outlook: Outlook) -> Stay | None:
     fresh = np.flatnonzero(
         outlook.harmless & ~outlook.tried & (outlook.waste * (steps + 1) <= SEEK_SHARE * outlook.left)
     )
+    if not len(fresh) and not all(knob.ordered for knob in space.knobs):
+        fresh = np.flatnonzero(~outlook.tried & (outlook.hope <= 0.0))  # among words no state is the lowest: all may be
     if not len(fresh):
         return None
     if len(looked) % 2:

@@ -116,3 +116,29 @@ def test_a_slowdown_from_the_highest_clocks_does_not_tie_a_run_to_them():
     assert figures.feasible
     assert figures.regret is not None
     assert figures.regret <= 0.05
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_under_a_cap_a_board_that_draws_most_when_idle_is_still_climbed(seed: int):
+    clocks = [(c, g) for c in range(2, 11) for g in range(2, 11)]
+    plant = _grid([(c, g, 0.1 + 1.0 / g + 0.3 / c, 60.0 + 0.03 * c**1.5 + 0.1 * g**1.6) for c, g in clocks])
+    figures = run(plant, seed=seed, objective="performance", budget=62.0)
+    assert figures.states_tried > 1
+    assert figures.regret is not None
+    assert figures.regret <= 0.5  # of 130 %; noise is wider than what the clocks move
+    assert figures.seconds_above_cap <= 0.25
+
+
+def test_among_words_the_first_one_under_a_cap_is_not_taken_for_the_lowest():
+    words = [(p, e, n) for p in ("half", "single") for e in ("a", "b", "c") for n in ("x", "y")]
+    power_w = {"half": 27.0, "single": 24.0, "a": 1.0, "b": 3.0, "c": 0.0, "x": 0.2, "y": 0.0}
+    step_s = {"half": 1.0, "single": 1.5, "a": 0.05, "b": 0.04, "c": 0.06}
+    rows = [
+        f"board,w,{p},{e},{n},{step_s[p] * step_s[e]},{sum(power_w[each] for each in (p, e, n))}" for p, e, n in words
+    ]
+    plant = Table.parse(["device,workload,precision,engine,layout,step_s,power_w", *rows], "words.csv").grid(
+        "w", None, {}, {}
+    )
+    figures = run(plant, objective="performance", budget=27.6)
+    assert figures.states_tried > 1
+    assert figures.feasible

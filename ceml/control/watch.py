@@ -143,13 +143,9 @@ class SensorPoller:
         return self._next(now_s, min(self._sensor.period_s * 2**doublings, LONGEST_PATIENCE_S))
 
     def _took(self, sample: Sample, now_s: float) -> float:
-        self._succeeded(sample)
-        return self._next(now_s, 0.0)
-
-    def _succeeded(self, sample: Sample) -> None:
         self._failures, self._answers = 0, self._answers + 1
         if self._lost and self._relapses and self._answers < FAILURES_ALLOWED:
-            return  # not yet: it lied before
+            return self._next(now_s, 0.0)  # not yet: it lied before
         if self._lost:
             self._lost, self._back_s = False, sample.at_s
             self._bus.publish(SensorRecovered(at_s=sample.at_s, sensor=self._sensor.name))
@@ -163,6 +159,7 @@ class SensorPoller:
                 covers_s=sample.covers_s,
             )
         )
+        return self._next(now_s, 0.0)
 
 
 def _believable(sample: Sample) -> Sample:

@@ -29,7 +29,7 @@ test: $(READY)  ## everything that must hold, floors included
 	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not fuzz" --ignore tests/benchmarks
 
 test-full: rivals frameworks  ## everything, the long ones and those that need rivals or frameworks too
-	@$(BIN)/python -m pytest -n auto --dist loadfile
+	@$(BIN)/python -m pytest -n auto --dist loadfile --hypothesis-profile full
 
 rivals: $(VENV)/.rivals  ## what other strategies of `ceml bench tables` need, into the same environment
 $(VENV)/.rivals: $(READY) requirements-rivals.lock

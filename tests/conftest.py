@@ -23,7 +23,8 @@ for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):  # a shell's backg
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
-settings.register_profile("house", deadline=None, derandomize=True)  # timing is no verdict here; the same every run
+for profile, examples in (("house", 40), ("full", 200)):  # `make test` is for every commit, `make test-full` digs
+    settings.register_profile(profile, deadline=None, derandomize=True, max_examples=examples)  # no verdict on timing
 settings.load_profile("house")
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -52,7 +52,7 @@ def check(plant: Plant, seed: int) -> None:
             assert max(over, default=0.0) <= LONGEST_LOOK_S, f"{share:.0%}: above the cap for {over} s"
 
 
-@pytest.mark.parametrize("workload", ["lstm", "vit"])
+@pytest.mark.parametrize("workload", ["lstm", pytest.param("vit", marks=pytest.mark.fuzz)])
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.fuzz)])
 def test_caps_hold_on_the_simulated_board(workload: str, seed: int):
     plant = jetson_tx2(workload)

@@ -32,7 +32,7 @@ from ceml.screens.top import KEYS, Top
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("top")
-    with serving(folder, *FAST) as server:
+    with serving(folder, *FAST, "--speed", 50) as server:  # fast enough to be decided soon, and the screen has its turn
         program = app(folder, "--workload", "gpu-bound", "--steps", 10_000_000)
         wait_until(lambda: bool(server.events("decided")), "a decision")
         yield server

@@ -169,6 +169,17 @@ class PhaseChanged:
     why: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RhythmFound:
+    """The program's steps differ and repeat after so many beats: from now on it is measured by whole periods."""
+
+    at_s: float
+    app: str
+    period_beats: int
+    period_steps: float
+    source: str = ""
+
+
 # Said by the controller and its managers ----------------------------------------------------------------------------
 
 
@@ -414,6 +425,7 @@ Event = (
     | ControlPaused
     | ControlResumed
     | PhaseChanged
+    | RhythmFound
     | WindowClosed
     | ModelFitted
     | Decided

@@ -37,6 +37,7 @@ from ceml.domain.events import (
     ObjectiveChanged,
     PhaseChanged,
     Release,
+    RhythmFound,
     Sampled,
     SensorLost,
     SensorRecovered,
@@ -110,7 +111,8 @@ class RuntimeManager:
             case Heartbeat():
                 self.reasoning.work_done += event.work
                 self._purse.passed(event.at_s, trying=self.phase is Phase.PROFILING)
-                self._measuring.beat(event)
+                if self._measuring.beat(event):
+                    return self._by_periods(event.at_s)
                 return self._close_if_ready(event.at_s)
             case Sampled():
                 self.reasoning.spent.sample(event)
@@ -291,6 +293,19 @@ class RuntimeManager:
         self.phase, self._stay = Phase.IDLE, None
         self._measuring.open(event.effective, at_s)
         return ()
+
+    def _by_periods(self, at_s: float) -> Answer:
+        """The program's steps repeat: what was measured before that was known, of parts of periods, is forgotten."""
+        rhythm = self._measuring.rhythm
+        found = RhythmFound(
+            at_s=at_s, app=self.app, source=self.source, period_beats=rhythm.beats, period_steps=rhythm.work
+        )
+        if self.phase is Phase.IDLE and self.decided is None:  # a dry run: nothing was learnt, nor will be
+            return (found,)
+        self.reasoning.unlearn_rates()
+        self._purse.close()
+        self.decided = None
+        return found, *self._profile(at_s)
 
     # Windows --------------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ceml.domain.events import Heartbeat
     from ceml.domain.knobs import Configuration
     from ceml.domain.mind import Mind
+    from ceml.domain.rhythm import Rhythm
     from ceml.domain.values import Observation, Stay
 
 
@@ -33,10 +34,22 @@ class Measuring:
 
     # What comes in ------------------------------------------------------------------------------------------------
 
-    def beat(self, beat: Heartbeat) -> None:
-        """Fold in a heartbeat."""
-        if self.window is not None:
-            self.window.beat(beat)
+    def beat(self, beat: Heartbeat) -> bool:
+        """Fold in a heartbeat; whether it shows that steps repeat, so that nothing measured before it counts."""
+        window = self.window
+        if window is not None:
+            window.beat(beat)
+        if not self.rhythm.beat(beat.at_s, beat.work) or window is None:
+            return False
+        self._lessons.start_over()
+        self.start_over()
+        self.open(window.configuration, beat.at_s, started_s=beat.at_s)
+        return True
+
+    @property
+    def rhythm(self) -> Rhythm:
+        """After how many beats the program's steps repeat, as far as is known."""
+        return self._lessons.rhythm
 
     def lose(self, sensor: str) -> None:
         """A sensor no longer answers."""
@@ -58,16 +71,25 @@ class Measuring:
 
     # Windows ------------------------------------------------------------------------------------------------------
 
-    def open(self, configuration: Configuration, opens_s: float, *, started_s: float | None = None) -> None:
+    def open(self, configuration: Configuration, opens_s: float, *, started_s: float | None = None) -> Window:
         """Measure a configuration from `opens_s` on; `started_s`: the beat that starts the clock, where known."""
         mind, self._looks = self._mind, Looks()
-        self.window = Window(
-            configuration, opens_s=opens_s, lag_s=mind.lag_s, total_rails=mind.total_rails, started_s=started_s
+        if started_s is None:
+            self.rhythm.change(opens_s)
+        self.window = window = Window(
+            configuration,
+            opens_s=opens_s,
+            lag_s=mind.lag_s,
+            total_rails=mind.total_rails,
+            started_s=started_s,
+            period_work=self.rhythm.work,
         )
+        return window
 
     def shut(self) -> None:
         """What was being measured is measured no longer; the commitment so far is forgotten."""
         self.window = None
+        self.rhythm.change()
         self._whole = {}
 
     def answers(self, at_s: float, stay: Stay) -> bool:
@@ -105,7 +127,7 @@ class Measuring:
         short_of_power = self.powered and seen.power_samples < mind.idle_samples
         if seen.beats < mind.idle_beats or short_of_power or seen.counted_s < mind.idle_window_s:
             return None
-        self.open(window.configuration, window.end_s, started_s=window.end_s)
+        self.open(window.configuration, window.end_s, started_s=window.end_s).follow(window)
         return self._idle_over(window)
 
     def end_turn(self) -> Observation | None:

@@ -129,6 +129,10 @@ class Reasoning:
         if violators:
             self.violators.forget()
 
+    def unlearn_rates(self) -> None:
+        """What was measured was no rate of the program; windows of power alone stay what they are."""
+        self.observations, self._fit = [seen for seen in self.observations if not seen.beats], None
+
     def remembered(self) -> tuple[Remembered, ...]:
         """What the next run of this program should know, the present phase first."""
         return self._memory.remembered(self.space, self.observations)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from math import sqrt
 from typing import TYPE_CHECKING
 
+from ceml.domain.rhythm import Rhythm
 from ceml.domain.stalls import Stalls
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Lessons:
 
     def __init__(self) -> None:
         self.stalls = Stalls()
+        self.rhythm = Rhythm()
         self._doubtful: list[tuple[int, Window]] = []
 
     def read(self, window: Window) -> Observation:
@@ -110,6 +112,11 @@ class Lessons:
         observations[:] = [observations[at] for at in kept]
         return found
 
+    def start_over(self) -> None:
+        """The program's rhythm was found: what was slow among single steps is not among periods."""
+        self.stalls, self._doubtful = Stalls(), []
+
     def forget(self) -> None:
         """The program changed."""
-        self.stalls, self._doubtful = Stalls(), []
+        self.start_over()
+        self.rhythm = Rhythm()

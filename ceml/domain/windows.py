@@ -2,10 +2,13 @@
 
 Steps that are stalls (stalls.py says which) are left out of the rate, and the power meanwhile out of the power; how
 many there were, and for how long, is said. Their energy was spent all the same: the ledger counts samples, not windows.
+
+A program whose steps repeat (rhythm.py) is measured in whole periods: what is said below of a step is true of a period.
 """
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import TYPE_CHECKING
 
 from ceml.domain.stalls import NEVER, ONSET, Bin, Bins, Powers, Stalls, bin_of, spread_of, suspects
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Integral", "Spread", "Window"]
 
+ALMOST = 1.0 - 1e-9  # sums of fractions of steps
 _LOWEST = -(1 << 40)
 _NOBODY = Stalls()  # a program of which nothing is known; never taught
 
@@ -38,6 +42,7 @@ class Window:
         lag_s: float = 0.0,
         total_rails: tuple[str, ...] = (),
         started_s: float | None = None,
+        period_work: float = 0.0,
     ) -> None:
         """Open a window.
 
@@ -47,6 +52,7 @@ class Window:
             lag_s: By how much samples trail the truth.
             total_rails: Rails whose sum is the power of the whole board.
             started_s: The beat that starts the clock, where it is already known (windows that follow each other).
+            period_work: Steps in a period of the program; 0: each beat counts at once.
         """
         self.configuration = configuration
         self.opens_s = opens_s
@@ -58,6 +64,8 @@ class Window:
         self._total_rails = total_rails
         self._start_s = NAN if started_s is None else started_s
         self._end_s = self._start_s
+        self._period_work = period_work
+        self._begun = (0, 0.0)  # beats and steps of the period that is not over yet
         self._latest = NEVER  # bin of the beat before; at first no beat is slower than the one before
         self._worst = _LOWEST  # slowest bin since the last sample
         self._waiting: list[tuple[int, Powers]] = []  # samples in the step that has not ended yet; two pieces at most
@@ -75,6 +83,10 @@ class Window:
         """Samples of the whole board's power so far: those of the rail sampled least."""
         return min([self.counts.get(rail, 0) for rail in self._total_rails], default=0)
 
+    def follow(self, before: Window) -> None:
+        """Go on with the period that the window before ended in; it began where this one starts."""
+        self._begun = before._begun
+
     def beat(self, beat: Heartbeat) -> None:
         """Fold in a heartbeat; one from before the window, or not later than the last, is left out."""
         at_s, work = beat.at_s, beat.work
@@ -88,6 +100,12 @@ class Window:
         interval_s = at_s - self._end_s
         if interval_s <= 0.0:
             return
+        beats = 1
+        if self._period_work:
+            self._begun = beats, work = self._begun[0] + 1, self._begun[1] + work
+            if work < self._period_work * ALMOST:
+                return
+            self._begun = (0, 0.0)
         step_s = interval_s / work
         key = bin_of(step_s)
         place = self.bins.get(key)
@@ -105,7 +123,7 @@ class Window:
             self._worst = key
         if self._waiting:
             self._settle(key)
-        self.beats += 1
+        self.beats += beats
         self.steps += work
         self._end_s = at_s
 
@@ -180,13 +198,16 @@ class Window:
                 powers.merge(place.powers)
         unfinished: Bins = {}
         if self._waiting:
-            going_on_s = self._sampled_s - (self._end_s if self.beats else self.opens_s)
+            going_on_s = (self._sampled_s - (self._end_s if self.beats else self.opens_s)) / (self._period_work or 1.0)
             _pour(unfinished, self._waiting, bin_of(going_on_s) if going_on_s > 0.0 else _LOWEST)
         for key, place in unfinished.items():
             if key <= bar and place.powers is not None:
                 powers.merge(place.powers)
         outlier_s = sum([b.seconds for b in outlying])
-        beats, steps = sum([b.beats for b in clean]), self.steps - sum([b.steps for b in outlying])
+        whole = sum([b.beats for b in self.bins.values()])
+        beats_each = self.beats / whole if whole else 1.0  # of a period
+        beats = round(beats_each * sum([b.beats for b in clean]))
+        steps = self.steps - sum([b.steps for b in outlying])
         counts = [powers.rails[rail].count if rail in powers.rails else 0 for rail in self._total_rails]
         total = [powers.rails[rail].mean if rail in powers.rails else NAN for rail in self._total_rails]
         return Observation(
@@ -200,9 +221,9 @@ class Window:
             rail_w={rail: power.mean for rail, power in powers.rails.items() if power.count},
             utilisation={device: share.mean for device, share in powers.devices.items() if share.count},
             power_samples=min(counts, default=0),
-            step_cv=spread_of(clean),
+            step_cv=spread_of(clean) * sqrt(beats_each),  # as if periods were not known: beats are what is counted
             power_cv=powers.watts.cv,
-            outliers=sum([b.beats for b in outlying]),
+            outliers=round(beats_each * sum([b.beats for b in outlying])),
             outlier_s=outlier_s,
         )
 

@@ -22,6 +22,7 @@ from ceml.domain.events import (
     GuardStepped,
     ObjectiveChanged,
     PhaseChanged,
+    RhythmFound,
     SensorLost,
     SensorRecovered,
 )
@@ -98,6 +99,8 @@ def _said(event: Event) -> tuple[str, str, bool] | None:
         case PhaseChanged():
             change = f"{event.signal} of {event.app} moved from {event.before:.4g} to {event.after:.4g}"
             return "phase", f"{change} ({event.cause}){': ' if event.why else ''}{event.why}", False
+        case RhythmFound():
+            return "rhythm", f"the steps of {event.app} repeat every {event.period_beats} beats", False
         case _:
             return _of_people(event)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from ceml.domain.events import (
     Heartbeat,
     ModelFitted,
     Release,
+    RhythmFound,
     Sampled,
     Try,
     Use,
@@ -44,10 +46,12 @@ class Stalling:
     watts: np.ndarray
     rng: np.random.Generator
     share: float
+    factors: list[float] = field(default_factory=lambda: [1.0])  # how long steps take, over and over
     drift: float = 0.0  # by how much steps grow longer as the board warms up, within a minute or so
     at_s: float = 0.0
     read_s: float = 0.0
     state: int = SPACE.max_state
+    rhythms: list[RhythmFound] = field(default_factory=list)
     commitments: list[tuple[Configuration, ModelFitted, list]] = field(default_factory=list)
 
     def give(self, event) -> None:
@@ -55,6 +59,8 @@ class Stalling:
         for part in self.manager.on(event):
             if isinstance(part, ModelFitted):
                 fitted = part
+            if isinstance(part, RhythmFound):
+                self.rhythms.append(part)
             if isinstance(part, Decided):
                 seen = list(self.manager.reasoning.observations)
                 self.commitments.append((part.configuration, fitted, seen))
@@ -72,10 +78,11 @@ class Stalling:
                 )
 
     def run(self, beats: int) -> None:
-        for _ in range(beats):
+        for beat in range(beats):
             stalls = self.rng.random() < self.share
             warm = 1.0 + self.drift * (1.0 - np.exp(-self.at_s / 60.0))
-            step_s = float(self.seconds[self.state] * warm * self.rng.normal(1.0, 0.02))
+            factor = self.factors[beat % len(self.factors)] / np.mean(self.factors) * self.rng.normal(1.0, 0.02)
+            step_s = float(self.seconds[self.state] * warm * factor)
             length_s = step_s * self.rng.uniform(5.0, 50.0) if stalls else step_s
             end_s = self.at_s + length_s
             while self.read_s < end_s:
@@ -87,11 +94,11 @@ class Stalling:
             self.give(Heartbeat(at_s=end_s, app="a"))
 
 
-def run(seed: int, share: float, *, beats: int = 700, drift: float = 0.0) -> Stalling:
+def run(seed: int, share: float, *, beats: int = 700, **more) -> Stalling:
     seconds, watts = plant(SPACE, seed)
     joined = AppJoined(at_s=0.0, app="a", total_work=float(beats))
     manager = RuntimeManager(joined, SPACE, mind(sampler=improvement(), model=overlap(), exploration_budget=0.01))
-    w = Stalling(manager, seconds, watts, np.random.default_rng(seed), share, drift)
+    w = Stalling(manager, seconds, watts, np.random.default_rng(seed), share, **more)
     w.give(joined)
     w.run(beats)
     return w
@@ -127,6 +134,27 @@ def test_what_is_measured_is_the_truth_though_steps_stall(seed, share):
             assert abs(each.rate_hz * w.seconds[state] - 1.0) <= 6.0 * 0.02 / np.sqrt(each.beats) + 0.002
         if each.beats >= 5 and each.power_samples:
             assert abs(each.power_w / w.watts[state] - 1.0) <= 6.0 * 0.025 / np.sqrt(each.power_samples) + 0.002
+
+
+@few
+@given(
+    seeds, st.sampled_from([[1, 1, 1, 2], [1, 2], [1, 1, 1, 1, 3], [1.0, 1.5, 2.0, 2.5]]), st.sampled_from([0.0, 0.01])
+)
+def test_what_is_measured_is_the_truth_though_steps_repeat(seed, factors, share):
+    """As if all steps took the same time: whole periods alone are measured, as soon as there is a rhythm."""
+    w = run(seed, share, factors=factors)
+    (found,) = w.rhythms
+    assert (
+        found.period_beats
+        == found.period_steps
+        == pytest.approx(len(factors) * round(found.period_beats / len(factors)))
+    )
+    for each in w.manager.reasoning.observations:
+        state, slack = SPACE.find(each.configuration), 6.0 * 0.02 / np.sqrt(max(each.beats, 1)) + 0.002
+        assert each.beats % found.period_beats == 0
+        assert abs(each.rate_hz * w.seconds[state] - 1.0) <= slack or each.outliers or each.beats < 5 * len(factors)
+    energy = w.seconds * w.watts
+    assert energy[SPACE.find(w.commitments[-1][0])] <= 1.25 * np.nanmin(energy)
 
 
 @few

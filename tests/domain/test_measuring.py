@@ -55,6 +55,27 @@ def test_idle_windows_follow_each_other_without_a_gap_and_lose_no_step():
     assert m.idle == closed[-1]
 
 
+def test_with_a_rhythm_windows_begin_anew_and_hold_whole_periods_without_a_gap():
+    m = measuring()
+    m.open(HERE, 0.0)
+    at_s, closed, found_s = 0.0, [], []
+    for number in range(1, 400):
+        at_s += 0.2 if number % 4 == 0 else 0.1
+        if m.beat(Heartbeat(at_s=at_s, app="a", beat=number)):
+            found_s.append(at_s)
+            closed.clear()
+            assert m.committed_steps == 0.0
+        m.window.sample(Sampled(at_s=at_s, sensor="meter", rails_w={"total": 5.0}))
+        if (seen := m.next_idle(at_s)) is not None:
+            closed.append(seen)
+    assert len(found_s) == 1
+    assert closed[0].start_s == found_s[0]
+    assert all(one.end_s == pytest.approx(other.start_s) for one, other in pairwise(closed))
+    assert all(each.beats % 4 == 0 and each.rate_hz == pytest.approx(8.0) for each in closed)
+    m.forget()
+    assert m.rhythm.beats == 1
+
+
 def test_a_commitment_joins_the_observations_as_one():
     m, observations = measuring(), []
     m.open(HERE, 0.0)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from math import isnan
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ceml.domain.events import Heartbeat, Sampled
 from ceml.domain.knobs import Configuration
+from ceml.domain.stalls import Stalls
 from ceml.domain.windows import Integral, Spread, Window
 
 HERE = Configuration({"cpu_hz": 1e9})
@@ -140,6 +142,65 @@ def test_a_window_can_follow_on_without_losing_an_interval() -> None:
     w = window(opens_s=2.0, started_s=2.0)
     w.beat(beat(3.0))
     assert w.observe().rate_hz == 1.0
+
+
+@given(
+    st.lists(st.floats(0.01, 10), min_size=2, max_size=6),
+    st.integers(0, 5),
+    st.integers(1, 40),
+    st.sampled_from([1.0, 0.1, 16.0]),
+)
+def test_whole_periods_have_the_rate_of_the_program_wherever_a_window_begins_and_ends(factors, begins, beats, work):
+    w, at_s = window(period_work=len(factors) * work), 0.0
+    w.beat(beat(at_s, work))
+    for number in range(begins, begins + beats):
+        at_s += factors[number % len(factors)]
+        w.beat(beat(at_s, work))
+    whole, seen = beats // len(factors), w.observe()
+    assert seen.beats == w.beats == whole * len(factors)
+    if whole:
+        assert seen.rate_hz == pytest.approx(len(factors) * work / sum(factors))
+        assert seen.steps == pytest.approx(seen.beats * work)
+    if whole > 1:
+        assert seen.step_cv == pytest.approx(0.0, abs=1e-6), "steps that differ by design are no noise"
+
+
+@given(st.lists(st.floats(0.5, 2.0), min_size=40, max_size=40), st.integers(2, 7))
+def test_windows_of_periods_that_follow_each_other_lose_no_step(times, period):
+    w, at_s, steps, ends = window(period_work=float(period), started_s=0.0), 0.0, 0.0, [0.0]
+    for number, step_s in enumerate(times, start=1):
+        at_s += step_s
+        w.beat(beat(at_s))
+        if number % 5 == 0 and w.beats:  # in the middle of a period, mostly
+            later = window(opens_s=w.end_s, started_s=w.end_s, period_work=float(period))
+            later.follow(w)
+            steps, ends, w = steps + w.steps, [*ends, w.end_s], later
+    assert steps + w.steps == 40 // period * period
+    assert ends == sorted(ends)
+    assert w.end_s == pytest.approx(sum(times[: 40 // period * period]))
+
+
+def test_scatter_from_period_to_period_counts_as_much_as_it_would_step_by_step() -> None:
+    """Standard errors are those of a mean of so many beats: the same, whether they come one by one or in periods."""
+    rng = np.random.default_rng(0)
+    times = np.cumsum(rng.normal(1.0, 0.1, 4001)).tolist()
+    single, whole = window(), window(period_work=4.0)
+    for at_s in times:
+        single.beat(beat(at_s))
+        whole.beat(beat(at_s))
+    assert whole.observe().beats == single.observe().beats == 4000
+    assert whole.observe().step_cv == pytest.approx(single.observe().step_cv, rel=0.1)
+
+
+def test_a_stall_of_a_period_is_as_many_beats() -> None:
+    w, at_s = window(period_work=4.0), 0.0
+    w.beat(beat(0.0))
+    for number in range(400):
+        at_s += 30.0 if number == 200 else 2.0 if number % 4 == 3 else 1.0
+        w.beat(beat(at_s))
+    seen = w.observe(Stalls(), learnt=False)
+    assert (seen.beats, seen.outliers) == (396, 4)
+    assert seen.rate_hz == pytest.approx(0.8)
 
 
 def test_an_empty_window_observes_nothing_and_does_not_divide_by_zero() -> None:

@@ -95,6 +95,8 @@ def in_words(event: Event) -> Remark | None:
         case events.PhaseChanged():
             text = f"{event.app}: {event.signal} from {event.before:.4g} to {event.after:.4g}, {event.cause}"
             return Remark(event.at_s, "change", f"{text}: {event.why}" if event.why else text)
+        case events.RhythmFound():
+            return Remark(event.at_s, "change", f"{event.app}: its steps repeat every {event.period_beats} beats")
         case events.BudgetChanged():
             source = f" ({event.source})" if event.source else ""
             return Remark(event.at_s, "budget", named(event.limits) + source)

@@ -1,0 +1,108 @@
+"""After how many beats a program's steps repeat: gradient accumulation, two networks in turn, a log every tenth step.
+
+Such a program is measured by whole periods. A window that ends within one is off by as much as its steps differ, and
+steps that differ by design look like noise, of which thousands would have to be averaged.
+
+A period of P beats is believed once 4 P were seen and the median of each place in the period tells the steps apart: the
+time per step, logarithmic, lies on average at most .4 times as far from its place's median as from the median of all
+(where nothing repeats, that is .83 for four values a place). Distances, not squares, so that a stall now and then hides
+no period. Each configuration has its own pace: what counts is how far a step is from the median there. Steps that
+differ by less than 4 % on average are left to averaging, and periods of more than 32 beats to stalls.py: so rare are
+stalls, too.
+"""
+
+from __future__ import annotations
+
+from math import inf, log
+from statistics import median
+
+from ceml.domain.values import NAN
+
+LONGEST = 32
+TIMES = 4  # a period has to be seen
+TELLS = 0.4  # what is left of the distances, at most
+LEAST = 0.04  # mean distance from the median that is worth the trouble
+FEWEST = 3  # steps in one configuration that tell its pace
+LOOKS = frozenset((16, 24, 32, 48, 64, 96, TIMES * LONGEST))  # steps after which to look
+
+
+class Rhythm:
+    """Looks for the period of one program, beat by beat; once found, that is it.
+
+    Attributes:
+        beats: In a period; 1 where none was found.
+        work: Steps in a period, by what a beat is usually worth; 0 where none was found.
+    """
+
+    __slots__ = ("_at_s", "_here", "_known", "_row", "_since_s", "_works", "beats", "work")
+
+    def __init__(self) -> None:
+        self.beats = 1
+        self.work = 0.0
+        self._row: list[float] = []  # each beat's ln seconds per step above the median of its configuration; NaN
+        self._here = 0  # where those of the present configuration begin: their median is still to be taken off
+        self._known = 0  # how many are no NaN
+        self._works: list[float] = []
+        self._at_s = NAN
+        self._since_s = inf
+
+    def change(self, since_s: float = inf) -> None:
+        """Another configuration is in force since then; infinity: not yet."""
+        if since_s < inf and self._known >= max(LOOKS):
+            self._row, self._works, self._known = [], [], 0
+        self._row[self._here :] = _levelled(self._row[self._here :])
+        self._here, self._since_s = len(self._row), since_s
+
+    def beat(self, at_s: float, work: float) -> bool:
+        """Take in any beat of the program, also between configurations; whether the period was found with it."""
+        if self.work or self._known >= max(LOOKS):
+            return False
+        before_s, self._at_s = self._at_s, at_s
+        if not at_s > before_s:  # the first one, or one that came late
+            return False
+        counts = before_s >= self._since_s
+        self._row.append(log((at_s - before_s) / work) if counts else NAN)
+        if not counts:
+            return False
+        self._known += 1
+        self._works.append(work)
+        if self._known not in LOOKS:
+            return False
+        self.beats = period([*self._row[: self._here], *_levelled(self._row[self._here :])])
+        if self.beats > 1:
+            self.work = self.beats * median(self._works)
+        return self.beats > 1
+
+
+def period(values: list[float]) -> int:
+    """After how many values they repeat, the fewest if several tell them apart about as well; 1: they do not.
+
+    NaN is a value that nobody knows.
+    """
+    known = [each for each in values if each == each]
+    around = _spread(known)
+    if around < LEAST * len(known):
+        return 1
+    left = {beats: _left(values, beats) for beats in range(2, min(LONGEST, len(known) // TIMES) + 1)}
+    good = {beats: each for beats, each in left.items() if each <= TELLS * around}
+    return next((beats for beats, each in good.items() if each <= 1.5 * min(good.values())), 1)
+
+
+def _left(values: list[float], beats: int) -> float:
+    """Distances of values from the median of their place in a period, summed up."""
+    return sum([_spread([each for each in values[place::beats] if each == each]) for place in range(beats)])
+
+
+def _levelled(values: list[float]) -> list[float]:
+    """Values without their median; nobody knows it of too few."""
+    known = [each for each in values if each == each]
+    middle = median(known) if len(known) >= FEWEST else NAN
+    return [each - middle for each in values]
+
+
+def _spread(values: list[float]) -> float:
+    """Distances from the median, summed up."""
+    if not values:
+        return 0.0
+    middle = median(values)
+    return sum([abs(each - middle) for each in values])

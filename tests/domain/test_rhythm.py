@@ -1,0 +1,136 @@
+"""Rhythm: periods that are there are found, whatever the pace, stalls and changes of configuration; others are not.
+
+Not covered: windows of whole periods (test_windows.py), what a run makes of them (test_commitments.py).
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ceml.domain.rhythm import LONGEST, TIMES, Rhythm, period
+
+
+def repeats(factors: list[float]) -> bool:
+    return any(factors == factors[:n] * (len(factors) // n) for n in range(1, len(factors)) if len(factors) % n == 0)
+
+
+patterns = st.lists(st.sampled_from([1.0, 1.5, 2.0, 3.0]), min_size=2, max_size=8).filter(
+    lambda factors: not repeats(factors)
+)
+seeds = st.integers(0, 2**16)
+
+
+def heard(rhythm: Rhythm, seconds, *, work: float = 1.0, from_s: float = 0.0) -> tuple[int, float]:
+    """Beats until the period was found, 0 if never; and when the last one was."""
+    at_s = from_s
+    for beat, step_s in enumerate(seconds, start=1):
+        at_s += step_s * work
+        if rhythm.beat(at_s, work):
+            return beat, at_s
+    return 0, at_s
+
+
+def steps(factors: list[float], count: int, rng: np.random.Generator, *, noise: float = 0.02, stalls: float = 0.0):
+    times = np.resize(factors, count) * rng.lognormal(0.0, noise, count)
+    return times * np.where(rng.random(count) < stalls, 10.0, 1.0)
+
+
+@given(patterns, seeds, st.sampled_from([1e-3, 0.1, 30.0]), st.sampled_from([1.0, 0.5, 8.0]))
+def test_a_period_is_found_at_any_pace_and_once(factors, seed, pace, work):
+    rhythm = Rhythm()
+    rhythm.change(0.0)
+    found, at_s = heard(rhythm, pace * steps(factors, 200, np.random.default_rng(seed)), work=work)
+    assert found > TIMES * len(factors)
+    assert (rhythm.beats, rhythm.work) == (len(factors), len(factors) * work)
+    assert heard(rhythm, [1.0] * 50, from_s=at_s)[0] == 0
+
+
+@given(patterns, seeds)
+def test_stalls_now_and_then_hide_no_period(factors, seed):
+    rhythm = Rhythm()
+    rhythm.change(0.0)
+    heard(rhythm, steps(factors, 200, np.random.default_rng(seed), stalls=0.01))
+    assert rhythm.beats % len(factors) == 0
+
+
+@given(seeds, st.lists(st.floats(0.2, 5.0), min_size=4, max_size=12))
+def test_a_period_is_found_across_configurations_each_at_its_pace(seed, paces):
+    rhythm, at_s, rng = Rhythm(), 0.0, np.random.default_rng(seed)
+    times = iter(steps([1.0, 1.0, 1.0, 2.0], 400, rng))
+    for pace in paces:
+        rhythm.change()
+        at_s = heard(rhythm, [next(times) * pace], from_s=at_s)[1]  # while the knobs are being turned
+        rhythm.change(at_s + 1e-4)
+        beats = int(rng.integers(5, 9))
+        at_s = heard(rhythm, [next(times) * pace for _ in range(beats)], from_s=at_s)[1]
+        if rhythm.work:
+            break
+    assert rhythm.beats in (1, 4, 8)
+    assert rhythm.beats > 1 or len(paces) < 8
+
+
+@pytest.mark.parametrize("spread", [0.02, 0.3, 1.0])
+def test_what_repeats_nothing_has_no_period(spread):
+    found = 0
+    for seed in range(100):
+        rhythm = Rhythm()
+        rhythm.change(0.0)
+        heard(rhythm, np.random.default_rng(seed).lognormal(0.0, spread, 300))
+        found += rhythm.beats > 1
+    assert found <= 1
+
+
+def test_rare_stalls_are_no_period():
+    found = 0
+    for seed in range(100):
+        rhythm = Rhythm()
+        rhythm.change(0.0)
+        heard(rhythm, steps([1.0], 300, np.random.default_rng(seed), stalls=0.03))
+        found += rhythm.beats > 1
+    assert found <= 2
+
+
+@pytest.mark.parametrize("values", [[0.0] * 64, [n / 32 for n in range(128)], [0.0] * 32 + [1.0] * 32])
+def test_what_stays_drifts_or_jumps_has_no_period(values):
+    assert period(values) == 1
+
+
+def test_steps_that_hardly_differ_are_left_to_averaging():
+    assert period([0.0, 0.0, 0.0, 0.1] * 16) == 1
+    assert period([0.0, 0.0, 0.0, 0.2] * 16) == 4
+
+
+def test_too_long_a_period_is_none():
+    assert period(([0.0] * (LONGEST - 1) + [3.0]) * 4) == LONGEST
+    assert period(([0.0] * LONGEST + [3.0]) * 4) == 1
+
+
+def test_values_that_nobody_knows_count_for_nothing():
+    row = [0.0, 0.0, 0.0, 1.0] * 8
+    row[4:8] = [float("nan")] * 4
+    assert period(row) == 4
+    assert period([float("nan")] * 50) == 1
+
+
+def test_before_a_configuration_is_in_force_nothing_counts():
+    rhythm = Rhythm()
+    heard(rhythm, [1.0, 2.0] * 50)
+    assert rhythm.beats == 1
+    rhythm.change(inf)
+    heard(rhythm, [1.0, 2.0] * 50, from_s=1000.0)
+    assert rhythm.beats == 1
+
+
+def test_after_a_row_without_a_period_it_is_looked_for_anew_in_the_next_configuration():
+    rhythm = Rhythm()
+    rhythm.change(0.0)
+    _, at_s = heard(rhythm, [1.0] * 200)
+    assert heard(rhythm, [1.0, 2.0] * 50, from_s=at_s)[0] == 0
+    rhythm.change(at_s)
+    heard(rhythm, [1.0, 2.0] * 50, from_s=at_s)
+    assert rhythm.beats == 2

@@ -53,9 +53,9 @@ class Row:
         """`aim met`, `must met` or `missed`; None where nothing was asked or something was not measured."""
         if not self.must or any(self.values.get(name) is None for name in self.must):
             return None
-        if not self.failed and self._meets(self.aim):
-            return "aim met"
-        return "must met" if not self.failed and self._meets(self.must) else "missed"
+        if self.failed or not self._meets(self.must):
+            return "missed"
+        return "aim met" if self.aim and self._meets(self.aim) else "must met"
 
     def _meets(self, bounds: Mapping[str, float]) -> bool:
         sign = 1.0 if self.at_least else -1.0

@@ -107,6 +107,13 @@ def test_a_verdict_is_never_better_for_a_worse_figure(value: float, worse: float
     assert ranks[one.verdict] >= ranks[other.verdict]
 
 
+@given(st.floats(0, 1), st.floats(0, 1), st.booleans())
+def test_what_breaks_a_must_is_missed_also_where_there_is_no_aim(value: float, bound: float, at_least: bool):
+    row = Row(name="x", unit="%", values={"a": value}, must={"a": bound}, at_least=at_least)
+    broken = value < bound if at_least else value > bound
+    assert row.verdict == ("missed" if broken else "must met")
+
+
 def done(grid: Grid, strategy: str, *excess: float) -> list[Done]:
     return [
         Done(

@@ -20,7 +20,7 @@ import structlog
 from ceml import __version__, timeline
 from ceml.api.budget_file import BudgetFile
 from ceml.api.socket import ControlSocket
-from ceml.apps.pipe import PipeListener
+from ceml.apps.pipe import TICK_S, PipeListener
 from ceml.control import calibration
 from ceml.control.bus import Bus
 from ceml.control.controller import Controller
@@ -319,6 +319,8 @@ async def serve(
         group=parts.settings.group,
         t_tolerance_s=1.0 * parts.context.speed,
         silence_s=5.0 * parts.context.speed,
+        tick_s=TICK_S * parts.context.speed,
+        hurries=lambda: house.bus.hurries(Heartbeat),
     )
 
     views = _views(parts.settings, speed=parts.context.speed)

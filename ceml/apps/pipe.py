@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 16384  # at most some 1300 lines a turn: fewer than a subscriber takes in one (control/bus.py)
 LOOK_S = 0.5  # between two looks at who is still there
 MOST_PIPES = 4  # that are read: ours, and those before it that were taken away
+TICK_S = 0.1  # between two looks into the pipe while nobody hurries; the fastest sensors' period
+DOZE_TICKS = 2.5  # without a beat, and the pipe is listened to
 REPORT_LOOKS = 10  # refused lines are reported every so many looks
 
 
@@ -47,6 +50,8 @@ class PipeListener:
         t_tolerance_s: float = 1.0,
         silence_s: float = 5.0,
         gather_s: float = 0.2,
+        tick_s: float = TICK_S,
+        hurries: Callable[[], bool] = lambda: True,
     ) -> None:
         """Say where to listen; nothing is touched before `run`.
 
@@ -57,6 +62,8 @@ class PipeListener:
             silence_s: The shortest silence that counts as having left.
             gather_s: Over so long beats are spread that say no time and come at once: many times longer than the
                 system and we take over a burst, shorter than an idle window.
+            tick_s: Between two looks while nobody hurries.
+            hurries: Whether somebody waits for the very next beat.
         """
         self.path = Path(path)
         self.roster: Roster | None = None
@@ -65,6 +72,8 @@ class PipeListener:
         self._t_tolerance_s = t_tolerance_s
         self._silence_s = silence_s
         self._gather_s = gather_s
+        self._tick_s = tick_s
+        self._hurries = hurries
 
     def open(self, stack: ExitStack) -> None:
         """Make the pipe before `run` reads it; it goes when the stack is left.
@@ -91,7 +100,7 @@ class PipeListener:
                 silence_s=self._silence_s,
                 gather_s=self._gather_s,
             )
-            ears = _Ears(self.roster, publish)
+            ears = _Ears(self.roster, publish, self._calm, self._tick_s)
             watch = _Watch(self._fifos, self._group, processes, ears)
             try:
                 async with anyio.create_task_group() as tasks:
@@ -105,6 +114,10 @@ class PipeListener:
                 for event in self.roster.end(anyio.current_time()):
                     publish(event)
                 _report(self.roster, publish)
+
+    def _calm(self) -> bool:
+        """Whether what is in the pipe may wait for the next tick: nobody hurries, and all beats say when they were."""
+        return self.roster is not None and self.roster.tells_time and not self._hurries()
 
     def _close(self) -> dict[int, bytes]:
         """Take all pipes away; returns what was in each of them, the oldest first."""
@@ -154,53 +167,110 @@ class _Watch:
 
 
 class _Ears:
-    """The readers of all pipes that programs may still write to.
+    """The ears of all pipes that programs may still write to.
 
     The loop calls them itself; waiting for a descriptor in a task would cost two more turns a beat.
     """
 
-    def __init__(self, roster: Roster, publish: Publish) -> None:
+    def __init__(self, roster: Roster, publish: Publish, calm: Callable[[], bool], tick_s: float) -> None:
         self._roster = roster
         self._publish = publish
-        self._readers: dict[int, _Reader] = {}
+        self._calm = calm
+        self._tick_s = tick_s
+        self._ears: dict[int, _Ear] = {}
         self._loop = asyncio.get_running_loop()
         self._failed: asyncio.Future[None] = self._loop.create_future()
 
     def hear(self, fd: int) -> None:
-        """Read a chunk whenever there is something, one a turn of the loop: a million beats at once starve nobody."""
-        reader = self._readers[fd] = _Reader(fd, self._roster, self._publish, self._loop.time)
+        """Read from there, until told otherwise."""
+        reader = _Reader(fd, self._roster, self._publish, self._loop.time)
+        self._ears[fd] = ear = _Ear(fd, reader, self._calm, self._tick_s, self._fail)
+        ear.wake()
 
-        def read() -> None:
-            try:
-                reader.read_chunk()
-            except Exception as error:  # raised in the task, where it ends the house as any bug does
-                if not self._failed.done():
-                    self._failed.set_exception(error)
-
-        self._loop.add_reader(fd, read)
+    def _fail(self, error: Exception) -> None:
+        """Raised in the task, where it ends the house as any bug does."""
+        if not self._failed.done():
+            self._failed.set_exception(error)
 
     def leave(self, fd: int) -> None:
         """Read no more from there."""
-        self._loop.remove_reader(fd)
-        del self._readers[fd]
+        self._ears.pop(fd).close()
 
     async def run(self) -> None:
         """Read until cancelled."""
         try:
             await self._failed
         finally:
-            for fd in self._readers:
-                self._loop.remove_reader(fd)
+            for ear in self._ears.values():
+                ear.close()
 
     async def read_rest(self) -> None:
         """Read as much as full pipes can hold."""
-        for reader in tuple(self._readers.values()):
-            await reader.read_rest()
+        for ear in tuple(self._ears.values()):
+            await ear.reader.read_rest()
 
     async def take(self, last: Mapping[int, bytes]) -> None:
         """Take in what was in pipes when they were closed."""
         for fd, data in last.items():
-            await self._readers[fd].take(data)
+            await self._ears[fd].reader.take(data)
+
+
+class _Ear:
+    """Reads one pipe a chunk a turn of the loop, so that a million beats at once starve nobody.
+
+    Awake, it reads whenever there is something. Where beats follow each other fast and nobody hurries, it dozes: it
+    looks at ticks only, when the sensors' pollers are awake as well (`next_tick`). A beat would else be a waking of its
+    own, which costs more than all that is done with it. It wakes where nothing came for some ticks, or a whole chunk.
+    """
+
+    def __init__(
+        self, fd: int, reader: _Reader, calm: Callable[[], bool], tick_s: float, fail: Callable[[Exception], None]
+    ) -> None:
+        self.reader = reader
+        self._fd = fd
+        self._calm = calm
+        self._tick_s = tick_s
+        self._fail = fail
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._read_s = -math.inf
+
+    def wake(self) -> None:
+        """Read whenever there is something."""
+        self._timer = None
+        self._loop.add_reader(self._fd, self._read)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._loop.remove_reader(self._fd)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _read(self) -> None:
+        if self._may_doze():
+            self._loop.remove_reader(self._fd)
+            self._doze()
+
+    def _tick(self) -> None:
+        if self._may_doze():
+            self._doze()
+        else:
+            self.wake()
+
+    def _doze(self) -> None:
+        self._timer = self._loop.call_at(next_tick(self._loop.time(), self._tick_s), self._tick)
+
+    def _may_doze(self) -> bool:
+        """Read once; whether beats follow each other within some ticks, not too many at once, and the next may wait."""
+        before_s, now_s = self._read_s, self._loop.time()
+        try:
+            read = self.reader.read_chunk()
+        except Exception as error:
+            self._fail(error)
+            return False
+        if read:
+            self._read_s = now_s
+        return read < CHUNK_BYTES and now_s - before_s < DOZE_TICKS * self._tick_s and self._calm()
 
 
 class _Reader:
@@ -217,7 +287,7 @@ class _Reader:
     async def read_rest(self) -> None:
         """Read as much as a full pipe can hold."""
         for _ in range(PIPE_BYTES // CHUNK_BYTES):
-            if not self.read_chunk():
+            if self.read_chunk() < CHUNK_BYTES:
                 return
             await anyio.lowlevel.checkpoint()
 
@@ -228,14 +298,14 @@ class _Reader:
             self._take(data[start : start + CHUNK_BYTES], arrival_s)
             await anyio.lowlevel.checkpoint()
 
-    def read_chunk(self) -> bool:
-        """Read once. False: the pipe is empty now."""
+    def read_chunk(self) -> int:
+        """Read once; returns how many bytes. Below `CHUNK_BYTES` the pipe is empty now."""
         try:
             data = os.read(self._fd, CHUNK_BYTES)
         except BlockingIOError:
-            return False
+            return 0
         self._take(data, self._time())
-        return len(data) == CHUNK_BYTES
+        return len(data)
 
     def _take(self, data: bytes, arrival_s: float) -> None:
         if self._skipping:

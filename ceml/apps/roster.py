@@ -312,6 +312,11 @@ class Roster:
 
     # Departures -------------------------------------------------------------------------------------------------
 
+    @property
+    def tells_time(self) -> bool:
+        """Whether all who are here say when their beats were, on our clock: it does not matter when we read them."""
+        return all(each.our_clock and not each.foreign_clock for each in self._sessions.values() if each.present)
+
     def look(self) -> bool:
         """Look up the processes: verify new ones, mark dead ones. True: someone died.
 

@@ -166,6 +166,10 @@ class Bus:
         for subscription in self._by_type.get(type(event), ()):
             subscription.put(event)
 
+    def hurries(self, kind: type) -> bool:
+        """Whether some listener is woken by each event of this type, so that a fraction of a second matters."""
+        return any(kind not in each.gathered for each in self._by_type.get(kind, ()))
+
     def forget(self, subscription: Subscription) -> None:
         """Stop delivering to a subscription."""
         self._by_type = {

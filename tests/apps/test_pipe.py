@@ -364,6 +364,98 @@ def test_c_can_write_it(path: Path, tmp_path: Path):
     assert ear.refused == {}
 
 
+class Looks:
+    """Counts how often a listener reads its pipe."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        really = pipe._Reader.read_chunk
+
+        def read_chunk(reader) -> int:
+            self.count += 1
+            return really(reader)
+
+        monkeypatch.setattr(pipe._Reader, "read_chunk", read_chunk)
+
+
+@pytest.mark.parametrize("hurries", [True, False])
+def test_where_nobody_hurries_the_pipe_is_looked_into_at_ticks_and_says_the_same(
+    path: Path, monkeypatch: pytest.MonkeyPatch, hurries: bool
+):
+    looks, said = Looks(monkeypatch), []
+
+    async def body(ear: Ear) -> None:
+        with attach("a", pipe=str(path)) as hb:
+            for _ in range(100):
+                before_s = anyio.current_time()
+                hb.beat()
+                said.append((before_s - 1e-6, anyio.current_time() + 1e-6))
+                await anyio.sleep(0.01)
+            looked = looks.count
+            await ear.until(lambda: ear.work("a") == 100)
+            assert looked >= 60 if hurries else looked <= 40
+
+    ear = listening(path, body, hurries=lambda: hurries)
+    assert [event.beat for event in ear.of(Heartbeat)] == list(range(1, 101))
+    for event, (earliest_s, latest_s) in zip(ear.of(Heartbeat), said, strict=True):
+        assert earliest_s <= event.at_s <= latest_s, "as it said, not when it was read"
+
+
+def test_who_says_no_time_and_who_is_in_a_hurry_are_read_at_once(path: Path, monkeypatch: pytest.MonkeyPatch):
+    looks, hurried = Looks(monkeypatch), False
+
+    async def body(ear: Ear) -> None:
+        nonlocal hurried
+        with path.open("w") as told:
+            for beat in range(1, 21):
+                told.write(f"app=shell beat={beat}\n")
+                told.flush()
+                await ear.until(lambda beat=beat: ear.listener.roster.beats == beat)
+        assert looks.count >= 20
+        with attach("a", pipe=str(path)) as hb:  # one that tells the time, beside one that does not
+            before = looks.count
+            for _ in range(20):
+                hb.beat()
+                await anyio.sleep(0.01)
+            assert looks.count - before >= 15
+
+    listening(path, body, hurries=lambda: hurried)
+
+
+def test_a_pipe_that_nobody_writes_to_is_not_looked_into(path: Path, monkeypatch: pytest.MonkeyPatch):
+    looks = Looks(monkeypatch)
+
+    async def body(ear: Ear) -> None:
+        with attach("a", pipe=str(path)) as hb:
+            for _ in range(10):
+                hb.beat()
+                await anyio.sleep(0.01)
+            await anyio.sleep(0.5)
+            before = looks.count
+            await anyio.sleep(0.5)
+            assert looks.count == before
+            hb.beat()
+            await ear.until(lambda: ear.work("a") == 11)
+
+    listening(path, body, hurries=lambda: False)
+
+
+def test_a_burst_while_nobody_hurries_is_counted_in_full(path: Path):
+    async def body(ear: Ear) -> None:
+        with attach("a", pipe=str(path)) as hb:
+            for _ in range(10):
+                hb.beat()
+                await anyio.sleep(0.01)
+            for _ in range(20_000):  # more than the pipe holds
+                hb.beat()
+            hb.beat()
+            await anyio.sleep(0.3)
+            hb.beat()
+            await ear.until(lambda: ear.work("a") == 20_012)
+
+    listening(path, body, hurries=lambda: False)
+
+
 def test_a_flood_does_not_keep_others_from_their_turn_and_is_counted_in_full(path: Path):
     async def body(ear: Ear) -> None:
         async def turn() -> None:

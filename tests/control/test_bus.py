@@ -166,6 +166,22 @@ def test_what_has_gathered_is_told_although_nothing_more_comes(virtually, at_s: 
     assert all(0.55 * STILL <= at_s <= 2 * 0.55 * STILL for at_s, _ in told)
 
 
+def test_events_hurry_as_long_as_one_listener_is_woken_by_each(virtually) -> None:
+    async def main() -> None:
+        bus = Bus()
+        assert not bus.hurries(Heartbeat), "nobody listens"
+        calm = bus.subscribe("calm", Heartbeat, AppLeft, gathered=(Heartbeat,), patience_s=1.0)
+        assert (bus.hurries(Heartbeat), bus.hurries(AppLeft)) == (False, True)
+        eager = bus.subscribe("eager", Heartbeat)
+        assert bus.hurries(Heartbeat)
+        eager.close()
+        assert not bus.hurries(Heartbeat)
+        calm.gathered = frozenset()
+        assert bus.hurries(Heartbeat)
+
+    virtually(main)
+
+
 def test_a_flood_gathers_no_further_than_a_bound(virtually) -> None:
     async def publish(bus: Bus, inbox: Subscription) -> None:
         for _ in range(MOST_GATHERED):

@@ -21,7 +21,7 @@ _EPILOG = """\
 examples:
   ceml knowledge list                       machines and programs
   ceml knowledge show resnet                what was measured of a program
-  ceml knowledge show                       of the machines themselves: settle times, what is never reached
+  ceml knowledge show                       of the machines: settle times, what is never reached, what programs taught
   ceml knowledge forget resnet              the next run starts from nothing
   ceml knowledge export board.json          to take along
   ceml knowledge import board.json          on another machine of the same kind, or after a new installation
@@ -136,6 +136,7 @@ def _show(stores: list[KnowledgeStore], app: str) -> None:
 
 
 def _show_machines(root: Path, stores: list[KnowledgeStore]) -> None:
+    from ceml.commands.learnt import learnt_lines
     from ceml.commands.probe import known_of, machine_lines
 
     for store in stores:
@@ -145,7 +146,8 @@ def _show_machines(root: Path, stores: list[KnowledgeStore]) -> None:
         except SettingsError as error:
             print(f"  {error}")
             continue
-        for line in machine_lines(known) if known is not None else ["nothing is known; try ceml doctor --probe"]:
+        probed = machine_lines(known) if known is not None else ["nothing is probed; try ceml doctor --probe"]
+        for line in (*probed, *learnt_lines(store.read().knowledge.programs)):
             print(f"  {line}")
 
 

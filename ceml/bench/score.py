@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     Caps = Sequence[tuple[float, float | None]]  # (from when on, watts; None: no cap), ascending
 
+INSIDE_Z = 1.645  # standard deviations on either side that hold nine in ten
 TOLERANCE = 0.02  # a constraint broken by more than this is broken; also the band above a cap that is not counted
 
 
@@ -62,6 +63,9 @@ class Figures:
         rate_error: Mean absolute relative error of the rates that the model predicted at the first commitment, over
             the states for which it predicts any.
         power_error: The same for power.
+        rate_coverage: Share of the states whose true rate lies in the 90 % interval that this model stated; None where
+            it states none.
+        power_coverage: The same for power.
     """
 
     states: int
@@ -85,6 +89,8 @@ class Figures:
     settled_short: float | None
     rate_error: float | None
     power_error: float | None
+    rate_coverage: float | None
+    power_coverage: float | None
 
 
 def score(
@@ -133,6 +139,7 @@ def score(
     one_phase = len(machine.phases) == 1
     above_s, over_w, over_share = _above(machine, caps)
     rate_error, power_error = _errors(plant, fit)
+    rate_coverage, power_coverage = _coverage(plant, fit)
     return Figures(
         states=len(space),
         states_tried=len(machine.steps_in),
@@ -155,6 +162,8 @@ def score(
         settled_short=_short(machine, settled_s, best) if one_phase and settled_s is not None else None,
         rate_error=rate_error,
         power_error=power_error,
+        rate_coverage=rate_coverage,
+        power_coverage=power_coverage,
     )
 
 
@@ -299,6 +308,19 @@ def _errors(plant: Plant, fit: Fit | None, states: States | None = None) -> tupl
         rate = _mean(np.abs(predicted.rate_hz / truth.rate_hz - 1.0))
         power = _mean(np.abs(predicted.power_w / truth.power_w - 1.0))
     return _known(rate), _known(power)
+
+
+def _coverage(plant: Plant, fit: Fit | None) -> tuple[float | None, float | None]:
+    """Over all states: how often the truth of rate and power is within 1.645 standard deviations of ln."""
+    predicted = None if fit is None else fit.predict(plant.space.states)
+    if predicted is None or predicted.covariance is None:
+        return None, None
+    truth, found = plant.truth(plant.space.states), list[float | None]()
+    with np.errstate(all="ignore"):
+        for at, ratio in enumerate((predicted.rate_hz / truth.rate_hz, predicted.power_w / truth.power_w)):
+            off = np.abs(np.log(ratio)) / np.sqrt(predicted.covariance[:, at, at])
+            found.append(_known(float((off[np.isfinite(off)] <= INSIDE_Z).mean())) if np.isfinite(off).any() else None)
+    return found[0], found[1]
 
 
 def _mean(errors: NDArray[np.float64]) -> float:

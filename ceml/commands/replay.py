@@ -102,7 +102,10 @@ def _for_people(figures: dict[str, Any]) -> str:
         ("energy of the run", f"{joules('run_energy_j')} in {figures['run_s']:.1f} s{excess}"),
         ("saving", f"{percent('saving')} against maximum frequencies; {percent('possible_saving')} were possible"),
         ("above the cap", _above(figures)),
-        ("model error", f"rate {percent('rate_error')}, power {percent('power_error')} over all states"),
+        (
+            "model error",
+            f"rate {percent('rate_error')}, power {percent('power_error')} over all states{_inside(figures)}",
+        ),
         ("one decision", "none" if figures["decision_s"] is None else f"{figures['decision_s'] * 1e3:.2f} ms here"),
     ]
     if figures["schedule"]:
@@ -137,6 +140,13 @@ def _changed(figures: dict[str, Any]) -> list[tuple[str, str]]:
     at_end = ", ".join(figures["limits_at_end"]) or "no limits"
     often = "once" if times == 1 else f"{times} times"
     return [("limits at the end", f"{at_end}; changed {often}")] if times else []
+
+
+def _inside(figures: dict[str, Any]) -> str:
+    rate, power = figures["rate_coverage"], figures["power_coverage"]
+    if rate is None or power is None:
+        return ""
+    return f"; its 90 % intervals hold the truth in {rate:.0%} and {power:.0%} of them"
 
 
 def _above(figures: dict[str, Any]) -> str:

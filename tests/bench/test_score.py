@@ -122,20 +122,35 @@ def test_time_above_a_cap_counts_while_the_cap_is_in_force_and_beyond_two_percen
 
 
 class Foretold:
-    """A fit that says the truth, times something."""
+    """A fit that says the truth, times something, and how sure it is."""
 
-    def __init__(self, rate: float, power: float):
-        self._rate, self._power = rate, power
+    def __init__(self, rate: float, power: float, sd: float | None = None):
+        self._rate, self._power, self._sd = rate, power, sd
 
     def predict(self, states):
         truth = PLANT.truth(states)
-        return Prediction(rate_hz=truth.rate_hz * self._rate, power_w=truth.power_w * self._power)
+        covariance = None if self._sd is None else np.broadcast_to(np.eye(2) * self._sd**2, (len(states), 2, 2))
+        return Prediction(
+            rate_hz=truth.rate_hz * self._rate, power_w=truth.power_w * self._power, covariance=covariance
+        )
 
 
 def test_errors_are_of_the_model_at_its_first_commitment_over_all_states():
     got = figures(ran(PLANT, (1, 1.0)), fit=Foretold(1.1, 0.8))
     assert (got.rate_error, got.power_error) == (pytest.approx(0.1), pytest.approx(0.2))
     assert figures(ran(PLANT, (1, 1.0)), fit=Foretold(1.0, math.nan)).power_error is None
+
+
+@pytest.mark.parametrize(("sd", "inside"), [(0.05, (0.0, 0.0)), (0.08, (1.0, 0.0)), (0.2, (1.0, 1.0))])
+def test_an_interval_holds_the_truth_within_1645_standard_deviations(sd: float, inside: tuple[float, float]):
+    got = figures(ran(PLANT, (1, 1.0)), fit=Foretold(1.1, 0.8, sd))
+    assert (got.rate_coverage, got.power_coverage) == inside
+
+
+def test_who_states_no_doubt_and_what_was_never_measured_has_no_coverage():
+    assert figures(ran(PLANT, (1, 1.0)), fit=Foretold(1.1, 0.8)).rate_coverage is None
+    got = figures(ran(PLANT, (1, 1.0)), fit=Foretold(1.0, math.nan, 0.1))
+    assert (got.rate_coverage, got.power_coverage) == (1.0, None)
 
 
 PRESENT = [0, 1, 2, 4, 5]

@@ -38,6 +38,8 @@ RUN = Figures(
     settled_short=None,
     rate_error=0.04,
     power_error=0.02,
+    rate_coverage=0.94,
+    power_coverage=0.9,
 )
 ONE, TWO = (
     Grid(table=Path(f"/x/{name}.csv"), device="d", workload="w", batch=8.0, smoothed=True, powered=True)

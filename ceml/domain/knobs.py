@@ -107,6 +107,9 @@ class Configuration(Mapping[str, Level]):
     def __len__(self) -> int:
         return len(self._items)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._items
+
     def __hash__(self) -> int:
         return self._hash
 
@@ -167,6 +170,10 @@ class KnobSpace:
         self.present: NDArray[np.bool_] = mask
         self.strides: tuple[int, ...] = tuple(prod(self.shape[axis + 1 :]) for axis in range(len(self.shape)))
         self._count = int(np.count_nonzero(mask))
+        self._axes = [
+            (knob.name, {level: place * stride for place, level in enumerate(knob.levels)})
+            for knob, stride in zip(self.knobs, self.strides, strict=True)
+        ]
 
     def __len__(self) -> int:
         """How many states are present."""
@@ -198,11 +205,11 @@ class KnobSpace:
     def find(self, configuration: Mapping[str, Level]) -> int | None:
         """The state of a configuration, or None where it is not a present state of this space."""
         state = 0
-        for knob, stride in zip(self.knobs, self.strides, strict=True):
-            level = configuration.get(knob.name)
-            if level not in knob.levels:
+        for name, places in self._axes:
+            place = places.get(configuration[name]) if name in configuration else None
+            if place is None:
                 return None
-            state += knob.levels.index(level) * stride
+            state += place
         return state if self.present[state] else None
 
     def having(self, levels: Mapping[str, Level]) -> States:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf, log
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from ceml.domain.values import NAN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,26 +83,37 @@ def gather(space: KnobSpace, observations: Sequence[Observation]) -> Evidence:
         learn(0, seen.step_cv**2 * seen.steps / max(seen.beats, 1), seen.beats - 1)
         if powered:
             learn(1, seen.power_cv**2, seen.power_samples - 1)
-    states = np.array(sorted(pooled), dtype=np.intp)
-    values, counts = np.full((2, len(states)), np.nan), np.zeros((2, len(states)))
-    for at, state in enumerate(states.tolist()):
-        windows = np.array(pooled[state], dtype=np.float64)
-        steps, seconds, samples, watts = np.transpose(windows)
-        counts[:, at] = steps.sum(), samples.sum()
-        values[0, at] = np.log(seconds.sum() / steps.sum())
-        learn(0, *_between(np.log(seconds / steps) - values[0, at], steps))
-        if samples.sum() > 0:
-            values[1, at] = np.log((watts * samples).sum() / samples.sum())
-            some = samples > 0
-            learn(1, *_between(np.log(watts[some]) - values[1, at], samples[some]))
+    values: list[tuple[float, float]] = []
+    counts: list[tuple[float, float]] = []
+    for state in sorted(pooled):
+        steps, seconds, samples, watts = zip(*pooled[state], strict=True)
+        counts.append((sum(steps), sum(samples)))
+        values.append((_ln(sum(seconds) / sum(steps)), NAN))
+        if len(steps) > 1:
+            learn(0, *_between([(n, s / n) for n, s in zip(steps, seconds, strict=True)], values[-1][0]))
+        if sum(samples) > 0:
+            powered = [(n, w) for n, w in zip(samples, watts, strict=True) if n]
+            values[-1] = values[-1][0], _ln(sum([n * w for n, w in powered]) / sum(samples))
+            if len(powered) > 1:
+                learn(1, *_between(powered, values[-1][1]))
     noise = [max(total / weight, LEAST_CV**2) for total, weight in scatter]
-    return Evidence(states, values, counts, (noise[0], noise[1]))
+    return Evidence(
+        np.array(sorted(pooled), dtype=np.intp),
+        np.transpose(np.reshape(values, (-1, 2))),
+        np.transpose(np.reshape(counts, (-1, 2))),
+        (noise[0], noise[1]),
+    )
 
 
-def _between(off: Numbers, counts: Numbers) -> tuple[float, float]:
-    """Variance of one value as told by how far window means lie from their common mean, and its freedom."""
-    freedom = len(off) - 1.0
-    return (float((counts * off**2).sum() / freedom) if freedom > 0 else 0.0, freedom)
+def _ln(value: float) -> float:
+    """Natural logarithm of a number of at least 0."""
+    return log(value) if value > 0.0 else -inf
+
+
+def _between(windows: Sequence[tuple[float, float]], mean: float) -> tuple[float, float]:
+    """Variance of one value as told by how far windows (count, mean) lie from the log of their mean; its freedom."""
+    freedom = len(windows) - 1.0
+    return sum([count * (_ln(value) - mean) ** 2 for count, value in windows]) / freedom, freedom
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from ceml.api.client import ask
 from ceml.api.protocol import schema
 from tests.test_serve import CEML, CLEAN, FAST, Server, app, ceml, serving, wait_until
 
@@ -35,8 +36,13 @@ def told(server: Server, *words: object) -> str:
     return done.stdout
 
 
+def said(server: Server, verb: str, **fields: object) -> dict:
+    """Without a process of its own: what is not the test's point."""
+    return ask(server.folder / "control.sock", verb, **fields)
+
+
 def status(server: Server) -> dict:
-    return json.loads(told(server, "status", "--json"))
+    return said(server, "status")
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +61,9 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def free(tuned: Server) -> Server:
     """The same, without limits and with the first objective."""
-    told(tuned, "resume")
-    told(tuned, "budget", "--clear")
-    told(tuned, "objective", "energy")
+    said(tuned, "resume")
+    said(tuned, "budget", clear=True)
+    said(tuned, "objective", objective="energy")
     return tuned
 
 
@@ -66,7 +72,7 @@ def test_status_tells_people_and_programs(free: Server):
     words = told(free, "status")
     for word in ("phase", "gpu-bound", "simulated", "energy", "steps/s", "J/step", "power cap 8 W", "headroom"):
         assert word in words
-    figures = status(free)
+    figures = json.loads(told(free, "status", "--json"))
     VALIDATOR.validate({"ok": True, "version": 1, "server": "0", "result": figures})
     assert figures["rails_w"]["total"] > 0
     assert figures["configuration"].keys() == free.board.keys()
@@ -150,7 +156,7 @@ def test_two_who_name_different_limits_at_once_both_get_theirs(free: Server):
     ],
 )
 def test_what_is_no_good_is_refused_with_a_sentence_and_changes_nothing(free: Server, words: list[str], reason: str):
-    told(free, "budget", "20W")
+    said(free, "budget", limits={"budget": "20W"})
     done = asked(free, *words) if "--" not in words else asked_before_dashes(free, words)
     assert done.returncode == 2
     assert reason in done.stderr

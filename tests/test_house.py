@@ -88,8 +88,14 @@ def test_the_default_ends_at_the_best_state_of_the_simulated_board() -> None:
 OBJECTIVES = ["energy", "edp", "ed2p", "performance", "perf_per_watt", "min_energy:max_slowdown=0.2", "carbon"]
 
 
-@pytest.mark.parametrize("model", ["overlap", "paper"])
-@pytest.mark.parametrize("search", ["exhaustive", "local"])
+@pytest.mark.parametrize(
+    ("search", "model"),
+    [
+        ("exhaustive", "overlap"),
+        ("local", "paper"),
+        *(pytest.param(*pair, marks=pytest.mark.fuzz) for pair in (("local", "overlap"), ("exhaustive", "paper"))),
+    ],
+)
 @pytest.mark.parametrize(
     "objective", ["energy", "edp", "ed2p", "performance", "perf_per_watt", "min_energy:max_slowdown=0.2", "carbon"]
 )

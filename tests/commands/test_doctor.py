@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ceml.cli import main
 from ceml.commands import cards
 from ceml.commands.doctor import _lines, examine
 from ceml.errors import SettingsError
@@ -23,13 +24,16 @@ from tests.test_serve import ceml
 
 
 @pytest.mark.parametrize("board", sorted(profiles.shipped()))
-def test_every_board_is_told_whole_and_nothing_is_written(tmp_path: Path, board: str) -> None:
+def test_every_board_is_told_whole_and_nothing_is_written(
+    tmp_path: Path, board: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     kernel = FakeJetson(board)
     with Directory(kernel, tmp_path) as root:
-        done = ceml("doctor", "--json", "--root", root)
-        report = json.loads(done.stdout)
-        text = ceml("doctor", "--root", root).stdout
-    assert (done.returncode, report["machine"]["board"], report["platform"]) == (0, board, "jetson")
+        status = main(["doctor", "--json", "--root", str(root)])
+        report = json.loads(capsys.readouterr().out)
+        assert main(["doctor", "--root", str(root)]) == 0
+        text = capsys.readouterr().out
+    assert (status, report["machine"]["board"], report["platform"]) == (0, board, "jetson")
     assert [knob["name"] for knob in report["knobs"]] == ["cpu_hz", "gpu_hz", "mem_hz"]
     assert report["missing"] == []
     assert report["uncertain"]

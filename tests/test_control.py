@@ -193,10 +193,10 @@ def test_explain_tells_candidates_margins_measurements_and_parameters(free: Serv
     words = told(free, "explain", "--top", "3")
     for word in ("candidates", "power cap 30 W", "left", "measured, the latest first", "the model's numbers", "paper"):
         assert word in words
-    figures: dict = {}
+    figures = json.loads(told(free, "explain", "--json", "--top", 50))
 
     def the_best_is_what_was_decided() -> bool:  # two questions: between them the program may have been decided anew
-        figures.update(json.loads(told(free, "explain", "--json", "--top", 50)))
+        figures.update(said(free, "explain", top=50))
         best, decided = figures["candidates"][0], status(free)["decided"]
         return decided is not None and best["in_force"] and best["configuration"] == decided["configuration"]
 

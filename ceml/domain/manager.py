@@ -631,7 +631,7 @@ class RuntimeManager:
         """Stay where the sampler believes the best state is; news only where the state is another than before."""
         configuration = self.reasoning.space.configuration(stay.state)
         alone = self._turns is None and self._measuring.window is not None
-        going_on = self.phase is Phase.IDLE and configuration == self._wanted and alone
+        going_on = self.phase is Phase.IDLE and configuration == self._wanted and alone and self.decided is not None
         self._stay, self._rest_steps = stay, stay.steps
         if going_on and not self.reasoning.may_turn:
             return ()

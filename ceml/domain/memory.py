@@ -41,6 +41,7 @@ class Memory:
         self._app = app
         self._phases = [phase.observations for phase in knowledge.programs if phase.app == app]
         self._hoped = bool(self._phases)
+        self._recognised: tuple[tuple[Observation, ...], ...] = ()  # as it was remembered; one or none
 
     @property
     def hoped(self) -> Sequence[Observation]:
@@ -59,14 +60,20 @@ class Memory:
         nearest = min(range(len(far)), key=far.__getitem__)
         if far[nearest] == float("inf"):
             return False
-        self.recalled = tuple(map(_faded, self._phases.pop(nearest)))
+        self._recognised = (self._phases.pop(nearest),)
+        self.recalled = tuple(map(_faded, self._recognised[0]))
         return True
+
+    def hope_again(self) -> None:
+        """The window that recognised a phase, or none, was no measurement: all that is known may be true again."""
+        self._phases = [*self._recognised, *self._phases]
+        self._recognised, self.recalled, self._hoped = (), (), bool(self._phases)
 
     def left(self, space: KnobSpace, measured: Sequence[Observation]) -> None:
         """The program left a phase: keep it. The next may be one of those known before, else this one again."""
         phases = self.phases(space, measured)
         self._phases = [*phases[1:], *phases[:1]]
-        self.recalled, self._hoped = (), bool(self._phases)
+        self._recognised, self.recalled, self._hoped = (), (), bool(self._phases)
 
     def phases(self, space: KnobSpace, measured: Sequence[Observation]) -> list[tuple[Observation, ...]]:
         """All phases known, the present one first."""

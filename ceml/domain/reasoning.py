@@ -132,6 +132,7 @@ class Reasoning:
     def unlearn_rates(self) -> None:
         """What was measured was no rate of the program; windows of power alone stay what they are."""
         self.observations, self._fit = [seen for seen in self.observations if not seen.beats], None
+        self._memory.hope_again()
 
     def remembered(self) -> tuple[Remembered, ...]:
         """What the next run of this program should know, the present phase first."""

@@ -7,8 +7,10 @@ A period of P beats is believed once 4 P were seen and the median of each place 
 time per step, logarithmic, lies on average at most .4 times as far from its place's median as from the median of all
 (where nothing repeats, that is .83 for four values a place). Distances, not squares, so that a stall now and then hides
 no period. Each configuration has its own pace: what counts is how far a step is from the median there. Steps that
-differ by less than 4 % on average are left to averaging, and periods of more than 32 beats to stalls.py: so rare are
-stalls, too.
+differ by less than 4 % on average are left to averaging.
+
+Longer periods are left to stalls.py, since so rare are stalls, too, unless the slow steps come after always the same
+number of beats and are most of the time: a program that says many steps at once, and then is silent until the next.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ TELLS = 0.4  # what is left of the distances, at most
 LEAST = 0.04  # mean distance from the median that is worth the trouble
 FEWEST = 3  # steps in one configuration that tell its pace
 LOOKS = frozenset((16, 24, 32, 48, 64, 96, TIMES * LONGEST))  # steps after which to look
+FARTHEST = 4096  # beats between two slow steps that are most of the time
+LEAP = log(2.0)  # above the usual, ln, is a slow step
 
 
 class Rhythm:
@@ -34,7 +38,7 @@ class Rhythm:
         work: Steps in a period, by what a beat is usually worth; 0 where none was found.
     """
 
-    __slots__ = ("_at_s", "_here", "_known", "_row", "_since_s", "_works", "beats", "work")
+    __slots__ = ("_at_s", "_here", "_known", "_rest", "_row", "_since_s", "_slow", "_works", "beats", "work")
 
     def __init__(self) -> None:
         self.beats = 1
@@ -43,35 +47,76 @@ class Rhythm:
         self._here = 0  # where those of the present configuration begin: their median is still to be taken off
         self._known = 0  # how many are no NaN
         self._works: list[float] = []
+        self._rest = [0, max(LOOKS)]  # beats until the next row begins, and how many after that one: ever fewer rows
+        self._slow = _Slow()
         self._at_s = NAN
         self._since_s = inf
 
     def change(self, since_s: float = inf) -> None:
         """Another configuration is in force since then; infinity: not yet."""
         if since_s < inf and self._known >= max(LOOKS):
-            self._row, self._works, self._known = [], [], 0
+            self._begin()
         self._row[self._here :] = _levelled(self._row[self._here :])
-        self._here, self._since_s = len(self._row), since_s
+        self._here, self._since_s, self._slow = len(self._row), since_s, _Slow()
+
+    def _begin(self) -> None:
+        self._row, self._here, self._works, self._known = [], 0, [], 0
 
     def beat(self, at_s: float, work: float) -> bool:
         """Take in any beat of the program, also between configurations; whether the period was found with it."""
-        if self.work or self._known >= max(LOOKS):
+        if self.work:
             return False
         before_s, self._at_s = self._at_s, at_s
         if not at_s > before_s:  # the first one, or one that came late
             return False
         counts = before_s >= self._since_s
-        self._row.append(log((at_s - before_s) / work) if counts else NAN)
-        if not counts:
-            return False
-        self._known += 1
-        self._works.append(work)
-        if self._known not in LOOKS:
-            return False
-        self.beats = period([*self._row[: self._here], *_levelled(self._row[self._here :])])
+        value = log((at_s - before_s) / work) if counts else NAN
+        self.beats = self._slow.beat(value, at_s - before_s) if counts else 1
+        if self._known < max(LOOKS):
+            self._add(value, work)
+            if counts and self.beats == 1 and self._known in LOOKS:
+                levelled = _levelled(self._row[self._here :])
+                self._slow.usual = self._row[-1] - levelled[-1]
+                self.beats = period([*self._row[: self._here], *levelled])
+        elif self._rest[0] > 0:
+            self._rest[0] -= 1
+        else:
+            self._rest = [2 * self._rest[1], 2 * self._rest[1]]
+            self._begin()
         if self.beats > 1:
             self.work = self.beats * median(self._works)
         return self.beats > 1
+
+    def _add(self, value: float, work: float) -> None:
+        """One more place; as many as it is worth where work was carried over, since nobody knows which was slow."""
+        places = round(work / min(self._works)) if self._works else 1
+        if value == value and places <= 1:
+            self._known += 1
+            self._works.append(work)
+            self._row.append(value)
+        else:
+            self._row.extend([NAN] * min(max(places, 1), LONGEST))
+
+
+class _Slow:
+    """Looks for slow steps that are most of the time and equally far apart, in one configuration."""
+
+    __slots__ = ("_all_s", "_gaps", "_since", "_slow_s", "usual")
+
+    def __init__(self) -> None:
+        self.usual = NAN  # ln seconds per step
+        self._since = 0  # beats since the latest slow one
+        self._gaps: list[int] = []
+        self._all_s = self._slow_s = 0.0
+
+    def beat(self, value: float, seconds: float) -> int:
+        """Take in a beat; the beats between two slow ones where it shows with it, else 1."""
+        self._since, self._all_s = self._since + 1, self._all_s + seconds
+        if not value > self.usual + LEAP:
+            return 1
+        self._gaps, self._since, self._slow_s = [*self._gaps, self._since][-TIMES:], 0, self._slow_s + seconds
+        even = len(self._gaps) == TIMES and min(self._gaps) == max(self._gaps)
+        return self._gaps[0] if even and LONGEST < self._gaps[0] <= FARTHEST and 2 * self._slow_s > self._all_s else 1
 
 
 def period(values: list[float]) -> int:

@@ -9,14 +9,14 @@ deviation), and 1.57 / n is the variance of a median. Only slow steps are suspec
 Slow steps are *stalls* while they are rare among all steps of the program so far: at most one onset in 20 steps, and
 at most 10 % of the steps (or 8: one burst). Anything more regular, such as every 10th step, is the program's own way
 and counts. The rarest, i.e. the slowest, are judged first: a pause of seconds is a stall also in a program in which
-every 10th step takes three times as long.
+every 10th step takes three times as long. Nor are those stalls that came four times and took four fifths of the time.
 
 Everything is counted in bins of ln seconds per step, a thirty-second wide: O(1) a step, some dozens of bins a window.
 """
 
 from __future__ import annotations
 
-from math import ceil, inf, log, sqrt
+from math import ceil, exp, inf, log, sqrt
 from typing import TYPE_CHECKING
 
 from ceml.domain.sums import Integral, Spread
@@ -31,6 +31,7 @@ SIGMAS = 6.0
 LEAST = log(1.25)  # slower than that, or it is no stall: small hiccups do no harm, and are many
 USUAL, BELIEF = 0.10, 10.0
 RARE, SHARE, BURST = 0.05, 0.10, 8
+OFTEN, MOST = 4, 0.8  # onsets, and share of the time
 ONSET = BINS // 5  # a step a fifth slower than the one before begins something
 COARSE = BINS // 4  # bins that share one memory of past stalls
 MEMORY = 2000.0  # steps remembered in full; beyond, the past fades
@@ -152,10 +153,15 @@ class Stalls:
         slow, beats = ({}, 0) if learnt else _slow(bins)
         both = _added(self._seen, slow)
         allowed = self._beats + beats
-        onsets = count = 0.0
+        took = {
+            ratio: count * exp(min((ratio + 0.5) * COARSE / BINS, 500.0)) for ratio, (_, count) in both.items()
+        }  # x the usual
+        most = MOST * (sum(took.values()) + allowed - sum([count for _, count in both.values()]))
+        onsets = count = time = 0.0
         for ratio in sorted(both, reverse=True):
-            onsets, count = onsets + both[ratio][0], count + both[ratio][1]
-            if onsets > max(1.0, RARE * allowed) or count > max(BURST, SHARE * allowed):
+            onsets, count, time = onsets + both[ratio][0], count + both[ratio][1], time + took[ratio]
+            rare = onsets <= max(1.0, RARE * allowed) and count <= max(BURST, SHARE * allowed)
+            if not rare or (onsets >= OFTEN and time > most):
                 return max(bar, median + (ratio + 1) * COARSE - 1)
         return bar
 

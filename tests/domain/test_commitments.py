@@ -30,6 +30,7 @@ from ceml.domain.improvement import improvement
 from ceml.domain.knobs import Configuration
 from ceml.domain.manager import RuntimeManager
 from ceml.domain.response.overlap import overlap
+from ceml.domain.values import Knowledge, Remembered
 from tests.domain.test_improvement import SPACE, plant
 from tests.domain.test_manager import mind
 
@@ -94,10 +95,13 @@ class Stalling:
             self.give(Heartbeat(at_s=end_s, app="a"))
 
 
-def run(seed: int, share: float, *, beats: int = 700, **more) -> Stalling:
+def run(seed: int, share: float, *, beats: int = 700, programs: tuple[Remembered, ...] = (), **more) -> Stalling:
     seconds, watts = plant(SPACE, seed)
     joined = AppJoined(at_s=0.0, app="a", total_work=float(beats))
-    manager = RuntimeManager(joined, SPACE, mind(sampler=improvement(), model=overlap(), exploration_budget=0.01))
+    knowledge = Knowledge(programs=programs)
+    manager = RuntimeManager(
+        joined, SPACE, mind(sampler=improvement(), model=overlap(), exploration_budget=0.01, knowledge=knowledge)
+    )
     w = Stalling(manager, seconds, watts, np.random.default_rng(seed), share, **more)
     w.give(joined)
     w.run(beats)
@@ -155,6 +159,17 @@ def test_what_is_measured_is_the_truth_though_steps_repeat(seed, factors, share)
         assert abs(each.rate_hz * w.seconds[state] - 1.0) <= slack or each.outliers or each.beats < 5 * len(factors)
     energy = w.seconds * w.watts
     assert energy[SPACE.find(w.commitments[-1][0])] <= 1.25 * np.nanmin(energy)
+
+
+@few
+@given(seeds, st.sampled_from([[1, 1, 1, 2], [1.0] * 9 + [8.0]]))
+def test_what_an_earlier_run_kept_is_taken_up_again_once_the_rhythm_shows(seed, factors):
+    """The window that confirms it is over before that, and holds a part of a period."""
+    first = run(seed, 0.0, factors=factors)
+    w = run(seed, 0.0, factors=factors, programs=first.manager.reasoning.remembered())
+    assert len(w.rhythms) == 1
+    assert w.manager.decided is not None
+    assert len(w.manager.reasoning.known) > len(w.manager.reasoning.observations), "what was kept is believed"
 
 
 @few

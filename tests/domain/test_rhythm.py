@@ -134,3 +134,48 @@ def test_after_a_row_without_a_period_it_is_looked_for_anew_in_the_next_configur
     rhythm.change(at_s)
     heard(rhythm, [1.0, 2.0] * 50, from_s=at_s)
     assert rhythm.beats == 2
+
+
+@given(st.integers(LONGEST + 1, 400), st.floats(0.1, 10.0), st.integers(0, 31))
+def test_bursts_of_many_beats_are_a_period_however_many(beats, silence_s, begins):
+    rhythm = Rhythm()
+    rhythm.change(0.0)
+    found, _ = heard(rhythm, [1e-5] * (begins + 20) + ([silence_s] + [1e-5] * (beats - 1)) * (TIMES + 2))
+    assert found
+    assert rhythm.beats == beats
+
+
+def test_a_slow_step_that_is_little_of_the_time_and_pauses_that_come_when_they_like_are_no_period():
+    rhythm = Rhythm()
+    rhythm.change(0.0)
+    heard(rhythm, ([0.02] * 39 + [0.2]) * 20)
+    assert rhythm.beats == 1
+    rng = np.random.default_rng(0)
+    heard(rhythm, [s for _ in range(50) for s in [1e-4] * int(rng.integers(40, 80)) + [1.0]], from_s=1000.0)
+    assert rhythm.beats == 1
+
+
+def test_work_that_was_carried_over_shifts_no_place():
+    rng, rhythm, at_s, found = np.random.default_rng(0), Rhythm(), 0.0, 0
+    rhythm.change(0.0)
+    carried = 0.0
+    for beat, step_s in enumerate(steps([1.0, 1.0, 1.0, 2.0], 300, rng), start=1):
+        at_s += step_s
+        if rng.random() < 0.07:
+            carried += 1.0
+            continue
+        if rhythm.beat(at_s, 1.0 + carried):
+            found = beat
+            break
+        carried = 0.0
+    assert 0 < found < 100
+    assert (rhythm.beats, rhythm.work) == (4, 4.0)
+
+
+def test_it_is_looked_for_again_though_no_configuration_changes_but_ever_more_rarely():
+    rhythm, at_s = Rhythm(), 0.0
+    rhythm.change(0.0)
+    _, at_s = heard(rhythm, np.random.default_rng(0).lognormal(0.0, 0.3, 1000))
+    assert rhythm.beats == 1
+    found, _ = heard(rhythm, steps([1.0, 2.0], 3000, np.random.default_rng(1)), from_s=at_s)
+    assert found

@@ -113,6 +113,16 @@ def test_a_pause_is_a_stall_also_where_every_tenth_step_is_slow():
     assert seen.rate_hz == pytest.approx(60 / sum(regular))
 
 
+def test_silence_between_bursts_is_no_stall_once_it_came_four_times_and_takes_most_of_the_time():
+    lessons = Lessons()
+    burst = [1e-5] * 63 + [0.64]
+    assert lessons.read(window(burst * 3)).outliers == 3, "so far it may be chance"
+    seen = lessons.close(window(burst * 20))
+    assert seen.outliers == 0
+    assert seen.rate_hz == pytest.approx(100.0, rel=0.01)
+    assert seen.power_samples > 100
+
+
 def test_what_proves_regular_later_mends_the_windows_before():
     lessons, observations = Lessons(), []
     for _ in range(6):

@@ -204,6 +204,11 @@ class _Ears:
             for ear in self._ears.values():
                 ear.close()
 
+    @property
+    def behind(self) -> bool:
+        """Whether there was more to read than is read at once, the last time."""
+        return any(ear.behind for ear in self._ears.values())
+
     async def read_rest(self) -> None:
         """Read as much as full pipes can hold."""
         for ear in tuple(self._ears.values()):
@@ -227,6 +232,7 @@ class _Ear:
         self, fd: int, reader: _Reader, calm: Callable[[], bool], tick_s: float, fail: Callable[[Exception], None]
     ) -> None:
         self.reader = reader
+        self.behind = False  # whether the latest chunk was a full one
         self._fd = fd
         self._calm = calm
         self._tick_s = tick_s
@@ -270,7 +276,8 @@ class _Ear:
             return False
         if read:
             self._read_s = now_s
-        return read < CHUNK_BYTES and now_s - before_s < DOZE_TICKS * self._tick_s and self._calm()
+        self.behind = read == CHUNK_BYTES
+        return not self.behind and now_s - before_s < DOZE_TICKS * self._tick_s and self._calm()
 
 
 class _Reader:
@@ -340,7 +347,7 @@ async def _look_after(ears: _Ears, roster: Roster, watch: _Watch, publish: Publi
             if roster.look():
                 await ears.read_rest()  # the last words of the dead come before the news of their death
             watch.look()
-            for event in roster.gone(anyio.current_time()):
+            for event in roster.gone(anyio.current_time(), heard=not ears.behind):
                 publish(event)
         _report(roster, publish)
 

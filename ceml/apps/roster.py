@@ -332,14 +332,17 @@ class Roster:
                     died = session.dead = True
         return died
 
-    def gone(self, now_s: float) -> list[Event]:
-        """Those who left without a word: their process died (as `look` found), or they were silent for too long."""
+    def gone(self, now_s: float, *, heard: bool = True) -> list[Event]:
+        """Those who left without a word: their process died (as `look` found), or they were silent for too long.
+
+        `heard`: whether all was read that was written; while a pipe is full, silence proves nothing.
+        """
         self._refuse_strays(self._strays.silent_since(now_s - self._silence_s))
         events: list[Event] = []
         for session in list(self._sessions.values()):
             if session.dead:
                 continue
-            if session.present and now_s - session.seen_s > max(session.patience_s, self._silence_s):
+            if heard and session.present and now_s - session.seen_s > max(session.patience_s, self._silence_s):
                 self._refuse_held(session)
                 session.present = False
                 if not session.source:

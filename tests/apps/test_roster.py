@@ -337,6 +337,18 @@ def test_silence_of_ten_intervals_but_at_least_five_seconds_is_gone():
     assert [event.reason for event in slow.gone(68.2)] == ["silent"]
 
 
+def test_while_not_all_was_read_nobody_is_silent_but_the_dead_are_dead():
+    town = Town()
+    town.living = {5: 77}
+    roster = Roster(town)
+    hear(roster, Join("dies", SRC, None, 5), beat(1, app="dies"), *(beat(number) for number in range(20)), step_s=0.1)
+    assert roster.gone(1000.0, heard=False) == []
+    town.living = {}
+    assert roster.look()
+    assert [event.reason for event in roster.gone(1000.0, heard=False)] == ["process gone"]
+    assert [event.reason for event in roster.gone(1000.0)] == ["silent"]
+
+
 def test_a_program_of_which_too_little_is_known_gets_a_minute():
     roster = Roster(Town())
     hear(roster, Join("a", SRC, None, 5), beat(1))

@@ -60,10 +60,12 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def free(tuned: Server) -> Server:
-    """The same, without limits and with the first objective."""
+    """The same, without limits and with the first objective; the record, which gathers a moment, holds that, too."""
     said(tuned, "resume")
     said(tuned, "budget", clear=True)
+    before = len(tuned.events("objective_changed"))
     said(tuned, "objective", objective="energy")
+    wait_until(lambda: len(tuned.events("objective_changed")) > before, "the objective in the record")
     return tuned
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ceml.domain.budget import Deadline, EnergyAllowance
+from ceml.domain.keeping import SURELY_Z
 from ceml.domain.schedule import mixed
 from ceml.domain.values import Situation
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     Caps = Sequence[tuple[float, float | None]]  # (from when on, watts; None: no cap), ascending
 
-INSIDE_Z = 1.645  # standard deviations on either side that hold nine in ten
 TOLERANCE = 0.02  # a constraint broken by more than this is broken; also the band above a cap that is not counted
 
 
@@ -319,7 +319,7 @@ def _coverage(plant: Plant, fit: Fit | None) -> tuple[float | None, float | None
     with np.errstate(all="ignore"):
         for at, ratio in enumerate((predicted.rate_hz / truth.rate_hz, predicted.power_w / truth.power_w)):
             off = np.abs(np.log(ratio)) / np.sqrt(predicted.covariance[:, at, at])
-            found.append(_known(float((off[np.isfinite(off)] <= INSIDE_Z).mean())) if np.isfinite(off).any() else None)
+            found.append(_known(float((off[np.isfinite(off)] <= SURELY_Z).mean())) if np.isfinite(off).any() else None)
     return found[0], found[1]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import exp, sqrt
 from typing import TYPE_CHECKING
 
+from ceml.domain.keeping import SURELY_Z
 from ceml.domain.knobs import KnobSpace
 from ceml.domain.response.overlap import overlap
 from ceml.domain.values import Knowledge
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from ceml.domain.values import Remembered
 
 TOLD = 0.9  # of the doubt that is usual must be left, at most, to be worth a line
-INSIDE_Z = 1.645  # nine in ten
 WORDS = {
     "constant": "what draws always",
     "idle": "idle",
@@ -43,8 +43,7 @@ def learnt_lines(programs: Sequence[Remembered]) -> Iterator[str]:
         space = KnobSpace(programs[0].knobs)
     except SettingsError:  # larger than anything a run would have measured
         return
-    model = overlap()
-    usual = model.fit(space, ()).believed
+    usual = overlap().fit(space, ()).believed
     here = overlap().fit(space, (), prior=Knowledge(programs=tuple(programs))).believed
     count = len({program.app for program in programs})
     yield f"learnt    from {count} program{'s' * (count != 1)}, where the next one begins; 90 % ranges"
@@ -59,7 +58,7 @@ def learnt_lines(programs: Sequence[Remembered]) -> Iterator[str]:
 
 
 def _range(label: str, mean: float, sd: float) -> str:
-    low, high = mean - INSIDE_Z * sd, mean + INSIDE_Z * sd
+    low, high = mean - SURELY_Z * sd, mean + SURELY_Z * sd  # 5 % on either side
     if label in RELATIVE:
         return f"{100 * exp(low):.2g} .. {100 * exp(high):.2g} %"
     if label == "voltage":

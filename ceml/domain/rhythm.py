@@ -25,7 +25,8 @@ TIMES = 4  # a period has to be seen
 TELLS = 0.4  # what is left of the distances, at most
 LEAST = 0.04  # mean distance from the median that is worth the trouble
 FEWEST = 3  # steps in one configuration that tell its pace
-LOOKS = frozenset((16, 24, 32, 48, 64, 96, TIMES * LONGEST))  # steps after which to look
+FULL = TIMES * LONGEST  # steps in a row
+LOOKS = frozenset((16, 24, 32, 48, 64, 96, FULL))  # steps after which to look
 FARTHEST = 4096  # beats between two slow steps that are most of the time
 LEAP = log(2.0)  # above the usual, ln, is a slow step
 
@@ -38,7 +39,19 @@ class Rhythm:
         work: Steps in a period, by what a beat is usually worth; 0 where none was found.
     """
 
-    __slots__ = ("_at_s", "_here", "_known", "_rest", "_row", "_since_s", "_slow", "_works", "beats", "work")
+    __slots__ = (
+        "_at_s",
+        "_here",
+        "_known",
+        "_pause",
+        "_paused",
+        "_row",
+        "_since_s",
+        "_slow",
+        "_works",
+        "beats",
+        "work",
+    )
 
     def __init__(self) -> None:
         self.beats = 1
@@ -47,16 +60,17 @@ class Rhythm:
         self._here = 0  # where those of the present configuration begin: their median is still to be taken off
         self._known = 0  # how many are no NaN
         self._works: list[float] = []
-        self._rest = [0, max(LOOKS)]  # beats until the next row begins, and how many after that one: ever fewer rows
+        self._pause = 0  # beats between this row and the next; later ones are ever longer
+        self._paused = 0
         self._slow = _Slow()
         self._at_s = NAN
         self._since_s = inf
 
     def change(self, since_s: float = inf) -> None:
         """Another configuration is in force since then; infinity: not yet."""
-        if since_s < inf and self._known >= max(LOOKS):
+        if since_s < inf and self._known >= FULL:
             self._begin()
-        self._row[self._here :] = _levelled(self._row[self._here :])
+        self._row[self._here :] = self._levelled()
         self._here, self._since_s, self._slow = len(self._row), since_s, _Slow()
 
     def _begin(self) -> None:
@@ -70,32 +84,41 @@ class Rhythm:
         if not at_s > before_s:  # the first one, or one that came late
             return False
         counts = before_s >= self._since_s
-        value = log((at_s - before_s) / work) if counts else NAN
-        self.beats = self._slow.beat(value, at_s - before_s) if counts else 1
-        if self._known < max(LOOKS):
-            self._add(value, work)
-            if counts and self.beats == 1 and self._known in LOOKS:
-                levelled = _levelled(self._row[self._here :])
-                self._slow.usual = self._row[-1] - levelled[-1]
-                self.beats = period([*self._row[: self._here], *levelled])
-        elif self._rest[0] > 0:
-            self._rest[0] -= 1
-        else:
-            self._rest = [2 * self._rest[1], 2 * self._rest[1]]
-            self._begin()
+        value = log(at_s - before_s) - log(work) if counts else NAN
+        if self._known >= FULL:
+            self._wait()
+        if self._known < FULL and self._add(value, work) and self._known in LOOKS:
+            self._slow.usual = _usual(self._row[self._here :])
+            self.beats = period([*self._row[: self._here], *self._levelled()])
+        if counts and self.beats == 1:
+            self.beats = self._slow.beat(value, at_s - before_s)
         if self.beats > 1:
             self.work = self.beats * median(self._works)
         return self.beats > 1
 
-    def _add(self, value: float, work: float) -> None:
-        """One more place; as many as it is worth where work was carried over, since nobody knows which was slow."""
-        places = round(work / min(self._works)) if self._works else 1
-        if value == value and places <= 1:
+    def _wait(self) -> None:
+        """A row was in vain: the next begins after a pause, so that a program without a rhythm costs ever less."""
+        self._paused += 1
+        if self._paused > self._pause:
+            self._paused, self._pause = 0, 2 * max(self._pause, FULL)
+            self._begin()
+
+    def _add(self, value: float, work: float) -> bool:
+        """One more place, and whether it tells anything: where work was carried over, nobody knows which was slow."""
+        times = work / min(self._works) if self._works else 1.0
+        if value == value and times < 1.5:
             self._known += 1
             self._works.append(work)
             self._row.append(value)
-        else:
-            self._row.extend([NAN] * min(max(places, 1), LONGEST))
+            return True
+        self._row.extend([NAN] * int(min(max(times + 0.5, 1.0), LONGEST)))
+        return False
+
+    def _levelled(self) -> list[float]:
+        """Those of the present configuration without their median."""
+        here = self._row[self._here :]
+        usual = _usual(here)
+        return [each - usual for each in here]
 
 
 class _Slow:
@@ -138,11 +161,10 @@ def _left(values: list[float], beats: int) -> float:
     return sum([_spread([each for each in values[place::beats] if each == each]) for place in range(beats)])
 
 
-def _levelled(values: list[float]) -> list[float]:
-    """Values without their median; nobody knows it of too few."""
+def _usual(values: list[float]) -> float:
+    """Their median; NaN of too few."""
     known = [each for each in values if each == each]
-    middle = median(known) if len(known) >= FEWEST else NAN
-    return [each - middle for each in values]
+    return median(known) if len(known) >= FEWEST else NAN
 
 
 def _spread(values: list[float]) -> float:

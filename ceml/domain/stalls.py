@@ -153,10 +153,8 @@ class Stalls:
         slow, beats = ({}, 0) if learnt else _slow(bins)
         both = _added(self._seen, slow)
         allowed = self._beats + beats
-        took = {
-            ratio: count * exp(min((ratio + 0.5) * COARSE / BINS, 500.0)) for ratio, (_, count) in both.items()
-        }  # x the usual
-        most = MOST * (sum(took.values()) + allowed - sum([count for _, count in both.values()]))
+        took = {ratio: each[1] * exp(min((ratio + 0.5) * COARSE / BINS, 500.0)) for ratio, each in both.items()}
+        most = MOST * (sum(took.values()) + allowed - sum([each[1] for each in both.values()]))  # usual steps' worth
         onsets = count = time = 0.0
         for ratio in sorted(both, reverse=True):
             onsets, count, time = onsets + both[ratio][0], count + both[ratio][1], time + took[ratio]

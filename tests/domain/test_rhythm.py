@@ -19,9 +19,12 @@ def repeats(factors: list[float]) -> bool:
     return any(factors == factors[:n] * (len(factors) // n) for n in range(1, len(factors)) if len(factors) % n == 0)
 
 
-patterns = st.lists(st.sampled_from([1.0, 1.5, 2.0, 3.0]), min_size=2, max_size=8).filter(
+any_patterns = st.lists(st.sampled_from([1.0, 1.5, 2.0, 3.0]), min_size=2, max_size=8).filter(
     lambda factors: not repeats(factors)
 )
+patterns = st.builds(  # those of which no shorter period tells most
+    lambda slow, fast: [slow] + [1.0] * fast, st.sampled_from([1.5, 2.0, 3.0]), st.integers(1, 7)
+) | st.sampled_from([[1.0, 1.5, 2.0], [1.0, 1.5, 2.0, 3.0], [3.0, 2.0, 1.0, 1.0, 1.0]])
 seeds = st.integers(0, 2**16)
 
 
@@ -48,6 +51,17 @@ def test_a_period_is_found_at_any_pace_and_once(factors, seed, pace, work):
     assert found > TIMES * len(factors)
     assert (rhythm.beats, rhythm.work) == (len(factors), len(factors) * work)
     assert heard(rhythm, [1.0] * 50, from_s=at_s)[0] == 0
+
+
+@given(any_patterns, seeds)
+def test_whole_periods_scatter_less_than_as_many_steps_drawn_at_random_would(factors, seed):
+    """What is found first may be a part of the period that tells most of it: [1, 1, 1.5, 1, 1, 2] is nearly of 3."""
+    rhythm = Rhythm()
+    rhythm.change(0.0)
+    assert heard(rhythm, steps(factors, 200, np.random.default_rng(seed)))[0]
+    single = np.resize(factors, 840 * rhythm.beats)
+    whole = np.sum(np.reshape(single, (-1, rhythm.beats)), axis=1)
+    assert np.std(whole) / np.mean(whole) < np.std(single) / np.mean(single) / np.sqrt(rhythm.beats)
 
 
 @given(patterns, seeds)
@@ -179,3 +193,39 @@ def test_it_is_looked_for_again_though_no_configuration_changes_but_ever_more_ra
     assert rhythm.beats == 1
     found, _ = heard(rhythm, steps([1.0, 2.0], 3000, np.random.default_rng(1)), from_s=at_s)
     assert found
+
+
+extreme = st.floats(min_value=5e-324, max_value=1e9) | st.sampled_from([5e-324, 1e-320, 1e-9, 1.0, 1e9])
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 1e12), extreme), max_size=200), st.sets(st.integers(0, 199), max_size=5))
+def test_nothing_that_programs_may_write_breaks_it(beats, changes):
+    """Any process may write any work above 0, and times that go back."""
+    rhythm = Rhythm()
+    rhythm.change(0.0)
+    for number, (at_s, work) in enumerate(beats):
+        if number in changes:
+            rhythm.change(at_s)
+        known = rhythm.work > 0.0
+        found = rhythm.beat(at_s, work)
+        assert found == (rhythm.work > 0.0 and not known), "said once, with the beat that shows it"
+
+
+@pytest.mark.parametrize("begins", range(60))
+def test_bursts_are_found_wherever_rows_begin_anew(begins):
+    rhythm = Rhythm()
+    rhythm.change(0.0)
+    found, _ = heard(rhythm, [1e-5] * (200 + begins) + ([0.5] + [1e-5] * 39) * (TIMES + 2))
+    assert (found > 0, rhythm.beats, rhythm.work) == (True, 40, 40.0)
+
+
+def test_carried_over_work_after_a_look_leaves_what_is_usual():
+    rhythm, at_s = Rhythm(), 0.0
+    rhythm.change(0.0)
+    for _ in range(17):
+        at_s += 1e-5
+        rhythm.beat(at_s, 1.0)
+    usual = rhythm._slow.usual
+    rhythm.beat(at_s + 2e-5, 2.0)
+    assert rhythm._slow.usual == usual
+    assert usual == usual

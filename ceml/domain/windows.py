@@ -16,12 +16,17 @@ from ceml.domain.sums import Integral, Spread
 from ceml.domain.values import NAN, Observation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from ceml.domain.events import Heartbeat, Sampled
     from ceml.domain.knobs import Configuration
+
+    _Piece = tuple[Mapping[int, float], Powers]  # samples, and the seconds by bin of the steps they reach back into
 
 __all__ = ["Integral", "Spread", "Window"]
 
 ALMOST = 1.0 - 1e-9  # sums of fractions of steps
+CLAIMS = 0.1  # share of the time of the steps that a piece of power touches, from which on the slowest claim it
 _LOWEST = -(1 << 40)
 _NOBODY = Stalls()  # a program of which nothing is known; never taught
 
@@ -31,7 +36,9 @@ class Window:
 
     The first beat after `opens_s` only starts the clock: the step before it may have begun under another
     configuration. Samples count once they lie wholly inside, the sensor's lag included. A sample waits for the end of
-    the step that it fell into; a piece of power between two samples belongs to the slowest step that it touches.
+    the step that it fell into. A piece of power between two samples belongs to the slowest steps that it touches and
+    that last a tenth of all these: a hiccup of 2 ms says little of 100 ms, and a fast program may have one in each,
+    if only because whoever samples takes its processor just then.
     """
 
     def __init__(
@@ -67,8 +74,8 @@ class Window:
         self._period_work = period_work
         self._begun = (0, 0.0)  # beats and steps of the period that is not over yet
         self._latest = NEVER  # bin of the beat before; at first no beat is slower than the one before
-        self._worst = _LOWEST  # slowest bin since the last sample
-        self._waiting: list[tuple[int, Powers]] = []  # samples in the step that has not ended yet; two pieces at most
+        self._since: dict[int, float] = {}  # seconds by bin of the steps that ended since the last sample
+        self._waiting: list[_Piece] = []  # for the step that has not ended yet; two at most
         self._ends: dict[tuple[str, str], Integral] = {}  # where the signal of a rail or device ended
         self._sampled_s = NAN
         self._round_w: dict[str, float] = {}  # of the rails of the total, until each has spoken
@@ -95,7 +102,7 @@ class Window:
         if self._start_s != self._start_s:  # not started yet
             self._start_s = self._end_s = at_s
             if self._waiting and at_s > self.opens_s:  # of a step that is not counted, but long it may have been
-                self._settle(bin_of((at_s - self.opens_s) / work))
+                self._settle(bin_of((at_s - self.opens_s) / work), at_s - self.opens_s)
             return
         interval_s = at_s - self._end_s
         if interval_s <= 0.0:
@@ -119,17 +126,16 @@ class Window:
         if key - self._latest > ONSET or not self.beats:
             place.onsets += 1
         self._latest = key
-        if key > self._worst:
-            self._worst = key
         if self._waiting:
-            self._settle(key)
+            self._settle(key, interval_s)
+        self._since[key] = self._since.get(key, 0.0) + interval_s
         self.beats += beats
         self.steps += work
         self._end_s = at_s
 
-    def _settle(self, key: int) -> None:
-        """Samples that waited go where the step belongs that they fell into, or to a slower one that they reach."""
-        _pour(self.bins, self._waiting, key)
+    def _settle(self, key: int, seconds: float) -> None:
+        """Samples that waited go to the steps that claim them, now that the last of these has ended."""
+        _pour(self.bins, self._waiting, key, seconds)
         self._waiting = []
 
     def sample(self, sample: Sampled) -> None:
@@ -138,8 +144,8 @@ class Window:
         if at_s - covers_s < self._samples_from_s:
             return
         if len(self._waiting) < 2:  # only the first piece reaches back into steps that have ended
-            self._waiting.append((_LOWEST if self._waiting else self._worst, Powers()))
-            self._worst = _LOWEST
+            self._waiting.append((self._since, Powers()))
+            self._since = {}
         powers = self._waiting[-1][1]
         rails, devices, counts = powers.rails, powers.devices, self.counts
         for rail, watts in sample.rails_w.items():
@@ -198,8 +204,9 @@ class Window:
                 powers.merge(place.powers)
         unfinished: Bins = {}
         if self._waiting:
-            going_on_s = (self._sampled_s - (self._end_s if self.beats else self.opens_s)) / (self._period_work or 1.0)
-            _pour(unfinished, self._waiting, bin_of(going_on_s) if going_on_s > 0.0 else _LOWEST)
+            going_on_s = max(self._sampled_s - (self._end_s if self.beats else self.opens_s), 0.0)
+            key = bin_of(going_on_s / (self._period_work or 1.0)) if going_on_s else _LOWEST
+            _pour(unfinished, self._waiting, key, going_on_s)
         for key, place in unfinished.items():
             if key <= bar and place.powers is not None:
                 powers.merge(place.powers)
@@ -228,8 +235,19 @@ class Window:
         )
 
 
-def _pour(bins: Bins, waiting: list[tuple[int, Powers]], key: int) -> None:
-    for worst, powers in waiting:
-        place = bins.setdefault(max(key, worst), Bin())
+def _claimed(seconds: Mapping[int, float]) -> int:
+    """The slowest bin from which on steps last a tenth of the time."""
+    left_s = CLAIMS * sum(seconds.values())
+    for key in sorted(seconds, reverse=True):
+        left_s -= seconds[key]
+        if left_s <= 0.0:
+            return key
+    return _LOWEST
+
+
+def _pour(bins: Bins, waiting: Iterable[_Piece], key: int, seconds: float) -> None:
+    """Give samples to the bins that claim them; the last step is of bin `key` and lasted `seconds`."""
+    for since, powers in waiting:
+        place = bins.setdefault(_claimed({**since, key: since.get(key, 0.0) + seconds}), Bin())
         place.powers = place.powers or Powers()
         place.powers.merge(powers)

@@ -84,6 +84,32 @@ def test_power_during_a_pause_is_left_out(step_s):
     assert seen.power_samples < w.power_samples
 
 
+@pytest.mark.parametrize("ahead", [0, 1, 4, 8, 12])
+def test_a_hiccup_at_each_sample_costs_no_power(ahead):
+    """As of a program that shares its processor with whoever samples; the hiccup begins before or after the sample."""
+    w = window([0.0005] * ahead + ([0.0005] * 192 + [0.004]) * 20)
+    seen = w.observe()
+    assert (seen.outliers, seen.rate_hz) == (20, pytest.approx(2000.0))
+    assert seen.power_samples == w.power_samples >= 19
+
+
+@pytest.mark.parametrize("slow_s", [0.013, 0.031, 0.207])
+def test_a_stall_of_a_tenth_of_a_sample_or_more_claims_its_power(slow_s):
+    round_s = 0.2 + slow_s
+    read_w = []
+
+    def watts(at_s):
+        read_w.append(1.0 if at_s % round_s > 0.2 + 1e-6 else 10.0)
+        return read_w[-1]
+
+    w = window(([0.0005] * 400 + [slow_s]) * 30, watts=watts)
+    seen = w.observe()
+    assert min(read_w) == 1.0
+    assert (seen.outliers, seen.rate_hz) == (30, pytest.approx(2000.0))
+    assert seen.power_w == pytest.approx(10.0)
+    assert 0 < seen.power_samples < w.power_samples
+
+
 def test_samples_of_a_pause_that_goes_on_are_not_counted_yet():
     w = window([0.1] * 10, period_s=0.05)
     before = w.observe().power_samples

@@ -50,6 +50,15 @@ with attach("trainer", pipe=sys.argv[1]) as beats:
         beats.beat()
 """
 
+WATTS = '''
+from types import SimpleNamespace
+
+
+def watts():
+    """Least watts (W)."""
+    return SimpleNamespace(constraints=(), cost=lambda predicted, now: predicted.power_w)
+'''
+
 
 @contextmanager
 def running(code: str, *words: str) -> Iterator[subprocess.Popen[str]]:
@@ -257,8 +266,10 @@ def test_a_real_cgroup_keeps_its_promises_and_really_slows_the_program_down(tmp_
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_a_real_training_process_is_tuned_and_left_as_it_was_found(tmp_path: Path, end: signal.Signals) -> None:
     with running(TRAINER, str(tmp_path / "beats")) as process:
-        short = ("--beats-per-state", 3, "--longest-stay-s", 1.5)  # whatever else this machine is busy with
-        server = Server(tmp_path, "--platform", f"bandwidth:pid={process.pid}", *short).up()
+        own = tmp_path / "watts.py"
+        own.write_text(WATTS)  # fewer processors are what it likes best, whatever else this machine is busy with
+        words = ("--objective", f"{own}:watts", "--beats-per-state", 1000, "--longest-stay-s", 1.5)
+        server = Server(tmp_path, "--platform", f"bandwidth:pid={process.pid}", *words).up()
         wait_until(lambda: bool(server.events("configuration_applied")), "the first state")
         if end is signal.SIGTERM:
             wait_until(lambda: bool(server.events("decided")), "a decision", seconds=60)

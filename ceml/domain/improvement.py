@@ -117,6 +117,7 @@ class Improvement:
             step_cv=math.sqrt(fit.noise[0]),
             power_cv=math.sqrt(fit.noise[1]),
             longest_s=min(self._longest_s, PATIENCE * expected_s),
+            patience=PATIENCE,
         )
 
     def _first(self, space: KnobSpace, fit: UncertainFit, score: Score) -> Stay:

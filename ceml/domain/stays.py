@@ -2,7 +2,7 @@
 
 Sequential: after each new beat or sample the standard errors are looked at, from the window's own scatter pooled with
 the one that was expected, s^2 = (B s0^2 + (n - 1) cv^2) / (B + n - 1) and se = s / sqrt(n), so that two beats that
-happen to agree end nothing. Looks grow rarer as a window grows (one in 32), which keeps a beat cheap.
+happen to agree end nothing; what scatters far more ends by patience. Looks grow rarer as a window grows (one in 32), which keeps a beat cheap.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BELIEF = 10.0  # values that the expected scatter weighs as much as
 LOOKS = 32
+BURSTS = 1.0  # scatter of a step: more than any program's own irregular work shows
 
 
 def standard_error(count: int, cv: float, expected_cv: float) -> float:
@@ -34,6 +35,8 @@ def is_sure(seen: Observation, stay: Stay, *, powered: bool) -> bool:
     """Whether a window holds what its stay asked for; of power only where there is a sensor."""
     if seen.beats < max(stay.beats, 1) or seen.steps < stay.steps:
         return False
+    if _is_long(seen, stay, powered=powered):
+        return True
     per_beat = sqrt(seen.beats / seen.steps)  # a beat of several steps scatters less than each of them
     if standard_error(seen.beats, seen.step_cv, stay.step_cv * per_beat) > stay.rate_se:
         return False
@@ -44,11 +47,29 @@ def is_sure(seen: Observation, stay: Stay, *, powered: bool) -> bool:
     return not standard_error(seen.power_samples, seen.power_cv, stay.power_cv) > stay.power_se
 
 
+def _is_long(seen: Observation, stay: Stay, *, powered: bool) -> bool:
+    """Whether a stay took so many steps and samples that its program proves to scatter more than was thought.
+
+    Where the scatter is that of bursts, the first of them say nothing: their rhythm has to show (rhythm.py).
+    """
+    steps, samples = _expected(stay)
+    return (
+        seen.step_cv <= BURSTS
+        and seen.steps >= stay.patience * steps
+        and not (powered and seen.power_samples < stay.patience * samples)
+    )
+
+
 def expected_s(stay: Stay, rate_hz: float, period_s: float) -> float:
     """Seconds that a trial will take where steps and samples scatter as its stay assumes, its first step included."""
-    steps = max(stay.steps, stay.beats, _needed(stay.step_cv, stay.rate_se)) + 1.0
-    samples = max(stay.power_samples, _needed(stay.power_cv, stay.power_se))
-    return min(max(steps / rate_hz, samples * period_s), stay.longest_s) if rate_hz > 0.0 else float("inf")
+    steps, samples = _expected(stay)
+    return min(max((steps + 1.0) / rate_hz, samples * period_s), stay.longest_s) if rate_hz > 0.0 else float("inf")
+
+
+def _expected(stay: Stay) -> tuple[float, float]:
+    """Steps and samples that a trial will take where they scatter as it assumes."""
+    steps = max(stay.steps, stay.beats, _needed(stay.step_cv, stay.rate_se))
+    return steps, max(stay.power_samples, _needed(stay.power_cv, stay.power_se))
 
 
 def _needed(cv: float, se: float) -> float:

@@ -312,6 +312,7 @@ class Stay:
         step_cv: Scatter of the time of one step that these were reckoned with.
         power_cv: Scatter of one power sample.
         longest_s: Seconds that a trial may last.
+        patience: Times the steps and samples that a trial is expected to take, after which it ends, sure or not.
         commits: Whether this is a commitment: the state believed best, not a trial.
         why: A few words for the log.
     """
@@ -325,5 +326,6 @@ class Stay:
     step_cv: float = 0.02
     power_cv: float = 0.025
     longest_s: float = math.inf
+    patience: float = math.inf
     commits: bool = False
     why: str = ""

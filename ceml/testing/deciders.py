@@ -179,6 +179,7 @@ def sampler_promises(sampler: Sampler) -> Iterator[Callable[[], None]]:
             "it wants to stay somewhere for no beats, no steps and no power samples",
         )
         promise(stay.longest_s > 0, f"it wants to stay for at most {stay.longest_s} s")
+        promise(stay.patience > 0, f"it has a patience of {stay.patience} times what it expects")
         return stay
 
     def answers() -> None:

@@ -201,6 +201,7 @@ def test_a_trial_asks_for_the_errors_that_its_gain_was_reckoned_with_and_is_boun
         assert 0.0 < stay.rate_se <= 1.2 * stay.step_cv / np.sqrt(3)
         assert 0.0 < stay.power_se <= 1.2 * stay.power_cv
         assert 0.0 < stay.longest_s <= 60.0
+        assert 1.0 < stay.patience < np.inf
         assert stay.steps <= 1.2 * (stay.step_cv / stay.rate_se) ** 2 * 1.44  # a bound that binds later than the errors
 
 

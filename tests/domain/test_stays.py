@@ -6,6 +6,7 @@ Not covered: what errors a sampler asks for (test_improvement.py).
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,6 +62,21 @@ def test_power_is_waited_for_only_where_it_can_come():
     assert is_sure(seen(samples=0, power_cv=float("nan")), stay, powered=False)
     assert not is_sure(seen(samples=4), stay, powered=True)
     assert is_sure(seen(samples=7), stay, powered=True)
+
+
+@given(st.floats(0.3, 1.0), st.integers(1, 40), st.integers(0, 20), st.booleans())
+def test_what_scatters_more_than_thought_ends_a_stay_after_its_patience_but_bursts_wait_for_their_rhythm(
+    cv, steps, samples, powered
+):
+    stay = Stay(state=0, steps=steps, power_samples=samples, rate_se=0.02 / math.sqrt(steps), patience=3.0)
+    assert is_sure(seen(3 * steps + 1, step_cv=cv, samples=3 * samples), stay, powered=powered)
+    assert not is_sure(seen(3 * steps - 1, step_cv=cv, samples=3 * samples), stay, powered=powered)
+    assert not is_sure(seen(3 * steps + 1, step_cv=cv + 1.0, samples=3 * samples), stay, powered=powered)
+    assert not is_sure(
+        seen(3 * steps + 1, step_cv=cv, samples=3 * samples), replace(stay, patience=math.inf), powered=powered
+    )
+    if powered and samples:
+        assert not is_sure(seen(3 * steps + 1, step_cv=cv, samples=3 * samples - 1), stay, powered=True)
 
 
 def test_what_is_not_asked_is_not_waited_for():

@@ -2,7 +2,8 @@
 
 Sequential: after each new beat or sample the standard errors are looked at, from the window's own scatter pooled with
 the one that was expected, s^2 = (B s0^2 + (n - 1) cv^2) / (B + n - 1) and se = s / sqrt(n), so that two beats that
-happen to agree end nothing; what scatters far more ends by patience. Looks grow rarer as a window grows (one in 32), which keeps a beat cheap.
+happen to agree end nothing; what scatters far more ends by patience. Looks grow rarer as a window grows (one in 32),
+which keeps a beat cheap.
 """
 
 from __future__ import annotations

@@ -299,8 +299,9 @@ class Choice:
 class Stay:
     """What a sampler wants measured next, and for how long.
 
-    A trial ends as soon as all lower bounds are met and both errors are small enough, and at the latest after
-    `longest_s`, as soon as there is one beat to count. A commitment lasts for its steps.
+    A trial ends as soon as all lower bounds are met and both errors are small enough, or its `patience` is over (bursts
+    aside, see stays.py), and at the latest after `longest_s`, as soon as there is one beat to count. A commitment lasts
+    for its steps.
 
     Attributes:
         state: Where to stay.

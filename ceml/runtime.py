@@ -75,6 +75,7 @@ Eye = Callable[[Event], None]
 
 RESTORE_DEADLINE_S = 10.0
 EYES_PATIENCE_S = 0.5  # for beats and samples alone, which nobody reads one by one: each waking has its price
+EYES_DEFER_S = 0.005  # for all else: who turns knobs goes before who writes down why
 
 
 def _say(told: str) -> None:
@@ -120,8 +121,14 @@ async def live(
         doors: Makes what can be refused once we hold the lock, before the run begins and anything is written.
     """
     parts, bus = house.parts, house.bus
-    patience_s = EYES_PATIENCE_S * parts.context.speed
-    inbox = bus.subscribe("telemetry", *get_args(Event), gathered=(Heartbeat, Sampled), patience_s=patience_s)
+    speed = parts.context.speed
+    inbox = bus.subscribe(
+        "telemetry",
+        *get_args(Event),
+        gathered=(Heartbeat, Sampled),
+        patience_s=EYES_PATIENCE_S * speed,
+        defers_s=EYES_DEFER_S * speed,
+    )
     for problem in parts.problems:
         house.say(problem)
     looks = (house.ledger.on, house.diary.on, _keeper(house), *eyes)

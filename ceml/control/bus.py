@@ -46,6 +46,7 @@ class Subscription:
         urgent: frozenset[type],
         gathered: frozenset[type],
         patience_s: float,
+        defers_s: float,
         bus: Bus,
     ) -> None:
         self.name = name
@@ -59,6 +60,8 @@ class Subscription:
         self._bus = bus
         self._waiting: deque[Any] = deque()  # gathered while the listener waits: older than all that wakes it
         self._patience_s = patience_s
+        self._defers_s = defers_s
+        self._due = False  # something came that wakes the listener in a moment
         self._alarmed = False  # an alarm is set
         self._announced = 0
         self._waiter: asyncio.Future[None] | None = None  # a plain future: half the cost of an event, a beat a turn
@@ -67,7 +70,7 @@ class Subscription:
     def put(self, event: Event) -> None:
         """Called by the bus. Never waits; wakes the listener once a burst."""
         kind = type(event)
-        if self._waiter is not None and kind in self.gathered:
+        if self._waiter is not None and kind in self.gathered and not self._due:
             self._gather(event)
             return
         if kind in self._urgent_types:
@@ -78,7 +81,12 @@ class Subscription:
                 if self._keep is Keep.ALL:
                     self.lost += 1
             self._events.append(event)
-        if self._waiter is not None:
+        if self._waiter is None or self._due:
+            return
+        if self._defers_s:
+            self._due, loop = True, asyncio.get_running_loop()
+            loop.call_later(self._defers_s, self._wake)
+        else:
             self._wake()
 
     def _gather(self, event: Event) -> None:
@@ -98,6 +106,7 @@ class Subscription:
             self._wake()
 
     def _wake(self) -> None:
+        self._due = False
         if self._waiter is not None:
             if not self._waiter.done():  # done: the listener was cancelled while it waited
                 self._waiter.set_result(None)
@@ -144,6 +153,7 @@ class Bus:
         urgent: tuple[type, ...] = (),
         gathered: tuple[type, ...] = (),
         patience_s: float = 0.0,
+        defers_s: float = 0.0,
     ) -> Subscription:
         """Listen to these types of events.
 
@@ -155,8 +165,11 @@ class Bus:
             urgent: Types that overtake the others in the inbox.
             gathered: Types that alone do not wake a listener that waits, until `patience_s` seconds have passed.
             patience_s: How long these may gather.
+            defers_s: How long a listener that waits lets those go first who act on any other event.
         """
-        subscription = Subscription(name, keep, room, frozenset(urgent), frozenset(gathered), patience_s, self)
+        subscription = Subscription(
+            name, keep, room, frozenset(urgent), frozenset(gathered), patience_s, defers_s, self
+        )
         for kind in types:
             self._by_type[kind] = (*self._by_type.get(kind, ()), subscription)
         return subscription

@@ -118,13 +118,21 @@ async def test_a_flood_leaves_room_for_other_tasks() -> None:
     assert turns >= 5
 
 
-def heard(virtually, publish, *, patience_s: float = 0.55, urgent: tuple[type, ...] = ()) -> list[tuple[float, str]]:
+def heard(
+    virtually, publish, *, patience_s: float = 0.55, urgent: tuple[type, ...] = (), defers_s: float = 0.0
+) -> list[tuple[float, str]]:
     """When a listener that lets beats gather heard of what `publish(bus, inbox)` tells, and of what."""
     woken_at: list[tuple[float, str]] = []
 
     async def main() -> None:
         bus = Bus()
-        inbox = bus.subscribe("eyes", Heartbeat, AppLeft, gathered=(Heartbeat,), patience_s=patience_s, urgent=urgent)
+        inbox = bus.subscribe(
+            *("eyes", Heartbeat, AppLeft),
+            gathered=(Heartbeat,),
+            patience_s=patience_s,
+            urgent=urgent,
+            defers_s=defers_s,
+        )
 
         async def listen() -> None:
             async for event in inbox:
@@ -200,3 +208,44 @@ def test_a_listener_that_no_longer_lets_events_gather_hears_them_at_once(virtual
         await anyio.sleep(0.1)
 
     assert heard(virtually, publish) == [(0.1, "Heartbeat")] * 2
+
+
+@pytest.mark.parametrize("urgent", [(), (AppLeft,)])
+def test_a_listener_that_defers_lets_a_moment_pass_and_then_hears_all_in_order(virtually, urgent) -> None:
+    async def publish(bus: Bus, inbox: Subscription) -> None:
+        bus.publish(beat(0))
+        bus.publish(AppLeft(at_s=0.0, app="a"))
+        await anyio.sleep(0.002)
+        bus.publish(beat(1))  # would gather, but is younger than what is about to wake
+        await anyio.sleep(0.01)
+        bus.publish(AppLeft(at_s=0.0, app="b"))
+        inbox.close()
+
+    told = heard(virtually, publish, urgent=urgent, defers_s=0.005)
+    assert told == [(0.005, "Heartbeat"), (0.005, "AppLeft"), (0.005, "Heartbeat"), (0.012, "AppLeft")]
+
+
+def test_who_acts_on_an_event_goes_before_a_listener_that_defers(virtually) -> None:
+    went: list[str] = []
+
+    async def main() -> None:
+        bus = Bus()
+        listeners = [bus.subscribe(name, AppLeft, defers_s=s) for name, s in (("eyes", 0.005), ("hands", 0.0))]
+
+        async def listen(inbox: Subscription) -> None:
+            async for _ in inbox:
+                for _ in range(5):  # in several turns
+                    await anyio.lowlevel.checkpoint()
+                went.append(inbox.name)
+
+        async with anyio.create_task_group() as group:
+            for inbox in listeners:
+                group.start_soon(listen, inbox)
+            await anyio.wait_all_tasks_blocked()
+            bus.publish(AppLeft(at_s=0.0, app="a"))
+            await anyio.sleep(0.1)
+            for inbox in listeners:
+                inbox.close()
+
+    virtually(main)
+    assert went == ["hands", "eyes"]

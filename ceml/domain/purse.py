@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ceml.domain.values import Observation, Stay
 
 LEAST = 0.5  # part of what a trial needs that must be left, or it tells too little
+LEAST_PERIODS = 2.0  # of the sensor, likewise: a trial of a fast program would else end before any power was read
 
 
 class Purse:
@@ -113,9 +114,11 @@ class Purse:
         """
         rate_hz = there[0] if there[0] > 0.0 else here.rate_hz
         here_w, there_w = (here.power_w, there[1] if there[1] > 0.0 else here.power_w) if self._rails else (1.0, 1.0)
-        trial_s = expected_s(stay, rate_hz, self.period_s if sampled else 0.0)
+        period_s = self.period_s if sampled else 0.0
+        trial_s = expected_s(stay, rate_hz, period_s)
         allowed_s = self.allowance(trial_s * there_w, left / here.rate_hz * here_w) / there_w
-        return replace(stay, longest_s=min(stay.longest_s, allowed_s)) if allowed_s >= trial_s * LEAST else None
+        enough = allowed_s >= max(trial_s * LEAST, period_s * LEAST_PERIODS)
+        return replace(stay, longest_s=min(stay.longest_s, allowed_s)) if enough else None
 
     @property
     def exhausted(self) -> bool:

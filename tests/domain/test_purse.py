@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ceml.domain.events import AppJoined, AppLeft, Heartbeat, PhaseChanged, Sampled, Try
+from ceml.domain.events import AppJoined, AppLeft, Heartbeat, PhaseChanged, Sampled, Try, WindowClosed
 from ceml.domain.improvement import improvement
 from ceml.domain.manager import Phase, RuntimeManager
 from ceml.domain.purse import Purse
@@ -118,6 +118,23 @@ def test_a_trial_in_which_steps_take_ever_longer_ends_when_the_budget_does():
         w.slower = slower
         w.run(300)
         assert 0.0 < w.share(w.joules) <= 0.02 + 1e-9
+
+
+@pytest.mark.parametrize("faster", [20, 500])
+def test_each_trial_of_a_program_faster_than_its_sensor_holds_a_reading(faster):
+    """While little was spent so far, little may be: half of a trial would end before any power is read."""
+    w = counted(sampler=Restless(1), exploration_budget=0.01)
+    read_s = 0.0
+    for _ in range(40 * faster):
+        w.at_s += 1.0 / rate_hz(w.effective) / faster
+        if w.at_s >= read_s:
+            read_s = 0.1 * (w.at_s // 0.1 + 1)
+            w.give(Sampled(at_s=w.at_s, sensor="ina", rails_w={"total": power_w(w.effective)}))
+        w.give(Heartbeat(at_s=w.at_s, app="a"))
+    trials = [closed for closed in w.heard(WindowClosed) if closed.phase == "profiling"][2:]
+    assert len(trials) >= 1
+    assert min(closed.observation.power_samples for closed in trials) >= 1
+    assert 0.0 < w.share(w.joules) <= 0.01 + 1e-9
 
 
 def test_time_away_costs_nothing():

@@ -9,7 +9,8 @@ deviation), and 1.57 / n is the variance of a median. Only slow steps are suspec
 Slow steps are *stalls* while they are rare among all steps of the program so far: at most one onset in 20 steps, and
 at most 10 % of the steps (or 8: one burst). Anything more regular, such as every 10th step, is the program's own way
 and counts. The rarest, i.e. the slowest, are judged first: a pause of seconds is a stall also in a program in which
-every 10th step takes three times as long. Nor are those stalls that came four times and took four fifths of the time.
+every 10th step takes three times as long. Nor are those stalls that came four times and took four fifths of the
+time, or claimed as much of the power samples: there is hardly a moment without them.
 
 Everything is counted in bins of ln seconds per step, a thirty-second wide: O(1) a step, some dozens of bins a window.
 """
@@ -17,7 +18,7 @@ Everything is counted in bins of ln seconds per step, a thirty-second wide: O(1)
 from __future__ import annotations
 
 from math import ceil, exp, inf, log, sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ceml.domain.sums import Integral, Spread
 
@@ -32,6 +33,7 @@ LEAST = log(1.25)  # slower than that, or it is no stall: small hiccups do no ha
 USUAL, BELIEF = 0.10, 10.0
 RARE, SHARE, BURST = 0.05, 0.10, 8
 OFTEN, MOST = 4, 0.8  # onsets, and share of the time
+CLAIMED = 0.8  # share of the power samples, likewise
 ONSET = BINS // 5  # a step a fifth slower than the one before begins something
 COARSE = BINS // 4  # bins that share one memory of past stalls
 MEMORY = 2000.0  # steps remembered in full; beyond, the past fades
@@ -85,6 +87,20 @@ class Bin:
 Bins = dict[int, Bin]
 
 
+class _Slow(NamedTuple):
+    """Slow steps of about the same kind, over windows."""
+
+    onsets: float = 0.0
+    beats: float = 0.0
+    samples: float = 0.0  # of power, while one of them went on
+
+    def plus(self, other: _Slow, times: float = 1.0) -> _Slow:
+        return _Slow(*(times * (one + two) for one, two in zip(self, other, strict=True)))
+
+
+_NONE = _Slow()
+
+
 def spread_of(bins: Iterable[Bin]) -> float:
     """Coefficient of variation of the time per step, beat by beat; NaN below two beats."""
     some = list(bins)
@@ -123,22 +139,20 @@ def suspects(bins: Bins) -> tuple[int, int]:
 class Stalls:
     """What one program has shown of slow steps so far: how many, how much slower, how often."""
 
-    __slots__ = ("_beats", "_seen")
+    __slots__ = ("_all", "_seen")
 
     def __init__(self) -> None:
-        self._beats = 0.0
-        self._seen: dict[int, tuple[float, float]] = {}  # by how much slower, coarsely -> onsets, beats
+        self._all = _Slow()  # of all steps, slow or not
+        self._seen: dict[int, _Slow] = {}  # by how much slower, coarsely
 
     def learn(self, bins: Bins) -> None:
         """Remember a window's slow steps, and how many steps it had."""
-        slow, beats = _slow(bins)
-        self._beats += beats
-        for ratio, (onsets, count) in slow.items():
-            before = self._seen.get(ratio, (0.0, 0.0))
-            self._seen[ratio] = before[0] + onsets, before[1] + count
-        if self._beats > MEMORY:
-            fade, self._beats = MEMORY / self._beats, MEMORY
-            self._seen = {at: (onsets * fade, count * fade) for at, (onsets, count) in self._seen.items()}
+        slow, every = _slow(bins)
+        self._seen, self._all = _added(self._seen, slow), self._all.plus(every)
+        if self._all.beats > MEMORY:
+            fade = MEMORY / self._all.beats
+            self._seen = {at: each.plus(_NONE, fade) for at, each in self._seen.items()}
+            self._all = self._all.plus(_NONE, fade)
 
     def above(self, bins: Bins, *, learnt: bool = False) -> int:
         """The bin above which a window's steps are stalls.
@@ -150,40 +164,40 @@ class Stalls:
         median, bar = suspects(bins)
         if bar == NEVER:
             return NEVER
-        slow, beats = ({}, 0) if learnt else _slow(bins)
-        both = _added(self._seen, slow)
-        allowed = self._beats + beats
-        took = {ratio: each[1] * exp(min((ratio + 0.5) * COARSE / BINS, 500.0)) for ratio, each in both.items()}
-        most = MOST * (sum(took.values()) + allowed - sum([each[1] for each in both.values()]))  # usual steps' worth
-        onsets = count = time = 0.0
+        slow, every = ({}, _NONE) if learnt else _slow(bins)
+        both, allowed = _added(self._seen, slow), self._all.plus(every)
+        took = {ratio: each.beats * exp(min((ratio + 0.5) * COARSE / BINS, 500.0)) for ratio, each in both.items()}
+        usual = allowed.beats - sum([each.beats for each in both.values()])
+        most = MOST * (sum(took.values()) + usual)  # usual steps' worth
+        so_far, time = _NONE, 0.0
         for ratio in sorted(both, reverse=True):
-            onsets, count, time = onsets + both[ratio][0], count + both[ratio][1], time + took[ratio]
-            rare = onsets <= max(1.0, RARE * allowed) and count <= max(BURST, SHARE * allowed)
-            if not rare or (onsets >= OFTEN and time > most):
+            so_far, time = so_far.plus(both[ratio]), time + took[ratio]
+            rare = so_far.onsets <= max(1.0, RARE * allowed.beats) and so_far.beats <= max(BURST, SHARE * allowed.beats)
+            everywhere = time > most or so_far.samples > CLAIMED * allowed.samples
+            if not rare or (so_far.onsets >= OFTEN and everywhere):
                 return max(bar, median + (ratio + 1) * COARSE - 1)
         return bar
 
 
-def _added(
-    one: Mapping[int, tuple[float, float]], other: Mapping[int, tuple[float, float]]
-) -> dict[int, tuple[float, float]]:
+def _added(one: Mapping[int, _Slow], other: Mapping[int, _Slow]) -> dict[int, _Slow]:
     both = dict(one)
-    for ratio, (onsets, count) in other.items():
-        before = both.get(ratio, (0.0, 0.0))
-        both[ratio] = before[0] + onsets, before[1] + count
+    for ratio, each in other.items():
+        both[ratio] = both.get(ratio, _NONE).plus(each)
     return both
 
 
-def _slow(bins: Bins) -> tuple[dict[int, tuple[float, float]], int]:
-    """Onsets and number of a window's slow steps by how much slower they are, and how many steps it has in all."""
+def _slow(bins: Bins) -> tuple[dict[int, _Slow], _Slow]:
+    """A window's slow steps by how much slower they are, and all of its steps."""
     median, bar = suspects(bins)
-    slow: dict[int, tuple[float, float]] = {}
+    slow: dict[int, _Slow] = {}
+    every = _NONE
     for key, b in bins.items():
+        each = _Slow(b.onsets, b.beats, 0.0 if b.powers is None else b.powers.watts.count)
+        every = every.plus(each)
         if key > bar and b.beats:
             ratio = (key - median) // COARSE
-            before = slow.get(ratio, (0.0, 0.0))
-            slow[ratio] = before[0] + b.onsets, before[1] + b.beats
-    return slow, sum([b.beats for b in bins.values()])
+            slow[ratio] = slow.get(ratio, _NONE).plus(each)
+    return slow, every
 
 
 def bin_of(step_s: float) -> int:

@@ -2,8 +2,8 @@
 
 Sequential: after each new beat or sample the standard errors are looked at, from the window's own scatter pooled with
 the one that was expected, s^2 = (B s0^2 + (n - 1) cv^2) / (B + n - 1) and se = s / sqrt(n), so that two beats that
-happen to agree end nothing; what scatters far more ends by patience. Looks grow rarer as a window grows (one in 32),
-which keeps a beat cheap.
+happen to agree end nothing; what scatters far more ends by patience, once the rate is known within 5 %. Looks grow
+rarer as a window grows (one in 32), which keeps a beat cheap.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 BELIEF = 10.0  # values that the expected scatter weighs as much as
 LOOKS = 32
-BURSTS = 1.0  # scatter of a step: more than any program's own irregular work shows
+ROUGH = 0.05  # standard error of the rate: known that well, a stay may end for want of patience
 
 
 def standard_error(count: int, cv: float, expected_cv: float) -> float:
@@ -51,11 +51,11 @@ def is_sure(seen: Observation, stay: Stay, *, powered: bool) -> bool:
 def _is_long(seen: Observation, stay: Stay, *, powered: bool) -> bool:
     """Whether a stay took so many steps and samples that its program proves to scatter more than was thought.
 
-    Where the scatter is that of bursts, the first of them say nothing: their rhythm has to show (rhythm.py).
+    As long as the rate is hardly known, as after the first of some bursts, no patience is over.
     """
     steps, samples = _expected(stay)
     return (
-        seen.step_cv <= BURSTS
+        seen.step_cv <= ROUGH * sqrt(seen.beats)
         and seen.steps >= stay.patience * steps
         and not (powered and seen.power_samples < stay.patience * samples)
     )

@@ -6,6 +6,8 @@ from math import sqrt
 
 from ceml.domain.values import NAN
 
+BATCH_BEATS, MOST_BATCHES = 8, 16
+
 
 class Spread:
     """Mean and variance of a stream of numbers, one at a time (Welford)."""
@@ -40,6 +42,61 @@ class Spread:
         if self.count < 2 or self.mean == 0.0:
             return NAN
         return sqrt(self.squares / (self.count - 1)) / abs(self.mean)
+
+
+class Batches:
+    """Scatter of a step as far as it moves the mean of many (batch means, Conway 1963).
+
+    Steps that slow ones interrupt in a regular way scatter much one by one, and their mean is known all the same: the
+    next hundred take as long as this. So consecutive beats are put into batches of one size, 8 beats at first, twice
+    as many whenever there are 16 batches, and what the means of the batches scatter is scaled to one step.
+    """
+
+    __slots__ = ("_beats", "_full", "_seconds", "_size", "_steps")
+
+    def __init__(self) -> None:
+        self._size = BATCH_BEATS
+        self._full: list[tuple[float, float]] = []  # seconds and steps of each
+        self._beats = 0  # in the batch that is not full yet
+        self._seconds = self._steps = 0.0
+
+    def add(self, seconds: float, steps: float) -> None:
+        """Take in one beat."""
+        self._beats += 1
+        self._seconds += seconds
+        self._steps += steps
+        if self._beats == self._size:
+            self._full.append((self._seconds, self._steps))
+            self._beats, self._seconds, self._steps = 0, 0.0, 0.0
+            if len(self._full) == MOST_BATCHES:
+                self._double()
+
+    def _double(self) -> None:
+        ends = zip(self._full[::2], self._full[1::2], strict=False)  # an odd one at the end is left out
+        self._full = [(one[0] + two[0], one[1] + two[1]) for one, two in ends]
+        self._size *= 2
+
+    def merge(self, later: Batches) -> None:
+        """Take in the full batches of another; those that are not full count in neither."""
+        other = Batches()
+        other._size, other._full = later._size, list(later._full)
+        while self._size < other._size:
+            self._double()
+        while other._size < self._size:
+            other._double()
+        self._full += other._full
+        while len(self._full) >= MOST_BATCHES:
+            self._double()
+
+    @property
+    def cv(self) -> float:
+        """Coefficient of variation of one beat's time per step; NaN below 8 batches."""
+        count = len(self._full)
+        if count < MOST_BATCHES // 2:
+            return NAN
+        means = [seconds / steps for seconds, steps in self._full]
+        mean = sum(means) / count
+        return sqrt(self._size * sum([(each - mean) ** 2 for each in means]) / (count - 1)) / mean
 
 
 class Integral:

@@ -56,7 +56,8 @@ class Observation:
         rail_w: Mean power per rail.
         utilisation: Mean busy share per device.
         power_samples: Samples behind `power_w`.
-        step_cv: Coefficient of variation of the time per step between beats; NaN below two.
+        step_cv: Coefficient of variation of the time per step between beats, as far as it moves the mean of many
+            (`sums.Batches`); NaN below two.
         power_cv: Coefficient of variation of the power samples; NaN below two.
         outliers: Intervals left out because they are stalls; they are in none of the figures above.
         outlier_s: Seconds that these took; the power meanwhile is left out, too.
@@ -299,8 +300,8 @@ class Choice:
 class Stay:
     """What a sampler wants measured next, and for how long.
 
-    A trial ends as soon as all lower bounds are met and both errors are small enough, or its `patience` is over (bursts
-    aside, see stays.py), and at the latest after `longest_s`, as soon as there is one beat to count. A commitment lasts
+    A trial ends as soon as all lower bounds are met and both errors are small enough, or its `patience` is over and the
+    rate roughly known, and at the latest after `longest_s`, as soon as there is one beat to count. A commitment lasts
     for its steps.
 
     Attributes:

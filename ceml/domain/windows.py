@@ -12,7 +12,7 @@ from math import sqrt
 from typing import TYPE_CHECKING
 
 from ceml.domain.stalls import NEVER, ONSET, Bin, Bins, Powers, Stalls, bin_of, spread_of, suspects
-from ceml.domain.sums import Integral, Spread
+from ceml.domain.sums import Batches, Integral, Spread
 from ceml.domain.values import NAN, Observation
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Window:
         self._period_work = period_work
         self._begun = (0, 0.0)  # beats and steps of the period that is not over yet
         self._latest = NEVER  # bin of the beat before; at first no beat is slower than the one before
+        self._batches = Batches()
         self._since: dict[int, float] = {}  # seconds by bin of the steps that ended since the last sample
         self._waiting: list[_Piece] = []  # for the step that has not ended yet; two at most
         self._ends: dict[tuple[str, str], Integral] = {}  # where the signal of a rail or device ended
@@ -126,6 +127,7 @@ class Window:
         if key - self._latest > ONSET or not self.beats:
             place.onsets += 1
         self._latest = key
+        self._batches.add(interval_s, work)
         if self._waiting:
             self._settle(key, interval_s)
         self._since[key] = self._since.get(key, 0.0) + interval_s
@@ -173,6 +175,7 @@ class Window:
         self._start_s += later._start_s - self._end_s
         for key, there in later.bins.items():
             self.bins.setdefault(key, Bin()).merge(there)
+        self._batches.merge(later._batches)
         self.beats += later.beats
         self.steps += later.steps
         self._end_s = later.end_s
@@ -217,6 +220,7 @@ class Window:
         steps = self.steps - sum([b.steps for b in outlying])
         counts = [powers.rails[rail].count if rail in powers.rails else 0 for rail in self._total_rails]
         total = [powers.rails[rail].mean if rail in powers.rails else NAN for rail in self._total_rails]
+        step_cv, steady_cv = spread_of(clean), NAN if outlying else self._batches.cv
         return Observation(
             configuration=self.configuration,
             start_s=self._start_s,
@@ -228,7 +232,8 @@ class Window:
             rail_w={rail: power.mean for rail, power in powers.rails.items() if power.count},
             utilisation={device: share.mean for device, share in powers.devices.items() if share.count},
             power_samples=min(counts, default=0),
-            step_cv=spread_of(clean) * sqrt(beats_each),  # as if periods were not known: beats are what is counted
+            step_cv=(steady_cv if steady_cv < step_cv else step_cv)
+            * sqrt(beats_each),  # as if periods were not known: beats are what is counted
             power_cv=powers.watts.cv,
             outliers=round(beats_each * sum([b.beats for b in outlying])),
             outlier_s=outlier_s,

@@ -149,6 +149,21 @@ def test_silence_between_bursts_is_no_stall_once_it_came_four_times_and_takes_mo
     assert seen.power_samples > 100
 
 
+@pytest.mark.parametrize(("every", "times"), [(50, 40), (100, 40), (200, 60)])
+def test_slow_steps_that_claim_nearly_all_power_samples_are_part_of_the_program(every, times):
+    """A fast program that logs every so often: there is no tenth of a second without it."""
+    round_s = [0.0003] * (every - 1) + [0.0003 * times]
+    lessons = Lessons()
+    seen = lessons.close(window(round_s * 200))
+    assert seen.outliers == 0
+    assert seen.rate_hz == pytest.approx(every / sum(round_s))
+    assert seen.power_samples >= 10
+    assert seen.step_cv / math.sqrt(seen.beats) < 0.01, "that its steps come in rounds leaves no doubt of the rate"
+    assert lessons.read(window(round_s * 200)).outliers == 0
+    rare = window([0.0003] * 20000 + [0.0003 * times] + [0.0003] * 2000)
+    assert Lessons().read(rare).outliers == 1
+
+
 def test_what_proves_regular_later_mends_the_windows_before():
     lessons, observations = Lessons(), []
     for _ in range(6):

@@ -65,18 +65,17 @@ def test_power_is_waited_for_only_where_it_can_come():
 
 
 @given(st.floats(0.3, 1.0), st.integers(1, 40), st.integers(0, 20), st.booleans())
-def test_what_scatters_more_than_thought_ends_a_stay_after_its_patience_but_bursts_wait_for_their_rhythm(
+def test_what_scatters_more_than_thought_ends_a_stay_after_its_patience_once_the_rate_is_roughly_known(
     cv, steps, samples, powered
 ):
     stay = Stay(state=0, steps=steps, power_samples=samples, rate_se=0.02 / math.sqrt(steps), patience=3.0)
-    assert is_sure(seen(3 * steps + 1, step_cv=cv, samples=3 * samples), stay, powered=powered)
+    enough = math.ceil(max(3 * steps, (cv / 0.05) ** 2)) + 1
+    assert is_sure(seen(enough, step_cv=cv, samples=3 * samples), stay, powered=powered)
     assert not is_sure(seen(3 * steps - 1, step_cv=cv, samples=3 * samples), stay, powered=powered)
-    assert not is_sure(seen(3 * steps + 1, step_cv=cv + 1.0, samples=3 * samples), stay, powered=powered)
-    assert not is_sure(
-        seen(3 * steps + 1, step_cv=cv, samples=3 * samples), replace(stay, patience=math.inf), powered=powered
-    )
+    assert not is_sure(seen(enough, step_cv=0.06 * math.sqrt(enough), samples=3 * samples), stay, powered=powered)
+    assert not is_sure(seen(enough, step_cv=cv, samples=3 * samples), replace(stay, patience=math.inf), powered=powered)
     if powered and samples:
-        assert not is_sure(seen(3 * steps + 1, step_cv=cv, samples=3 * samples - 1), stay, powered=True)
+        assert not is_sure(seen(enough, step_cv=cv, samples=3 * samples - 1), stay, powered=True)
 
 
 def test_what_is_not_asked_is_not_waited_for():

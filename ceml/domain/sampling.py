@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, inf, isfinite
+from math import ceil, isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ceml.domain.values import FitStatus, Prediction, Stay
+from ceml.domain.values import Prediction, Stay
 from ceml.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from ceml.domain.contracts import Constraint, Fit, Score
-    from ceml.domain.knobs import KnobSpace
+    from ceml.domain.knobs import Configuration, KnobSpace
     from ceml.domain.values import Observation
 
 # C15 in GHz (CPU, GPU, memory), with the real levels of the Jetson TX2 behind the paper's rounded numbers.
@@ -36,6 +38,7 @@ SEVEN: tuple[dict[str, float], ...] = tuple(
 )
 """The paper's profiling states as shares of each device's maximum, in order; the first is the maximum itself."""
 
+HALVINGS = 4  # of the way down to the lowest state, for a state that breaks a cap
 _LEAST_BEATS = 3  # ceml.md 1.6: 1 % of the steps, rounded up, but never fewer than three heartbeats
 
 
@@ -44,10 +47,11 @@ def seven_states(space: KnobSpace) -> list[int]:
 
     Knobs that the paper does not know stay at their maximum; knobs that the space does not have are left out.
     """
-    plan: dict[int, None] = {}
-    for wanted in SEVEN:
-        plan[space.nearest([wanted.get(knob.name, 1.0) for knob in space.knobs])] = None
-    return list(plan)
+    return list(dict.fromkeys(space.nearest(shares) for shares in _seven(space)))
+
+
+def _seven(space: KnobSpace) -> NDArray[np.float64]:
+    return np.array([[wanted.get(knob.name, 1.0) for knob in space.knobs] for wanted in SEVEN])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +61,9 @@ class PaperSampler:
     The plan is made anew each time it is asked: when a state proved unreachable and left the space, the nearest one
     that is left stands in.
 
-    Under a cap on power, which the paper ignores while it profiles, the plan climbs: the lowest state first, states
-    that a good model expects above the cap are left out, and the first one that is *measured* above it ends the climb.
+    Under a cap on power, which the paper ignores while it profiles, the plan climbs, the lowest state first. For one
+    that breaks the cap, or is at least as high in every knob as one that does, the state halfway down to the lowest
+    stands in: the model needs as many states as it has unknowns.
 
     Attributes:
         beats: Heartbeats per state; None: by `share`.
@@ -85,11 +90,10 @@ class PaperSampler:
         if not len(space):
             return None
         measured = {observation.configuration for observation in observations}
-        plan = seven_states(space)
         if caps := score.power_caps:
-            if any(_breaks(seen, caps, score) for seen in observations):
-                return None
-            plan = _climb(plan, space, fit, score)
+            plan = _climb(space, [seen.configuration for seen in observations if _breaks(seen, caps, score)])
+        else:
+            plan = seven_states(space)
         for number, state in enumerate(plan, start=1):
             if space.configuration(state) not in measured:
                 return self._stay(state, total_work, f"profiling state {number} of {len(plan)}")
@@ -111,15 +115,27 @@ def _breaks(seen: Observation, caps: Sequence[Constraint], score: Score) -> bool
     return isfinite(seen.power_w) and any(cap.violation(measured, score.now)[0] > 0.0 for cap in caps)
 
 
-def _climb(plan: list[int], space: KnobSpace, fit: Fit, score: Score) -> list[int]:
-    """From low clocks to high ones, by the sum of their shares, without those expected above the cap."""
-    lowness = space.shares(np.array(plan, dtype=np.intp)).sum(axis=1)
-    climbing = np.array(plan, dtype=np.intp)[np.argsort(lowness, kind="stable")]
-    if fit.status is FitStatus.GOOD:
-        predicted = fit.predict(climbing)
-        over = np.max([cap.violation(predicted, score.now) for cap in score.power_caps], axis=0)
-        climbing = climbing[~((over > 0.0) & (over < inf))]
-    return [int(state) for state in climbing]
+def _climb(space: KnobSpace, broken: Sequence[Configuration]) -> list[int]:
+    """From low clocks to high ones, by the sum of their shares; what has to break a cap is replaced.
+
+    Shares are held against shares: a state that was measured above a cap may have left the space.
+    """
+    levels = [knob.numbers / max(float(np.max(np.abs(knob.numbers))), 1e-300) for knob in space.knobs]
+    too_high = [
+        np.array([share[knob.levels.index(each[knob.name])] for knob, share in zip(space.knobs, levels, strict=True)])
+        for each in broken
+    ]
+    seven = _seven(space)
+    seven = seven[np.argsort(seven.sum(axis=1), kind="stable")]
+    climb: dict[int, None] = {}
+    for shares in seven:
+        for halved in range(HALVINGS + 1):
+            wanted = seven[0] + (shares - seven[0]) / 2.0**halved
+            nearest = [share[np.argmin(np.abs(share - want))] for share, want in zip(levels, wanted, strict=True)]
+            if not any(np.all(np.array(nearest) >= high) for high in too_high):
+                climb[space.nearest(wanted)] = None
+                break
+    return list(climb)
 
 
 def paper(

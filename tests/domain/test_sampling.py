@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ceml.domain.budget import PowerCap
 from ceml.domain.contracts import Sampler, Score
 from ceml.domain.knobs import Configuration, Knob, KnobKind, KnobSpace
 from ceml.domain.response.bilinear import BilinearForm
@@ -15,6 +18,7 @@ from ceml.domain.sampling import SEVEN, PaperSampler, paper, seven_states
 from ceml.domain.values import Observation, Situation, Stay
 from ceml.errors import SettingsError
 from ceml.plugins.energy import energy
+from ceml.plugins.performance import performance
 
 # C2: the paper's 540 states of the Jetson TX2, MHz
 CPU = (806.4, 960, 1113.6, 1267.2, 1420.8, 1574.4, 1728, 1881.6, 2035.2)
@@ -196,3 +200,45 @@ def test_sampler_options_out_of_range_are_refused_by_name(options: dict[str, flo
 
 def test_the_sampler_keeps_the_contract() -> None:
     assert isinstance(paper(), Sampler)
+
+
+def under(cap_w: float, power_w, space: KnobSpace) -> list[Observation]:
+    """Go through the plan under a cap; what breaks it is seen without a beat, and has left the space, as of a guard."""
+    done: list[Observation] = []
+    objective = performance()
+    limits = (PowerCap(cap_w),)
+    while True:
+        fit = paper_model().fit(space, done)
+        stay = paper().next(space, fit, Score(fit, objective, limits, Situation()), done, None, None)
+        if stay is None:
+            return done
+        here = space.configuration(stay.state)
+        assert all(each.configuration != here for each in done)
+        watts = power_w(here)
+        kept = watts <= cap_w
+        done.append(replace(seen(here), rate_hz=sum(ghz(here)) if kept else float("nan"), power_w=watts))
+        if not kept:
+            space = space.without([stay.state])
+
+
+@given(st.floats(0.2, 0.9))
+@settings(deadline=None, max_examples=30)
+def test_under_a_cap_what_breaks_it_is_replaced_until_the_model_has_its_seven_states(share: float) -> None:
+    def power_w(configuration: Configuration) -> float:
+        cpu, gpu, memory = ghz(configuration)
+        return 1.0 + 0.4 * cpu**2 + 2.0 * gpu**2 + 0.6 * memory
+
+    space = tx2()
+    lowest_w, highest_w = (power_w(space.configuration(state)) for state in (seven_states(space)[-1], space.max_state))
+    cap_w = lowest_w + share * (highest_w - lowest_w)
+    done = under(cap_w, power_w, space)
+    kept = [each.configuration for each in done if each.power_w <= cap_w]
+    broken = [ghz(each.configuration) for each in done if each.power_w > cap_w]
+    assert len(set(kept)) == 7
+    assert len(broken) <= 7
+    for number, each in enumerate(broken):
+        assert not any(all(a >= b for a, b in zip(each, other, strict=True)) for other in broken[:number])
+
+
+def test_where_even_the_lowest_profiling_state_breaks_the_cap_hardly_anything_is_tried() -> None:
+    assert len(under(1.0, lambda configuration: 2.0 + sum(ghz(configuration)), tx2())) <= 5

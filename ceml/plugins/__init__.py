@@ -80,7 +80,7 @@ def known(kind: str) -> list[Known]:
     for entry in _entry_points(kind):
         try:
             first = (inspect.getdoc(entry.load()) or "no description").splitlines()[0]
-        except Exception as error:  # a broken plugin must not hide the others
+        except (Exception, SystemExit) as error:  # a broken plugin must not hide the others
             first = f"cannot be loaded: {type(error).__name__}: {error}"
         listed.append(Known(entry.name, first, entry.dist.name if entry.dist else ""))
     return sorted(set(listed))
@@ -133,9 +133,23 @@ def _from_entry_point(kind: str, name: str) -> _Found:
         raise SettingsError(f"{what} is offered more than once, by {' and '.join(sorted(matching))}: uninstall one")
     (entry,) = matching.values()
     try:
-        return _Found(what, entry.load())
+        return _Found(what, entry.load(), None if entry.value.startswith("ceml.") else _file_of(entry.module))
     except (ImportError, AttributeError) as error:
         raise SettingsError(f"{what} cannot be loaded from {entry.value}: {error}") from error
+    except (Exception, SystemExit) as error:
+        where = _where(error, _file_of(entry.module) or entry.module)
+        raise SettingsError(f"{what} cannot be loaded from {entry.value}: {where}") from error
+
+
+def _file_of(module: str) -> str | None:
+    """The file of a module, whether or not it can be loaded."""
+    from importlib.util import find_spec
+
+    try:
+        spec = find_spec(module)
+    except (Exception, SystemExit):  # of the package it lies in
+        return None
+    return None if spec is None else spec.origin
 
 
 def _from_file(kind: str, reference: str) -> _Found:
@@ -260,7 +274,7 @@ def _call(found: _Found, positional: tuple[object, ...], options: dict[str, obje
         raise SettingsError(f"{found.what}: {_where(error, where)}") from error
     except Exception as error:
         if found.file is None:
-            raise  # a bug, ours or of an installed plugin: its traceback is what its author needs
+            raise  # a bug of ours
         raise SettingsError(f"{found.what}: {_where(error, found.file)}") from error
 
 

@@ -226,6 +226,32 @@ def test_a_broken_plugin_is_listed_with_its_error_and_hides_no_other(monkeypatch
         find("objectives", "broken")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("raise RuntimeError('no luck')", "line 1: RuntimeError: no luck"),
+        ("import os\ndef f(:", "line 2: "),
+        ("import sys\nsys.exit(7)", "line 2: SystemExit: 7"),
+        ("def f():\n    return 1 / 0", "line 2: ZeroDivisionError"),
+        ("def f():\n    raise SystemExit('no')", "line 2: SystemExit: no"),
+    ],
+)
+def test_whatever_an_installed_plugin_raises_is_one_sentence_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+):
+    module = f"bad_{abs(hash(text))}"
+    (tmp_path / f"{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = EntryPoint("broken", f"{module}:f", "ceml.objectives")
+    monkeypatch.setattr(plugins, "_entry_points", lambda kind: (entry,))
+    with pytest.raises(SettingsError) as refused:
+        find("objectives", "broken")
+    assert said in str(refused.value)
+    assert f"{module}.py" in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert len(known("objectives")) == 1
+
+
 def test_a_name_offered_twice_is_refused(monkeypatch: pytest.MonkeyPatch):
     values = ("ceml.plugins.energy:energy", "ceml.plugins.edp:edp")
     entries = tuple(EntryPoint("e", value, "ceml.objectives") for value in values)

@@ -10,7 +10,8 @@ Slow steps are *stalls* while they are rare among all steps of the program so fa
 at most 10 % of the steps (or 8: one burst). Anything more regular, such as every 10th step, is the program's own way
 and counts. The rarest, i.e. the slowest, are judged first: a pause of seconds is a stall also in a program in which
 every 10th step takes three times as long. Nor are those stalls that came four times and took four fifths of the
-time, or claimed as much of the power samples: there is hardly a moment without them.
+time, or claimed two thirds of the power samples: there is hardly a moment without them. Nor is what is at most 1.6
+times as slow as the program's own: pauses of random length have a tail, without which it would look too fast.
 
 Everything is counted in bins of ln seconds per step, a thirty-second wide: O(1) a step, some dozens of bins a window.
 """
@@ -33,9 +34,10 @@ LEAST = log(1.25)  # slower than that, or it is no stall: small hiccups do no ha
 USUAL, BELIEF = 0.10, 10.0
 RARE, SHARE, BURST = 0.05, 0.10, 8
 OFTEN, MOST = 4, 0.8  # onsets, and share of the time
-CLAIMED = 0.8  # share of the power samples, likewise
+CLAIMED = 2 / 3  # share of the power samples, likewise
 ONSET = BINS // 5  # a step a fifth slower than the one before begins something
 COARSE = BINS // 4  # bins that share one memory of past stalls
+NEAR = 2  # of those above what is the program's own: the tail of the same
 MEMORY = 2000.0  # steps remembered in full; beyond, the past fades
 
 
@@ -175,6 +177,8 @@ class Stalls:
             rare = so_far.onsets <= max(1.0, RARE * allowed.beats) and so_far.beats <= max(BURST, SHARE * allowed.beats)
             everywhere = time > most or so_far.samples > CLAIMED * allowed.samples
             if not rare or (so_far.onsets >= OFTEN and everywhere):
+                while above := [near for near in range(ratio + 1, ratio + NEAR + 1) if near in both]:
+                    ratio = above[-1]
                 return max(bar, median + (ratio + 1) * COARSE - 1)
         return bar
 

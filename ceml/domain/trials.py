@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 STAYS = ((3, 1), (6, 2), (12, 4), (25, 6))  # steps and power samples that a trial may last
 SURVEY_STAY = (3, 2)
+IRREGULAR_CV, MOST_TIMES = 0.3, 64.0  # scatter of a step from which on stays take more of them; so many times at most
 REFERENCE_STAY = (12, 3)  # what a slowdown is held against: what is wrong there is wrong everywhere
 MOST_SPREAD = 0.12  # of ln cost that is believed: what is wholly unknown does not lure
 SURVEY_SHARE = 0.002  # of the remaining work that a survey may cost
@@ -58,7 +59,8 @@ def trial(
     to be gained, even where a constraint is as likely to break as not, until that has broken a cap on power. Where no
     cap can break, a look need only promise more, times its chance, than it costs; the same goes for the second state.
     """
-    worth, at, stay = _best_net(space, fit, outlook, period_s, outlook.safe, STAYS, state_cost_steps)
+    stays = [_longer(fit, stay) for stay in STAYS]
+    worth, at, stay = _best_net(space, fit, outlook, period_s, outlook.safe, stays, state_cost_steps)
     dare_z, again_z = (CAPPED_Z, CAPPED_Z) if caps_of(score) else (DARE_Z, AGAIN_Z)
     likely = outlook.fair & ~outlook.safe & (outlook.margin >= dare_z) & ~outlook.tried
     again = ~outlook.safe & (outlook.margin >= again_z) & outlook.tried
@@ -84,6 +86,12 @@ def trial(
         return None
     why = f"trial: worth {worth:.0f} steps, {'again' if outlook.tried[at] else 'new'}"
     return Stay(state=int(outlook.states[at]), steps=stay[0], power_samples=stay[1], why=why)
+
+
+def _longer(fit: UncertainFit, stay: tuple[int, int]) -> tuple[int, int]:
+    """As many steps as say as much of the rate where steps are irregular; a handful of them would say nothing."""
+    times = min(max(fit.noise[0] / IRREGULAR_CV**2, 1.0), MOST_TIMES)
+    return math.ceil(stay[0] * times), stay[1]
 
 
 def _best_net(
@@ -169,7 +177,7 @@ def survey(space: KnobSpace, fit: UncertainFit, outlook: Outlook, seed: int) -> 
     on power do.
     Gain of state s = mean over states x of sum_a cov_a(x, s)^2 / (var_a(s) + noise_a), a = ln time, ln power.
     """
-    steps, samples = SURVEY_STAY
+    steps, samples = stay = _longer(fit, SURVEY_STAY)
     own = outlook.predicted.covariance
     threshold = SURVEY_WORTH * (outlook.count / 4.0) ** 3
     signals = [0, 1] if np.isfinite(outlook.predicted.power_w).any() else [0]
@@ -189,7 +197,7 @@ def survey(space: KnobSpace, fit: UncertainFit, outlook: Outlook, seed: int) -> 
     joint = fit.covariance(outlook.states[some], outlook.states[references])
     gain = np.zeros(len(some))
     for a in signals:
-        gain += (joint[:, :, a, a] ** 2).mean(axis=1) / (own[some, a, a] + fit.noise[a] / SURVEY_STAY[a])
+        gain += (joint[:, :, a, a] ** 2).mean(axis=1) / (own[some, a, a] + fit.noise[a] / stay[a])
     at = int(np.argmax(gain >= (1.0 - 1e-9) * gain.max()))
     if gain[at] <= threshold:
         return None

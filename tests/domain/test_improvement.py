@@ -5,6 +5,8 @@ Not covered: figures on measured boards (the bench), the manager that carries ou
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -203,6 +205,19 @@ def test_a_trial_asks_for_the_errors_that_its_gain_was_reckoned_with_and_is_boun
         assert 0.0 < stay.longest_s <= 60.0
         assert 1.0 < stay.patience < np.inf
         assert stay.steps <= 1.2 * (stay.step_cv / stay.rate_se) ** 2 * 1.44  # a bound that binds later than the errors
+
+
+def test_the_more_irregular_the_steps_the_more_of_them_a_trial_takes_and_no_more_than_sixty_four_times_as_many():
+    _, (first, *_) = play(SPACE, plant(SPACE, 3))
+    asked = {}
+    for cv in (0.02, 0.2, 0.6, 1.5, 3.0, 30.0):
+        windows = [replace(first, step_cv=cv, beats=400, steps=400.0)]
+        fit = overlap().fit(SPACE, windows)
+        stay = improvement().next(SPACE, fit, Score(fit, EnergyPerStep(), (), Situation()), windows, 1e6, 1e6)
+        assert not stay.commits
+        asked[cv] = stay.steps
+    assert asked[0.02] == asked[0.2] < asked[0.6] < asked[1.5] < asked[3.0] <= asked[30.0]
+    assert asked[30.0] <= 64 * 25 * asked[0.02]
 
 
 def test_what_the_person_asks_of_a_trial_is_a_lower_bound():

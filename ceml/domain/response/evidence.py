@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 STEP_CV, POWER_CV = 0.02, 0.025  # usual scatter of one step and of one power sample, until it has been measured
 BELIEF = 10.0  # how many scattered values the usual ones weigh as much as
 SAME_POWER = 1e-9  # relative difference below which a rail is taken to be the power of the whole board
+MOST_CV = 10.0  # nor worse: what scatters more is no noise
 LEAST_CV = 0.003  # nothing is measured better than this by one step or sample: clocks drift, sensors are quantised
 
 
@@ -64,8 +65,9 @@ def gather(space: KnobSpace, observations: Sequence[Observation]) -> Evidence:
     scatter = [(BELIEF * STEP_CV**2, BELIEF), (BELIEF * POWER_CV**2, BELIEF)]
 
     def learn(which: int, variance: float, freedom: float) -> None:
-        if freedom > 0 and np.isfinite(variance) and 0.0 <= variance < 4.0:
-            scatter[which] = (scatter[which][0] + freedom * variance, scatter[which][1] + freedom)
+        if freedom > 0 and np.isfinite(variance) and variance >= 0.0:
+            believed = min(variance, MOST_CV**2)
+            scatter[which] = (scatter[which][0] + freedom * believed, scatter[which][1] + freedom)
 
     for seen in observations:
         state = space.find(seen.configuration)

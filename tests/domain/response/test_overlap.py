@@ -213,6 +213,16 @@ def test_without_power_the_time_is_predicted_and_power_is_not_a_number():
     assert np.mean(np.abs(predicted.rate_hz * truth[0] - 1.0)) < 0.05
 
 
+@given(st.floats(0.0, 20.0), st.floats(0.0, 20.0))
+@settings(deadline=None)
+def test_what_scatters_more_is_believed_to_be_noisier_however_much_it_scatters(one, other):
+    space = KnobSpace([GPU, MEM])
+    calm, wild = (gather(space, [window(space, 0, 1.0, step_cv=cv)]).noise[0] for cv in sorted((one, other)))
+    assert calm <= wild
+    if 0.1 < max(one, other) < 10.0:
+        assert np.sqrt(wild) == pytest.approx(max(one, other), rel=0.05)
+
+
 @pytest.mark.parametrize("watts", [0.0, -3.0, float("nan"), float("inf")])
 def test_a_power_sensor_that_talks_nonsense_counts_as_none(watts):
     space = KnobSpace([GPU, MEM])

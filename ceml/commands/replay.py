@@ -77,7 +77,7 @@ def _for_people(figures: dict[str, Any]) -> str:
     """The figures as a table, with units and in the order in which one asks."""
 
     def percent(name: str) -> str:
-        return "unknown" if figures[name] is None else f"{figures[name]:.1%}"
+        return "unknown" if figures[name] is None else f"{round(figures[name], 3) + 0.0:.1%}"  # -0.0 is 0.0
 
     def joules(name: str) -> str:
         return "unknown" if figures[name] is None else f"{figures[name]:.4g} J"
@@ -97,7 +97,7 @@ def _for_people(figures: dict[str, Any]) -> str:
         ("states", f"{figures['states']}, tried {figures['states_tried']}"),
         ("chosen", f"{chosen or 'nothing'}  ({figures['why']})"),
         ("energy per step", f"{joules('chosen_energy_j')} there ({most})"),
-        ("regret", f"{percent('regret')} above the best state, by the objective"),
+        ("regret", f"{percent('regret')} above the best state, by the objective" if chosen else "nothing was chosen"),
         ("constraints", _FEASIBLE[figures["feasible"]]),
         ("energy of the run", f"{joules('run_energy_j')} in {figures['run_s']:.1f} s{excess}"),
         ("saving", f"{percent('saving')} against maximum frequencies; {percent('possible_saving')} were possible"),

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from ceml.domain.values import Observation
 
 REMARKS = ("far_time", "not_finite")  # said of lines that count all the same
-MOST_STALLS = 64  # of one window: so many of its slowest steps are remembered until it closes
+MOST_STALLS = 1024  # of one window: so many of its slowest steps are remembered until it closes
 Key = tuple[str, str]  # application, source
 
 

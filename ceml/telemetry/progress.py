@@ -123,7 +123,8 @@ def chapter_rows(chapter: Chapter, profiling_s: float) -> list[tuple[str, str]]:
     """What came of one application's time, as rows of name and text."""
     rows: list[tuple[str, str]] = []
     if chapter.states:
-        rows.append(("profiling", f"{profiling_s:.1f} s; {len(chapter.states)} states tried"))
+        states = f"{len(chapter.states)} state{'' if len(chapter.states) == 1 else 's'}"
+        rows.append(("profiling", f"{profiling_s:.1f} s; {states} tried"))
     if chapter.baseline is not None:
         rows.append(("before", f"{_measured_in(chapter.baseline)}  ({chapter.baseline_name})"))
     if chapter.settled is not None:

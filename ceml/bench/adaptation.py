@@ -45,7 +45,6 @@ WRONG_WINDOWS = 10  # after which the regret is looked at
 QUIET_WINDOWS = 10_000
 WINDOW_BEATS, WINDOW_S = 5, 1.0  # of an idle window, at least
 LONGEST_OVER_S = 0.208  # two periods of the sensor and the slowest settle time
-NO_WORSE = 1.01  # times the energy per step of the state decided before: two such states are as good
 WORST = "worst"
 
 
@@ -72,7 +71,7 @@ class Shifted:
 
     Attributes:
         windows: Idle windows wholly after the change, up to the one at which it was found.
-        back: Windows from finding that it is what it was, until a state is decided that is as good as the one before.
+        back: Windows from finding that it is what it was, until the state committed before is in force again.
     """
 
     windows: int | None
@@ -183,7 +182,7 @@ def shifted(work: Work, shift: Shift) -> Shifted:
     again = next((event.at_s for event in eye.changes if event.at_s > back_s), None)
     return Shifted(
         windows=None if found is None else _windows(eye, there_s, found),
-        back=None if again is None else _until_back(eye, plant, there_s, again),
+        back=None if again is None else _until_back(eye, there_s, again),
     )
 
 
@@ -195,23 +194,15 @@ def _windows(eye: _Eye, from_s: float, to_s: float) -> int:
     return sum(w.phase == "idle" and w.observation.start_s >= from_s and w.at_s <= to_s for w in eye.windows)
 
 
-def _until_back(eye: _Eye, plant: Plant, before_s: float, again_s: float) -> int | None:
-    """Windows from `again_s` until a state is decided that is no worse than the one decided before `before_s`."""
-    energy_j = {event.configuration: _energy_j(plant, event.configuration) for event in eye.decided}
+def _until_back(eye: _Eye, before_s: float, again_s: float) -> int | None:
+    """Windows from `again_s` until the state committed to before `before_s` is in force and decided."""
     committed = [event.configuration for event in eye.decided if event.at_s <= before_s]
     if not committed:
         return None
-    enough_j = NO_WORSE * energy_j[committed[-1]]
-    later = (e.at_s for e in eye.decided if e.at_s >= again_s and energy_j[e.configuration] <= enough_j)
-    decided_s = next(later, None)
+    decided_s = next((e.at_s for e in eye.decided if e.at_s >= again_s and e.configuration == committed[-1]), None)
     if decided_s is None:
         return None
     return sum(again_s < window.at_s <= decided_s for window in eye.windows)
-
-
-def _energy_j(plant: Plant, configuration: Configuration) -> float:
-    state = plant.space.find(configuration)
-    return np.inf if state is None else float(plant.step_s[state] * plant.power_w[state])
 
 
 def quiet(work: Work, grid: Grid) -> tuple[int, int]:

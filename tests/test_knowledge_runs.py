@@ -28,6 +28,30 @@ def test_the_second_run_of_a_program_tries_less_and_chooses_as_well(tmp_path: Pa
     assert second["regret"] <= 0.03
 
 
+@pytest.mark.parametrize("times", [0.6, 1.4])
+def test_power_remembered_wrongly_breaks_no_cap(tmp_path: Path, times: float) -> None:
+    """Until a window has shown what the program draws today, the first state would keep the cap at twice as much."""
+    played(tmp_path, objective="performance")
+    machine = next(tmp_path.iterdir())
+    known = json.loads((machine / "program-vit.json").read_text())
+    for phase in known["phases"]:
+        for seen in phase["measured"]:
+            seen["power_w"] *= times
+            seen["rail_w"] = {rail: watts * times for rail, watts in seen["rail_w"].items()}
+    (machine / "program-vit.json").write_text(json.dumps(known))
+    told = played(tmp_path, objective="performance", budget="6W", seed=1)
+    assert told["seconds_above_cap"] <= 0.208, "two looks of a tenth of a second"
+    assert told["regret"] <= 0.05
+
+
+def test_a_cap_of_an_earlier_run_is_met_at_once_by_the_next(tmp_path: Path) -> None:
+    first = played(tmp_path, objective="performance", budget="6W")
+    second = played(tmp_path, objective="performance", budget="6W", seed=1)
+    assert second["states_tried"] <= first["states_tried"] // 2
+    assert second["seconds_above_cap"] <= 0.208
+    assert second["regret"] <= first["regret"] + 0.02
+
+
 def test_fresh_ignores_what_is_known(tmp_path: Path) -> None:
     first = played(tmp_path)
     again = played(tmp_path, fresh=True)

@@ -26,6 +26,7 @@ MOST_STATES = 64  # of one phase
 STEPS_BELIEVED, SAMPLES_BELIEVED = 20.0, 8  # a remembered state weighs no more than these: conditions drift
 DRIFT = 0.02  # standard deviation of ln rate and of ln power from one run to the next
 UNSTATED = 0.05  # standard deviation of a prediction whose model states none
+VAGUE = 0.1  # standard deviation of an expectation that whatever is measured would meet
 RECOGNISED = 3.0  # standard deviations that a window may lie from what was remembered
 
 
@@ -165,7 +166,7 @@ def _distance(space: KnobSpace, model: ResponseModel, phase: Sequence[Observatio
         if not (measured > 0.0 and expected > 0.0):
             continue  # power that is not measured, now or then, tells nothing
         off = abs(log(measured / expected)) / sqrt(sd**2 + scatter**2 + DRIFT**2)
-        if off > RECOGNISED:
+        if off > RECOGNISED or sd > VAGUE:
             return float("inf")
         total, compared = total + off * off, compared + 1
     return total / compared

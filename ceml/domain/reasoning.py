@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ceml.domain.schedule import Mix
     from ceml.domain.values import Limits, Observation, Remembered
 
+HOTTER = 2.0  # times what an earlier run measured of power, feared until the first window
 CONFIRMING = (6.0, 2)  # steps and power samples of the window that says whether what is remembered still holds
 GUESSED_SD = 0.05  # of a prediction whose model states none
 FEW = 5  # power samples that tell what a state drew before
@@ -91,6 +92,7 @@ class Reasoning:
         self._mind = mind
         self._memory = Memory(app, mind.knowledge)
         self._of_machine = of_others(app, mind.knowledge)
+        self._first = True  # phase of this run
         self._fit: Fit | None = None
         self._basis: tuple[object, ...] = ()  # what it was fitted to
         self._allowed: KnobSpace | None = None
@@ -125,7 +127,7 @@ class Reasoning:
     def forget(self, *, violators: bool = True) -> None:
         """The program changed: what was measured is of another phase."""
         self._memory.left(self.space, self.observations)
-        self.observations, self._fit = [], None
+        self.observations, self._fit, self._first = [], None, False
         if violators:
             self.violators.forget()
 
@@ -198,13 +200,25 @@ class Reasoning:
         """
         fit = self._refit()
         if not self.observations and self._memory.hoped:
-            best = self._best_measured(self.score(at_s))
-            if best is not None:
+            state = self._to_confirm(self.score(at_s))
+            if state is not None:
                 steps, samples = CONFIRMING
                 why = "best of an earlier run, to be confirmed"
-                return Stay(state=best[0].state, steps=steps, power_samples=samples, why=why)
+                return Stay(state=state, steps=steps, power_samples=samples, why=why)
         left = 0.0 if frugal else self.remaining_work
         return self._mind.sampler.next(self.allowed, fit, self.score(at_s), self.known, left, self.total_work)
+
+    def _to_confirm(self, score: Score) -> int | None:
+        """The best state of what is hoped; None: none has a cost.
+
+        What an earlier run measured of power may be far off today: under a cap the first state of a run would keep it
+        even if it drew twice as much; where none would, it is the lowest.
+        """
+        fear = HOTTER if self._first and caps_of(score) else 1.0
+        best = self._best_measured(score, hotter=fear)
+        if best is None:
+            return None
+        return self.allowed.min_state if fear > 1.0 and best[0].violation > 0.0 else best[0].state
 
     def breaks(self, at_s: float, state: int) -> bool:
         """Whether it is not sure that a state keeps the constraints now."""
@@ -407,11 +421,15 @@ class Reasoning:
         why = f"{why}; in turns with another state for {1.0 - mix.share:.0%} of the time"
         return Judgement(choice, mix.scored, score, why, mix)
 
-    def _best_measured(self, score: Score) -> tuple[Choice, Scored] | None:
+    def _best_measured(self, score: Score, *, hotter: float = 1.0) -> tuple[Choice, Scored] | None:
+        """The best of what is known, had it drawn `hotter` times as much power."""
         best: tuple[Choice, Scored] | None = None
         allowed = self.allowed
         for observation in self.known:
             state = allowed.find(observation.configuration)
+            if hotter != 1.0:
+                rail_w = {rail: watts * hotter for rail, watts in observation.rail_w.items()}
+                observation = replace(observation, power_w=observation.power_w * hotter, rail_w=rail_w)
             scored = score.of(Prediction.measured(observation))
             cost, violation = float(scored.cost[0]), float(scored.violation[0])
             if state is None or cost != cost or cost == float("inf"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +73,15 @@ def test_a_window_elsewhere_is_held_against_the_fitted_model() -> None:
     agrees, differs = memory(FAST), memory(FAST)
     assert agrees.recognise(SPACE, overlap(), seen(1, 4.6, 8.6))
     assert not differs.recognise(SPACE, overlap(), seen(1, 40.0, 8.6))
+
+
+def test_where_nearly_anything_would_be_expected_nothing_is_recognised() -> None:
+    """Far from all that is remembered even what the model expects proves nothing."""
+    far, highest = (seen(0, 4.0, 8.0),), SPACE.max_state
+    expected = overlap().fit(SPACE, far).predict(np.array([highest]))
+    as_expected = seen(highest, float(expected.rate_hz[0]), float(expected.power_w[0]))
+    assert not memory(far).recognise(SPACE, overlap(), as_expected)
+    assert memory((*far, as_expected)).recognise(SPACE, overlap(), as_expected)
 
 
 def test_a_model_that_cannot_say_recognises_nothing() -> None:

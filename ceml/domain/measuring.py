@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ceml.domain.values import Observation, Stay
 
 
+READ_LATER_S = 0.5  # than power samples of the same moment beats may be read: they come through a pipe
+
+
 class Measuring:
     """Opens and closes windows; says when one holds what was asked for.
 
@@ -97,7 +100,10 @@ class Measuring:
         window = self.window
         if window is None:
             return False
-        late = at_s - window.opens_s >= stay.longest_s
+        read_s = max(
+            at_s - READ_LATER_S, window.end_s if window.beats else window.opens_s
+        )  # up to when beats are known
+        late = read_s - window.opens_s >= stay.longest_s
         if not late and not self._looks.due(window, stay):
             return False
         seen = self._lessons.read(window)

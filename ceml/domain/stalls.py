@@ -11,7 +11,8 @@ at most 10 % of the steps (or 8: one burst). Anything more regular, such as ever
 and counts. The rarest, i.e. the slowest, are judged first: a pause of seconds is a stall also in a program in which
 every 10th step takes three times as long. Nor are those stalls that came four times and took four fifths of the
 time, or claimed two thirds of the power samples: there is hardly a moment without them. Nor is what is at most 1.6
-times as slow as the program's own: pauses of random length have a tail, without which it would look too fast.
+times as slow as the program's own: pauses of random length have a tail, without which it would look too fast. A
+program that keeps to a clock hurries after a pause: what it catches up with has cost no time.
 
 Everything is counted in bins of ln seconds per step, a thirty-second wide: O(1) a step, some dozens of bins a window.
 """
@@ -37,6 +38,7 @@ OFTEN, MOST = 4, 0.8  # onsets, and share of the time
 CLAIMED = 2 / 3  # share of the power samples, likewise
 ONSET = BINS // 5  # a step a fifth slower than the one before begins something
 COARSE = BINS // 4  # bins that share one memory of past stalls
+CAUGHT_UP = 0.5  # share of the time that slow steps took
 NEAR = 2  # of those above what is the program's own: the tail of the same
 MEMORY = 2000.0  # steps remembered in full; beyond, the past fades
 
@@ -135,7 +137,19 @@ def suspects(bins: Bins) -> tuple[int, int]:
     scatter = sqrt((BELIEF * USUAL**2 + beats * own**2) / (BELIEF + beats))
     if beats > BELIEF:
         scatter = max(scatter, own)
-    return median, median + ceil(BINS * max(LEAST, SIGMAS * scatter * sqrt(1.0 + 1.57 / beats)))
+    bar = median + ceil(BINS * max(LEAST, SIGMAS * scatter * sqrt(1.0 + 1.57 / beats)))
+    return median, NEVER if _caught_up(bins, median, bar) else bar
+
+
+def _caught_up(bins: Bins, median: int, bar: int) -> bool:
+    """Whether other steps were so much shorter than is usual that they made good what the slow ones took."""
+    if bar >= max(bins):
+        return False
+    usual = [b for key, b in bins.items() if abs(key - median) <= LEAST * BINS]
+    usual_s = sum([b.times for b in usual]) / sum([b.beats for b in usual])
+    took_s = sum([b.times - b.beats * usual_s for key, b in bins.items() if key > bar])
+    others = [b for key, b in bins.items() if key <= bar and abs(key - median) > LEAST * BINS]
+    return sum([b.beats * usual_s - b.times for b in others]) > CAUGHT_UP * took_s
 
 
 class Stalls:

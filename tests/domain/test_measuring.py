@@ -124,6 +124,9 @@ def test_a_trial_answers_when_it_holds_enough_or_has_lasted_too_long():
         m.beat(Heartbeat(at_s=number * 0.1, app="a", beat=number))
     assert not m.answers(0.3, stay)
     assert m.counts
+    assert not m.answers(2.0, stay), "a sample's time: beats of the same moment may not have been read yet"
+    assert m.answers(2.5, stay)
+    m.beat(Heartbeat(at_s=2.0, app="a", beat=4))
     assert m.answers(2.0, stay)
 
 

@@ -177,6 +177,19 @@ def test_pauses_of_random_length_are_all_counted_or_none(seed):
     assert Lessons().close(window(paused)).outliers >= 1
 
 
+@pytest.mark.parametrize("pause", [20, 60, 400])
+@pytest.mark.parametrize("cv", [0.0, 0.05])
+def test_a_pause_that_is_caught_up_with_is_no_stall(pause, cv):
+    """A program that keeps to a clock: as many steps of next to no time as the pause was long."""
+    quick = [1e-5] * (pause - 1)
+    steps_s = [*noisy(800, cv, 1, 1e-3), pause * 1e-3, *quick, *noisy(800, cv, 2, 1e-3)]
+    seen = Lessons().close(window(steps_s))
+    assert seen.outliers == 0
+    assert seen.rate_hz == pytest.approx(len(steps_s) / sum(steps_s))
+    alone = Lessons().close(window([*steps_s[:800], pause * 1e-3, *steps_s[-800:]]))
+    assert alone.outliers == 1
+
+
 def test_what_proves_regular_later_mends_the_windows_before():
     lessons, observations = Lessons(), []
     for _ in range(6):

@@ -97,6 +97,7 @@ class Seen:
     ended: RunEnded | None = None
     told: list[Told] = field(default_factory=list[Told])
     windows: int = 0
+    wishes: int = 0  # for other things than energy: limits, another objective
     unknown: int = 0
     bad_lines: list[int] = field(default_factory=list[int])
 
@@ -125,11 +126,13 @@ def summarise(path: Path) -> Seen:
 
 
 def _take(seen: Seen, event: Event) -> None:
-    from ceml.domain.events import Decided, RunEnded, RunStarted, WindowClosed
+    from ceml.domain.events import BudgetChanged, Decided, ObjectiveChanged, RunEnded, RunStarted, WindowClosed
+    from ceml.domain.values import NO_LIMITS
     from ceml.telemetry.ledger import Ledger
 
     if isinstance(event, RunStarted):
         seen.started = event
+        seen.wishes += event.objective != "energy" or event.limits != NO_LIMITS
         seen.ledger = Ledger(event.total_rails)
     elif isinstance(event, RunEnded):
         seen.ended = event
@@ -139,6 +142,10 @@ def _take(seen: Seen, event: Event) -> None:
         seen.told.append(Told(chapter))
     if isinstance(event, WindowClosed):
         seen.windows += 1
+    elif isinstance(event, BudgetChanged):
+        seen.wishes += event.limits != NO_LIMITS
+    elif isinstance(event, ObjectiveChanged):
+        seen.wishes += event.objective != "energy"
     elif isinstance(event, Decided) and seen.told:
         seen.told[-1].decisions.append((event.at_s, str(event.configuration), event.why))
 
@@ -153,7 +160,7 @@ def as_text(seen: Seen) -> str:
         lines += ["", f"program    {told.chapter.app}", *_states(told.chapter)]
         lines += [f"decided    {what}  (after {at_s - begun_s:.1f} s: {why})" for at_s, what, why in told.decisions]
         lines += _outcome(told.chapter, seen.ledger)
-        lines += truth_lines(_truth(seen, told.chapter))
+        lines += truth_lines(_truth(seen, told.chapter), energy_alone=not seen.wishes)
     lines += ["", *_closing(seen)]
     return "\n".join(lines)
 

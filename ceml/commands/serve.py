@@ -145,4 +145,4 @@ def _in_truth(parts: Parts, chapter: Chapter) -> list[str]:
         return []
     wanted = parts.settings.objective == "energy" and parts.limits == NO_LIMITS
     truth = truth_of(served_plant(parts.context.paths.board, chapter.app), chapter)
-    return truth_lines(truth, aside="" if wanted else "limits and other objectives aside; ")
+    return truth_lines(truth, energy_alone=wanted)

@@ -44,12 +44,13 @@ def truth_of(plant: Plant | None, chapter: Chapter) -> Truth | None:
     return score.truth_of(plant, chapter.settled.configuration)
 
 
-def truth_lines(truth: Truth | None, *, aside: str = "") -> list[str]:
-    """The same for people; `aside`: what the best does not care for, e.g. limits."""
+def truth_lines(truth: Truth | None, *, energy_alone: bool = True) -> list[str]:
+    """The same for people; `energy_alone`: nothing else was wanted, as the best wants nothing else."""
     from ceml.domain.knobs import Configuration
 
     if truth is None:
         return []
+    aside = "" if energy_alone else "limits and other objectives aside; "
     return [
         f"true best  {truth.best_energy_j:.4g} J/step at {Configuration(truth.best)}; the chosen state is "
         f"{truth.excess:.1%} above it ({aside}simulated)",

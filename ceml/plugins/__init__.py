@@ -81,7 +81,7 @@ def known(kind: str) -> list[Known]:
         try:
             first = (inspect.getdoc(entry.load()) or "no description").splitlines()[0]
         except (Exception, SystemExit) as error:  # a broken plugin must not hide the others
-            first = f"cannot be loaded: {type(error).__name__}: {error}"
+            first = f"cannot be loaded: {type(error).__name__}: {' '.join(str(error).split())}"
         listed.append(Known(entry.name, first, entry.dist.name if entry.dist else ""))
     return sorted(set(listed))
 
@@ -114,7 +114,13 @@ def _split(kind: str, reference: str) -> tuple[str, dict[str, str]]:
 def _entry_points(kind: str) -> Sequence[EntryPoint]:
     from importlib.metadata import entry_points  # 20 ms that `ceml --help` need not pay
 
-    return tuple(entry_points(group=f"ceml.{kind}"))
+    try:
+        return tuple(entry_points(group=f"ceml.{kind}"))
+    except ValueError as error:  # one package's spoilt list hides those of all
+        raise SettingsError(
+            f"the plugins that are installed cannot be listed: {error}; some package's entry_points.txt is no text:"
+            " uninstall that package"
+        ) from error
 
 
 def _from_entry_point(kind: str, name: str) -> _Found:
@@ -135,7 +141,7 @@ def _from_entry_point(kind: str, name: str) -> _Found:
     try:
         return _Found(what, entry.load(), None if entry.value.startswith("ceml.") else _file_of(entry.module))
     except (ImportError, AttributeError) as error:
-        raise SettingsError(f"{what} cannot be loaded from {entry.value}: {error}") from error
+        raise SettingsError(f"{what} cannot be loaded from {entry.value}: {' '.join(str(error).split())}") from error
     except (Exception, SystemExit) as error:
         where = _where(error, _file_of(entry.module) or entry.module)
         raise SettingsError(f"{what} cannot be loaded from {entry.value}: {where}") from error
@@ -196,7 +202,7 @@ def _where(error: BaseException, path: str) -> str:
         if is_it(trace.tb_frame.f_code.co_filename):
             line = trace.tb_lineno
         trace = trace.tb_next
-    return f"{path}{f' line {line}' if line else ''}: {type(error).__name__}: {error}"
+    return f"{path}{f' line {line}' if line else ''}: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
 # Options --------------------------------------------------------------------------------------------------------------

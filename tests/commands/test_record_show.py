@@ -173,3 +173,17 @@ def test_lines_of_a_later_version_are_counted_and_passed_over(tmp_path: Path, ca
     path.write_bytes(path.read_bytes() + b'{"event":"aliens_landed","at_s":12.0}\n')
     assert main(["record", "show", str(path)]) == 0
     assert "unknown    1 lines" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "aside"), [([], False), (["--budget", "6W"], True), (["--objective", "performance"], True)]
+)
+def test_the_true_best_says_what_it_does_not_care_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], aside: bool
+):
+    record = tmp_path / "run.jsonl"
+    assert main(["replay", "jetson-tx2", "--workload", "vit", "--steps", "60", "--record", str(record), *flags]) == 0
+    capsys.readouterr()
+    assert main(["record", "show", str(record)]) == 0
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("true best")]
+    assert ("limits and other objectives aside" in said) is aside

@@ -230,6 +230,7 @@ def test_a_broken_plugin_is_listed_with_its_error_and_hides_no_other(monkeypatch
     ("text", "said"),
     [
         ("raise RuntimeError('no luck')", "line 1: RuntimeError: no luck"),
+        ("raise RuntimeError('no luck\\nat all')", "line 1: RuntimeError: no luck at all"),
         ("import os\ndef f(:", "line 2: "),
         ("import sys\nsys.exit(7)", "line 2: SystemExit: 7"),
         ("def f():\n    return 1 / 0", "line 2: ZeroDivisionError"),
@@ -250,6 +251,16 @@ def test_whatever_an_installed_plugin_raises_is_one_sentence_with_its_place(
     assert f"{module}.py" in str(refused.value)
     assert "\n" not in str(refused.value)
     assert len(known("objectives")) == 1
+
+
+def test_a_spoilt_list_of_plugins_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    info = tmp_path / "bad-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bad\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_bytes(b"\xff\xfe[ceml.objectives]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SettingsError, match=r"entry_points\.txt is no text"):
+        find("objectives", "energy")
 
 
 def test_a_name_offered_twice_is_refused(monkeypatch: pytest.MonkeyPatch):

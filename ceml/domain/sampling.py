@@ -124,6 +124,7 @@ def _climb(space: KnobSpace, broken: Sequence[Configuration]) -> list[int]:
     too_high = [
         np.array([share[knob.levels.index(each[knob.name])] for knob, share in zip(space.knobs, levels, strict=True)])
         for each in broken
+        if all(each.get(knob.name) in knob.levels for knob in space.knobs)  # an earlier run may have had other levels
     ]
     seven = _seven(space)
     seven = seven[np.argsort(seven.sum(axis=1), kind="stable")]

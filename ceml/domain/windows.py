@@ -221,6 +221,8 @@ class Window:
         counts = [powers.rails[rail].count if rail in powers.rails else 0 for rail in self._total_rails]
         total = [powers.rails[rail].mean if rail in powers.rails else NAN for rail in self._total_rails]
         step_cv, steady_cv = spread_of(clean), NAN if outlying else self._batches.cv
+        if steady_cv < step_cv:
+            step_cv = steady_cv
         return Observation(
             configuration=self.configuration,
             start_s=self._start_s,
@@ -232,8 +234,7 @@ class Window:
             rail_w={rail: power.mean for rail, power in powers.rails.items() if power.count},
             utilisation={device: share.mean for device, share in powers.devices.items() if share.count},
             power_samples=min(counts, default=0),
-            step_cv=(steady_cv if steady_cv < step_cv else step_cv)
-            * sqrt(beats_each),  # as if periods were not known: beats are what is counted
+            step_cv=step_cv * sqrt(beats_each),  # as if periods were not known: beats are what is counted
             power_cv=powers.watts.cv,
             outliers=round(beats_each * sum([b.beats for b in outlying])),
             outlier_s=outlier_s,

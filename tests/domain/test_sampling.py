@@ -242,3 +242,13 @@ def test_under_a_cap_what_breaks_it_is_replaced_until_the_model_has_its_seven_st
 
 def test_where_even_the_lowest_profiling_state_breaks_the_cap_hardly_anything_is_tried() -> None:
     assert len(under(1.0, lambda configuration: 2.0 + sum(ghz(configuration)), tx2())) <= 5
+
+
+def test_what_another_run_measured_at_levels_that_are_not_here_replaces_nothing() -> None:
+    space = tx2()
+    strange = replace(seen(Configuration({"cpu_hz": 5e9, "gpu_hz": 1e9, "mem_hz": 1e9})), power_w=50.0)
+    less = replace(seen(Configuration({"cpu_hz": 8.064e8})), power_w=50.0)
+    fit = paper_model().fit(space, [])
+    score = Score(fit, performance(), (PowerCap(8.0),), Situation())
+    one, other = (paper().next(space, fit, score, done, None, None) for done in ([], [strange, less]))
+    assert one == other

@@ -155,10 +155,11 @@ def _caught_up(bins: Bins, median: int, bar: int) -> bool:
 class Stalls:
     """What one program has shown of slow steps so far: how many, how much slower, how often."""
 
-    __slots__ = ("_all", "_seen")
+    __slots__ = ("_all", "_claim", "_seen")
 
     def __init__(self) -> None:
         self._all = _Slow()  # of all steps, slow or not
+        self._claim = CLAIMED  # half as much is enough once it was reached: a program's own way does not come and go
         self._seen: dict[int, _Slow] = {}  # by how much slower, coarsely
 
     def learn(self, bins: Bins) -> None:
@@ -169,6 +170,9 @@ class Stalls:
             fade = MEMORY / self._all.beats
             self._seen = {at: each.plus(_NONE, fade) for at, each in self._seen.items()}
             self._all = self._all.plus(_NONE, fade)
+        often = sum([each.onsets for each in self._seen.values()]) >= OFTEN
+        reached = sum([each.samples for each in self._seen.values()]) > self._claim * self._all.samples
+        self._claim = CLAIMED / 2 if often and reached else CLAIMED
 
     def above(self, bins: Bins, *, learnt: bool = False) -> int:
         """The bin above which a window's steps are stalls.
@@ -189,7 +193,7 @@ class Stalls:
         for ratio in sorted(both, reverse=True):
             so_far, time = so_far.plus(both[ratio]), time + took[ratio]
             rare = so_far.onsets <= max(1.0, RARE * allowed.beats) and so_far.beats <= max(BURST, SHARE * allowed.beats)
-            everywhere = time > most or so_far.samples > CLAIMED * allowed.samples
+            everywhere = time > most or so_far.samples > self._claim * allowed.samples
             if not rare or (so_far.onsets >= OFTEN and everywhere):
                 while above := [near for near in range(ratio + 1, ratio + NEAR + 1) if near in both]:
                     ratio = above[-1]

@@ -251,4 +251,4 @@ def test_what_another_run_measured_at_levels_that_are_not_here_replaces_nothing(
     fit = paper_model().fit(space, [])
     score = Score(fit, performance(), (PowerCap(8.0),), Situation())
     one, other = (paper().next(space, fit, score, done, None, None) for done in ([], [strange, less]))
-    assert one == other
+    assert repr(one) == repr(other)  # NaN equals itself only there

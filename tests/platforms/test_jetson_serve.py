@@ -70,6 +70,7 @@ def test_a_board_that_lost_its_debugfs_is_served_without_its_memory_knob(tmp_pat
         kernel.remove("/sys/kernel/debug")
         kernel.constant("/etc/nvpmodel.conf", "")
         server = serve(tmp_path, root).up()
+        wait_until(lambda: bool(server.events("run_started")), "the record, which follows what is done")
         assert set(server.events("run_started")[0]["knobs"]) == {"cpu_hz", "gpu_hz"}
         assert server.said("sudo nvpmodel -m 0")  # a rival is named at start
         assert server.end()[0] == 0

@@ -239,6 +239,11 @@ class KnobSpace:
         return self.values(states) / top
 
     @cached_property
+    def level_shares(self) -> list[NDArray[np.float64]]:
+        """Each knob's levels as share of its highest, present or not."""
+        return [knob.numbers / max(float(np.max(np.abs(knob.numbers))), 1e-300) for knob in self.knobs]
+
+    @cached_property
     def all_shares(self) -> NDArray[np.float64]:
         """`shares` of every present state, shape (len(self), knobs)."""
         return self.shares(self.states)
@@ -270,8 +275,7 @@ class KnobSpace:
             raise ValueError("the space has no state left")
         if len(self) <= STRIP:
             return self._nearest(self.states, self.all_shares, shares)[1]
-        tops = [max(float(np.max(np.abs(knob.numbers))), 1e-300) for knob in self.knobs]
-        apart = [np.abs(knob.numbers / top - s) for knob, top, s in zip(self.knobs, tops, shares, strict=True)]
+        apart = [np.abs(levels - s) for levels, s in zip(self.level_shares, shares, strict=True)]
         alone = sum(int(np.argmin(far)) * stride for far, stride in zip(apart, self.strides, strict=True))
         if self.present[alone]:  # the sum is least where each of its terms is
             return alone

@@ -120,7 +120,7 @@ def _climb(space: KnobSpace, broken: Sequence[Configuration]) -> list[int]:
 
     Shares are held against shares: a state that was measured above a cap may have left the space.
     """
-    levels = [knob.numbers / max(float(np.max(np.abs(knob.numbers))), 1e-300) for knob in space.knobs]
+    levels = space.level_shares
     too_high = [
         np.array([share[knob.levels.index(each[knob.name])] for knob, share in zip(space.knobs, levels, strict=True)])
         for each in broken

@@ -81,7 +81,7 @@ def known(kind: str) -> list[Known]:
         try:
             first = (inspect.getdoc(entry.load()) or "no description").splitlines()[0]
         except (Exception, SystemExit) as error:  # a broken plugin must not hide the others
-            first = f"cannot be loaded: {type(error).__name__}: {' '.join(str(error).split())}"
+            first = f"cannot be loaded: {type(error).__name__}: {_line(error)}"
         listed.append(Known(entry.name, first, entry.dist.name if entry.dist else ""))
     return sorted(set(listed))
 
@@ -141,7 +141,7 @@ def _from_entry_point(kind: str, name: str) -> _Found:
     try:
         return _Found(what, entry.load(), None if entry.value.startswith("ceml.") else _file_of(entry.module))
     except (ImportError, AttributeError) as error:
-        raise SettingsError(f"{what} cannot be loaded from {entry.value}: {' '.join(str(error).split())}") from error
+        raise SettingsError(f"{what} cannot be loaded from {entry.value}: {_line(error)}") from error
     except (Exception, SystemExit) as error:
         where = _where(error, _file_of(entry.module) or entry.module)
         raise SettingsError(f"{what} cannot be loaded from {entry.value}: {where}") from error
@@ -183,6 +183,10 @@ def _from_file(kind: str, reference: str) -> _Found:
     return _Found(f"{KINDS[kind]} {reference.partition('.py:')[0]}.py:{name}", getattr(module, name), path)
 
 
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
 def _where(error: BaseException, path: str) -> str:
     """An error inside of the user's file as one line, with its place."""
     from pathlib import Path
@@ -202,7 +206,7 @@ def _where(error: BaseException, path: str) -> str:
         if is_it(trace.tb_frame.f_code.co_filename):
             line = trace.tb_lineno
         trace = trace.tb_next
-    return f"{path}{f' line {line}' if line else ''}: {type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{path}{f' line {line}' if line else ''}: {type(error).__name__}: {_line(error)}"
 
 
 # Options --------------------------------------------------------------------------------------------------------------

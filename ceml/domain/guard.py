@@ -41,8 +41,7 @@ ALONE, TWICE = 4.0, 2.0  # standard deviations over the bound, of one sample and
 SLACK, LIMIT, HEAD_START = 0.5, 6.0, 3.0  # of the cumulative sum
 PROVEN = 50  # readings after which a state is no new one
 LENIENCE = 0.01  # of a cap: from there an excess of a proven state is counted, so that noise does not drive it away
-SUSPECT = 0.01  # of the bound that the mean of two readings or more must be above it for a first look to be over
-SUSPECT_ALONE = 1.4  # standard deviations that the first reading must be above the bound for that
+SUSPECT_ALONE = 0.5  # standard deviations that the first reading must be above the bound for a first look to be over
 USUAL_SD = 0.025  # of one power sample, relative, until it has been seen
 USUAL_STEP_SD = 0.02  # of one step's time
 BELIEF, MEMORY = 10.0, 300.0  # differences that this weighs as much as, and that are remembered
@@ -105,7 +104,7 @@ class Excess:
         """Whether the first reading in this state, or the mean of all, is above the bound: it may be noise alone."""
         if self._readings == 1:
             return self._before > SUSPECT_ALONE
-        return self._readings > 1 and self._over > SUSPECT * self._readings
+        return self._readings > 1 and self._over > 0.0
 
 
 class Scatter:

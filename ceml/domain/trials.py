@@ -37,7 +37,8 @@ DARE_Z = 0.5  # quantile, in standard deviations, that must keep the constraints
 AGAIN_Z = 1.0  # the same for a second look
 CAPPED_Z = 1.5  # the same for both where a cap on power may break: that costs more than steps
 DARE_WORTH = 0.01  # share of the remaining work that a short look past the sure states must be expected to gain
-BOLD_WORTH = 0.05  # the same where only the median keeps the constraints, but for the slack: until one has broken a cap
+BOLD_WORTH = 0.05  # the same where only the median keeps the constraints, but for the slack
+BOLDER = 2.0  # times as much after each look that broke a cap: luck is tried again only where much is at stake
 ODDS_Z = -1.0  # the same for limits on the run as a whole: a look is no harm there, however small its chance
 CLIMB_Z = -2.0  # the same for the second state under a cap: of one state alone nobody knows how much the clocks move
 DARE_FACTOR = 1.5  # by how much more than any sure trial does
@@ -56,8 +57,9 @@ def trial(
     """The state and stay of the largest net gain, in steps' worth of cost; None where nothing pays.
 
     Where constraints hide much, a short look past what is surely allowed may be worth more than all that is; if much is
-    to be gained, even where a constraint is as likely to break as not, until that has broken a cap on power. Where no
-    cap can break, a look need only promise more, times its chance, than it costs; the same goes for the second state.
+    to be gained, even where a constraint is as likely to break as not; each that broke a cap on
+    power doubles how much. Where no cap can break, a look need only promise more, times its chance, than it costs; the
+    same goes for the second state.
     """
     stays = [_longer(fit, stay) for stay in STAYS]
     worth, at, stay = _best_net(space, fit, outlook, period_s, outlook.safe, stays, state_cost_steps)
@@ -65,14 +67,14 @@ def trial(
     likely = outlook.fair & ~outlook.safe & (outlook.margin >= dare_z) & ~outlook.tried
     again = ~outlook.safe & (outlook.margin >= again_z) & outlook.tried
     again &= (outlook.doubt > SETTLED_SD) & (outlook.looks <= MOST_LOOKS)
-    even = ~outlook.safe & (outlook.margin >= 0.0) & ~outlook.tried & (score.now.excesses == 0)
+    even = ~outlook.safe & (outlook.margin >= 0.0) & ~outlook.tried
     odds = outlook.harmless & ~outlook.safe & (outlook.margin >= ODDS_Z) & ~outlook.tried
     climb = ~outlook.safe & (outlook.margin >= CLIMB_Z) & ~outlook.tried & (score.now.excesses == 0)
     climb &= bool(caps_of(score)) and np.count_nonzero(outlook.tried) == 1
     for some, stays, share in (
         (again, SETTLE_STAYS, DARE_WORTH),
         (likely, DARE_STAYS, DARE_WORTH),
-        (even, DARE_STAYS, BOLD_WORTH),
+        (even, DARE_STAYS, BOLD_WORTH * BOLDER**score.now.excesses),
         (odds, DARE_STAYS, DARE_WORTH),
         (climb, DARE_STAYS, DARE_WORTH),
     ):

@@ -216,17 +216,18 @@ def test_a_trial_over_the_cap_is_broken_off_and_profiling_goes_on():
     assert world.manager.phase is Phase.IDLE
 
 
-def test_a_first_look_that_seems_to_be_above_the_cap_is_over_after_two_samples_and_no_proof():
+@pytest.mark.parametrize(("share", "samples"), [(1.015, 1), (1.003, 2)])
+def test_a_first_look_that_seems_to_be_above_the_cap_is_over_at_once_and_no_proof(share: float, samples: int):
     world = hot(Limits(power_cap_w=7.0))
     while len(world.heard(Try)) < 3 or world.effective == LOWEST:
         world.run(1)
     here, tries = world.effective, len(world.heard(Try))
-    world.hotter = 1.015 * 7.0 / power_w(here)  # within the noise of one sample, so the guard cannot be sure
+    world.hotter = share * 7.0 / power_w(here)  # within the noise of one sample, so the guard cannot be sure
     world.run(1)
     assert world.heard(GuardStepped) == []
     assert len(world.heard(Try)) + len(world.heard(Use)) > tries
     assert world.manager.reasoning.observations[-1].configuration == here
-    assert world.manager.reasoning.observations[-1].power_samples == 2
+    assert world.manager.reasoning.observations[-1].power_samples == samples
 
 
 def test_a_cap_on_a_rail_is_guarded_too():

@@ -50,6 +50,7 @@ from ceml.domain.measuring import Measuring
 from ceml.domain.purse import Purse
 from ceml.domain.reach import Reach
 from ceml.domain.reasoning import Judgement, Reasoning
+from ceml.domain.stays import may_have_stalled
 from ceml.domain.turns import Turns
 from ceml.domain.unpowered import WHY as UNPOWERED
 from ceml.domain.unpowered import unpowered
@@ -316,10 +317,10 @@ class RuntimeManager:
 
     def _close_trial(self, at_s: float, stay: Stay) -> Answer:
         over = self._purse.exhausted
-        if not over and not self._measuring.answers(at_s, stay):
+        window = self._measuring.window
+        if not over and (window is None or not self._measuring.answers(at_s, stay, self._expected_hz(window))):
             return ()
         closed: Answer = ()
-        window = self._measuring.window
         if window is not None and self._measuring.counts:
             closed = (self._learn(at_s, window),)
             self._refuge = None
@@ -389,12 +390,16 @@ class RuntimeManager:
     def _learn(self, at_s: float, window: Window) -> WindowClosed:
         """Close a window and keep what it showed."""
         observation = self._measuring.close(window)
-        if not observation.beats:
+        if not observation.beats or may_have_stalled(observation, self._expected_hz(window)):
             self.reasoning.keep_short(observation, self.reasoning.predicted(observation.configuration)[0])
             return self._closed(at_s, observation)
         self.reasoning.recognise(observation)
         self._measuring.keep(window, self.reasoning.observations)
         return self._closed(at_s, observation)
+
+    def _expected_hz(self, window: Window) -> float:
+        """The rate expected of the state on trial, by what other windows showed; NaN where there are none."""
+        return self.reasoning.predicted(window.configuration)[0] if self.reasoning.known else NAN
 
     def _closed(self, at_s: float, observation: Observation) -> WindowClosed:
         rate_hz, power_w = NAN, NAN

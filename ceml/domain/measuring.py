@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ceml.domain.stays import Lessons, Looks, is_sure
+from ceml.domain.stays import Lessons, Looks, is_sure, may_have_stalled
 from ceml.domain.windows import Window
 
 if TYPE_CHECKING:
@@ -95,8 +95,12 @@ class Measuring:
         self.rhythm.change()
         self._whole = {}
 
-    def answers(self, at_s: float, stay: Stay) -> bool:
-        """Whether the open window holds what its trial asked for, or it has lasted too long and holds something."""
+    def answers(self, at_s: float, stay: Stay, expected_hz: float) -> bool:
+        """Whether the open window holds what its trial asked for, or it has lasted too long and holds something.
+
+        One that may hold hardly more than a stall goes on: `expected_hz` is the rate expected there, NaN where nobody
+        knows.
+        """
         window = self.window
         if window is None:
             return False
@@ -107,7 +111,9 @@ class Measuring:
         if not late and not self._looks.due(window, stay):
             return False
         seen = self._lessons.read(window)
-        return seen.beats > 0 and (late or is_sure(seen, stay, powered=self.powered))
+        if not seen.beats or may_have_stalled(seen, expected_hz):
+            return False
+        return late or is_sure(seen, stay, powered=self.powered)
 
     @property
     def counts(self) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 BELIEF = 10.0  # values that the expected scatter weighs as much as
 LOOKS = 32
+FAR, PROOF = 2.0, 4  # times as slow as expected, and the beats after which that is believed
 ROUGH = 0.05  # standard error of the rate: known that well, a stay may end for want of patience
 
 
@@ -59,6 +60,14 @@ def _is_long(seen: Observation, stay: Stay, *, powered: bool) -> bool:
         and seen.steps >= stay.patience * steps
         and not (powered and seen.power_samples < stay.patience * samples)
     )
+
+
+def may_have_stalled(seen: Observation, expected_hz: float) -> bool:
+    """Whether so few steps were so much slower than expected that one of them may have been a stall.
+
+    Among a handful a stall shows by itself (stalls.py); of one or two steps only what other states showed can tell.
+    """
+    return 0 < seen.beats < PROOF and seen.rate_hz * FAR < expected_hz
 
 
 def expected_s(stay: Stay, rate_hz: float, period_s: float) -> float:

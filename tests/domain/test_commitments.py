@@ -130,12 +130,18 @@ def test_no_commitment_is_worse_than_the_best_measured_state_by_more_than_the_st
 @few
 @given(seeds, st.sampled_from([0.01, 0.03]))
 def test_what_is_measured_is_the_truth_though_steps_stall(seed, share):
-    """Within six standard errors for all windows of several beats; two or three may all be stalls."""
+    """Within six standard errors for windows of several beats, or their scatter says so; of fewer, at all plausible.
+
+    Stalls that happen to take most of the samples of a short run are taken for the program's own.
+    """
     w = run(seed, share)
+    first = w.manager.reasoning.observations[0]
     for each in w.manager.reasoning.observations:
         state = SPACE.find(each.configuration)
+        assert each.beats == 0 or each.rate_hz * w.seconds[state] > 1.0 / 3.0 or each is first
         if each.beats >= 5:
-            assert abs(each.rate_hz * w.seconds[state] - 1.0) <= 6.0 * 0.02 / np.sqrt(each.beats) + 0.002
+            cv = each.step_cv if each.step_cv > 0.5 else 0.02
+            assert abs(each.rate_hz * w.seconds[state] - 1.0) <= 6.0 * cv / np.sqrt(each.beats) + 0.002
         if each.beats >= 5 and each.power_samples:
             assert abs(each.power_w / w.watts[state] - 1.0) <= 6.0 * 0.025 / np.sqrt(each.power_samples) + 0.002
 

@@ -17,7 +17,7 @@ from ceml.domain.events import AppJoined, ConfigurationApplied, Heartbeat, Sampl
 from ceml.domain.improvement import improvement
 from ceml.domain.manager import RuntimeManager
 from ceml.domain.response.overlap import overlap
-from ceml.domain.stays import Looks, expected_s, is_sure, standard_error
+from ceml.domain.stays import Looks, expected_s, is_sure, may_have_stalled, standard_error
 from ceml.domain.values import Observation, Stay
 from ceml.domain.windows import Window
 from tests.domain.test_manager import SPACE, Script, mind, world
@@ -133,6 +133,13 @@ def test_outliers_do_not_count_as_beats_of_a_trial():
     first = w.heard(WindowClosed)[0].observation
     assert (first.beats, first.outliers) == (10, 1)
     assert np.isfinite(first.power_w)
+
+
+@given(st.integers(0, 50), st.floats(0.01, 1e3), st.floats(1.0, 100.0))
+def test_a_handful_of_steps_far_slower_than_expected_is_not_believed_a_few_more_are(beats, rate_hz, slower):
+    few = replace(seen(beats), rate_hz=rate_hz)
+    assert may_have_stalled(few, rate_hz * slower) is (0 < beats < 4 and slower > 2.0)
+    assert not may_have_stalled(few, float("nan")), "nothing is expected"
 
 
 def test_a_bound_on_steps_is_met_to_the_step_however_long_the_stay():

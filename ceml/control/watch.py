@@ -171,8 +171,12 @@ def _believable(sample: Sample) -> Sample:
         Temporary: No rail of the sensor draws anything that can be true: no board that runs this does so.
     """
     rails_w = sample.rails_w
-    if not rails_w or (min(rails_w.values()) > 0.0 and max(rails_w.values()) <= MOST_W):
-        return sample
+    try:
+        if not rails_w or (min(rails_w.values()) > 0.0 and max(rails_w.values()) <= MOST_W):
+            return sample
+    except TypeError:  # a third party's sensor
+        said = ", ".join(f"{rail} {watts!r}" for rail, watts in rails_w.items())
+        raise Temporary(f"it reads {said}, and watts are numbers") from None
     if not any(0.0 < watts <= MOST_W for watts in rails_w.values()):
         said = ", ".join(f"{rail} {watts:g} W" for rail, watts in rails_w.items())
         why = "a machine that runs draws more than that"

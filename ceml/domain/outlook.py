@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SAFE_Z = 2.0  # constraints must hold, but for the slack, that many standard deviations towards the unlucky side
 SLACK = 0.02  # excess that no power sensor tells from none; the median must keep the constraint itself
 DEPTHS = np.array([-3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, SAFE_Z])  # quantiles looked at, ascending
+PAIRS, STEEPER = 6.0, 1.5  # of knobs, as four make: where there are more, a state tells less of the whole
 NUDGE = 1e-4  # of ln time and ln power, for derivatives
 DEFAULT_PERIOD_S = 0.1  # between two power samples, until it has been seen
 
@@ -53,6 +54,7 @@ class Outlook:
         best: Position of the best measured one.
         left: Steps still to do.
         experience: States' worth of what other programs taught of this machine.
+        breadth: How many times as many states it takes to know this space as one of four knobs; at least 1.
     """
 
     states: States
@@ -69,6 +71,7 @@ class Outlook:
     best: int
     left: float
     experience: float
+    breadth: float
 
     @property
     def waste(self) -> Numbers:
@@ -89,8 +92,12 @@ class Outlook:
 
     @property
     def count(self) -> float:
-        """How many states were measured, here or, in what they taught of the machine, by other programs."""
-        return float(np.count_nonzero(self.tried)) + self.experience
+        """How many states were measured, here or, in what they taught of the machine, by other programs.
+
+        In states of a space of four knobs, which what a trial must bring in is reckoned by: on random plants of five and
+        six knobs the whole run then ends 1.2 and 1.1 % above the best (mean) instead of 3.0 and 3.4 %.
+        """
+        return (float(np.count_nonzero(self.tried)) + self.experience) / self.breadth
 
 
 def look(
@@ -143,7 +150,14 @@ def look(
         best=best,
         left=left,
         experience=fit.experience,
+        breadth=_breadth(space),
     )
+
+
+def _breadth(space: KnobSpace) -> float:
+    """What a model must learn are the knobs and, above all, what pairs of them do to each other."""
+    knobs = sum(levels > 1 for levels in space.shape)
+    return max(1.0, (knobs * (knobs - 1) / 2.0 / PAIRS) ** STEEPER)
 
 
 def _margins(score: Score, predicted: Prediction) -> tuple[Numbers, Numbers, Numbers, Numbers]:

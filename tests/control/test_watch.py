@@ -150,6 +150,14 @@ def test_a_sensor_that_reads_more_than_any_machine_draws_is_lost_until_it_reads_
     assert {sample.rails_w["total"] for sample in of(heard, Sampled)} == {5.0}
 
 
+@pytest.mark.parametrize("watts", ["5.0", None, {}])
+def test_a_third_partys_sensor_that_reads_no_numbers_is_lost_until_it_does(virtually, a_meter, watts: object) -> None:
+    heard = polled(virtually, a_meter(reads_w=lambda t: {"cpu": 2.0, "gpu": watts if 1.0 < t < 5.0 else 5.0}), 20.0)
+    (lost,), (_,) = of(heard, SensorLost), of(heard, SensorRecovered)
+    assert lost.reason == f"it reads cpu 2.0, gpu {watts!r}, and watts are numbers"
+    assert {sample.rails_w["gpu"] for sample in of(heard, Sampled)} == {5.0}
+
+
 @pytest.mark.parametrize("watts", [float("inf"), float("-inf"), 1e308, float("nan")])
 def test_one_rail_that_cannot_be_believed_is_not_measured_and_the_others_are(virtually, a_meter, watts: float) -> None:
     heard = polled(virtually, a_meter(reads_w=lambda t: {"gpu": watts, "cpu": 2.0}), 2.0)

@@ -38,6 +38,23 @@ def test_the_choice_is_near_the_best_state(seed):
     assert len({stay.state for stay in stays}) <= 20
 
 
+def test_a_space_of_six_knobs_is_known_as_well_as_one_of_three_and_by_more_states():
+    """Over ten plants of each: with three knobs and their like six states or so, else more than twice as many."""
+    two = [Knob(name=f"other{at}_hz", levels=(1e9, 2e9, 3e9)) for at in range(3)]
+    wide, excess, tried = KnobSpace([CPU, GPU, MEM, *two]), {}, {}
+    for space in (SPACE, wide):
+        excess[space], tried[space] = [], []
+        for seed in range(10):
+            seconds, watts = plant(space, seed)
+            stays, windows = play(space, (seconds, watts), steps=2000.0, seed=seed)
+            energy = seconds * watts
+            excess[space].append(energy[committed(stays)] / np.nanmin(energy) - 1.0)
+            tried[space].append(len({seen.configuration for seen in windows}))
+    assert np.median(tried[wide]) > 2.0 * np.median(tried[SPACE])
+    assert np.mean(excess[wide]) < 0.02
+    assert np.mean(excess[SPACE]) < 0.02
+
+
 @few
 @given(seeds)
 def test_it_commits_to_no_state_that_measured_worse_than_another_by_more_than_its_doubt(seed):

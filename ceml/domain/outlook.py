@@ -94,8 +94,8 @@ class Outlook:
     def count(self) -> float:
         """How many states were measured, here or, in what they taught of the machine, by other programs.
 
-        In states of a space of four knobs, which what a trial must bring in is reckoned by: on random plants of five and
-        six knobs the whole run then ends 1.2 and 1.1 % above the best (mean) instead of 3.0 and 3.4 %.
+        In states of a space of four knobs, which what a trial must bring in is reckoned by: on random plants of five
+        and six knobs the whole run then ends 1.2 and 1.1 % above the best (mean) instead of 3.0 and 3.4 %.
         """
         return (float(np.count_nonzero(self.tried)) + self.experience) / self.breadth
 

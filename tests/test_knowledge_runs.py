@@ -140,6 +140,8 @@ def test_list_show_forget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "name one program, or give --all" in told(capsys, "forget", *where, status=2)
     assert "forgot 1 file" in told(capsys, "forget", "vit", *where)
     assert "vit" not in told(capsys, "list", *where)
+    assert "forgot" in told(capsys, "forget", "--all", *where)
+    assert "nothing is known yet" in told(capsys, "list", *where)
 
 
 def test_export_and_import(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,15 +172,19 @@ def _forget(stores: list[KnowledgeStore], app: str | None, *, everything: bool) 
             if path.is_file():
                 path.unlink()
                 gone += 1
+        with suppress(OSError):  # what was set aside, or is not ours, stays, and so does its directory
+            store.directory.rmdir()
     if not everything and not gone:
         raise SettingsError(f"program {app}: nothing is known of it; `ceml knowledge list` names those that are known")
     print(f"forgot {gone} file{'s' * (gone != 1)}")
 
 
 def _export(stores: list[KnowledgeStore], target: Path) -> None:
-    text, count = exported(stores)
+    text, count, left_out = exported(stores)
+    for why in left_out:
+        print(f"left out: {why}", file=sys.stderr)
     if not count:
-        raise SettingsError("nothing is known yet, so there is nothing to export")
+        raise SettingsError("nothing is known that could be exported: there is nothing to export")
     try:
         target.write_text(text, encoding="utf-8")
     except OSError as error:

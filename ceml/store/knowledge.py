@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -329,17 +328,20 @@ def read_program(path: Path, machine: str | None = None) -> tuple[Remembered, ..
     )
 
 
-def exported(stores: Sequence[KnowledgeStore]) -> tuple[str, int]:
-    """All programs of these machines as one text, and how many there are; files not understood are left out.
+def exported(stores: Sequence[KnowledgeStore]) -> tuple[str, int, list[str]]:
+    """All programs of these machines as one text, how many there are, and why some files are left out.
 
     What is unreachable on one machine need not be so on its like, so it stays at home.
     """
     programs: list[ProgramFile] = []
+    left_out: list[str] = []
     for store in stores:
         for path in store.programs():
-            with suppress(SettingsError):
+            try:
                 programs.append(parsed(path, ProgramFile, store.machine))
-    return as_text(ExportFile(programs=tuple(programs))), len(programs)
+            except SettingsError as error:
+                left_out.append(str(error))
+    return as_text(ExportFile(programs=tuple(programs))), len(programs), left_out
 
 
 def imported(

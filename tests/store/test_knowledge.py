@@ -312,8 +312,11 @@ def test_what_is_exported_can_be_imported_elsewhere_and_never_replaces(tmp_path:
     here, there = KnowledgeStore(tmp_path / "here", "m"), tmp_path / "there"
     for app in ("a", "b"):
         here.keep(app, [example(app)], frozenset())
-    text, count = exported([here])
+    (tmp_path / "here" / "m" / "program-c.json").write_text("{")
+    text, count, left_out = exported([here])
     assert count == 2
+    assert len(left_out) == 1
+    assert "program-c.json" in left_out[0]
     file = tmp_path / "all.json"
     file.write_text(text)
     KnowledgeStore(there, "m").keep("a", [example("a", rate_hz=9.0)], frozenset())

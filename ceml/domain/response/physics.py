@@ -310,7 +310,7 @@ class Physics:
                 shown.append(Parameter(name=f"{name}_w", value=float(np.exp(value + theta[1])), unit="W"))
             elif label in ("sharpness", "demand"):
                 shown.append(Parameter(name=name, value=float(np.exp(value))))
-            elif label == "floor":
+            elif label in ("floor", "voltage"):  # shares of 1
                 shown.append(Parameter(name=name, value=float(1.0 / (1.0 + np.exp(-value)))))
             elif label == "width":
                 shown.append(Parameter(name=name, value=float(np.exp(value)), unit="cores"))

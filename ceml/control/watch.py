@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf, nan, sqrt
 from typing import TYPE_CHECKING
 
 import anyio
 
 from ceml.control.ports import InstantSensor
+from ceml.control.readings import Readings
 from ceml.domain.events import (
     AppJoined,
     AppLeft,
@@ -41,7 +42,6 @@ TURNS = 2  # configurations of one program that are watched, each on its own
 PATIENCE_S = 60.0  # of the phase watcher for temperatures alone: each closed window makes it look anyway
 LONGEST_PATIENCE_S = 30.0  # between two tries of a lost sensor
 WELL_S = 60.0  # without a loss: what was lost before then is forgotten
-MOST_W = 1e6  # no machine that runs one program draws a megawatt
 
 
 class SensorPoller:
@@ -58,6 +58,7 @@ class SensorPoller:
         self._sensor = sensor
         self._bus = bus
         self._deadline_s = max(1.0, 5 * sensor.period_s)
+        self._readings = Readings()
         self._failures = 0
         self._answers = 0  # in a row
         self._lost = False
@@ -85,7 +86,7 @@ class SensorPoller:
             nonlocal timer
             try:
                 try:
-                    sample = _believable(sensor.read_now())
+                    sample = self._readings.believed(sensor.read_now())
                 except (Temporary, Unavailable) as error:
                     wait_s = self._missed(error, loop.time())
                 else:
@@ -111,7 +112,7 @@ class SensorPoller:
                 scope.deadline = deadline_s = self._due_s + 2 * self._deadline_s  # now and then: moving costs, too
             await anyio.sleep(wait_s)
             try:
-                sample = _believable(await sensor.read())
+                sample = self._readings.believed(await sensor.read())
             except (Temporary, Unavailable) as error:
                 wait_s = self._missed(error, time())
             else:
@@ -160,36 +161,6 @@ class SensorPoller:
             )
         )
         return self._next(now_s, 0.0)
-
-
-def _believable(sample: Sample) -> Sample:
-    """A reading whose powers can be true; an amplifier's offset may read a little below nothing, that is 0 W.
-
-    A rail that reads more than any machine draws was not measured: it is NaN, as long as others can be believed.
-
-    Raises:
-        Temporary: No rail of the sensor draws anything that can be true: no board that runs this does so.
-    """
-    rails_w = sample.rails_w
-    try:
-        if not rails_w or (min(rails_w.values()) > 0.0 and max(rails_w.values()) <= MOST_W):
-            return sample
-    except TypeError:  # a third party's sensor
-        said = ", ".join(f"{rail} {watts!r}" for rail, watts in rails_w.items())
-        raise Temporary(f"it reads {said}, and watts are numbers") from None
-    if not any(0.0 < watts <= MOST_W for watts in rails_w.values()):
-        said = ", ".join(f"{rail} {watts:g} W" for rail, watts in rails_w.items())
-        why = "a machine that runs draws more than that"
-        if any(watts > MOST_W for watts in rails_w.values()):
-            why = f"no machine draws more than {MOST_W:g} W"
-        raise Temporary(f"it reads {said}, and {why}")
-    return replace(sample, rails_w={rail: _true(watts) for rail, watts in rails_w.items()})
-
-
-def _true(watts: float) -> float:
-    if abs(watts) > MOST_W:
-        return nan
-    return 0.0 if watts < 0.0 else watts  # NaN stays NaN
 
 
 @dataclass

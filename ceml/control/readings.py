@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ceml.domain.values import Sample
 
 MOST_W = 1e6  # no machine that runs one program draws a megawatt
-SPIKE, BEFORE = 30.0, 5  # times as much as in each of so many readings before: a spike, unless the next one is as high
+SPIKE, BEFORE = 20.0, 5  # times as much as in each of so many readings before: a spike, unless the next one is as high
 
 
 class Readings:

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from ceml.domain.windows import Window
 
 CHANGED = 1.1  # times as much power as before in one configuration: that is another program
+SOON_STEPS = 20.0  # after a change of wishes: then the sampler is asked what else may be worth a trial now
 HOLD_STEPS = 5.0  # of the first commitment to where the guard stepped; doubled each time, 64 times at most
 
 Answer = tuple[Intent | Event, ...]
@@ -140,7 +141,8 @@ class RuntimeManager:
                 self.reasoning.spent.pause()
                 return *closed, Release(why=f"{self.app}: {event.reason}")
             case BudgetChanged():
-                self.reasoning.limit(event.limits)
+                if self.reasoning.limit(event.limits):
+                    self._purse.forgive()
                 self._guard.limit(self._caps)
                 self._pace = TargetGuard()
                 return self._wishes_changed(event.at_s, "budget changed")
@@ -628,9 +630,14 @@ class RuntimeManager:
         if self.phase is Phase.POWERLESS or self._powerless(at_s):
             return self._profile(at_s)
         if self.phase is Phase.IDLE:
-            return self._explore(at_s, why)
-        trial = self._stay if self.phase is Phase.PROFILING else None
-        return self._profile(at_s) if trial is not None and self.reasoning.breaks(at_s, trial.state) else ()
+            answer = self._explore(at_s, why)
+            if self._stay is not None:
+                self._stay = replace(self._stay, steps=min(self._stay.steps, SOON_STEPS))
+            return answer
+        trial, space = self._stay if self.phase is Phase.PROFILING else None, self.reasoning.space
+        if trial is None or not len(space) or trial.state == space.min_state:  # nothing lower could be tried instead
+            return ()
+        return self._profile(at_s) if self.reasoning.breaks(at_s, trial.state) else ()
 
     def _commit(self, at_s: float, stay: Stay) -> Answer:
         """Stay where the sampler believes the best state is; news only where the state is another than before."""

@@ -4,7 +4,8 @@ It counts from the first commitment on; what the first profiling cost lies befor
 trial is in force is spent on trials, not only what a better state would have saved: that is what a person can check.
 The share is of the whole run after that commitment: of what was spent, and of what the rest is expected to take where
 the application said how many steps it has. Where it did not, of what was spent so far, so that the share holds at any
-time.
+time. Where more power is allowed than ever before, there are states that nobody had reason to look at: what was spent
+in advance until then is forgiven, so that the rest of the run has its share.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Purse:
         self._latest = 0.0  # what came in last
         self._opened = False
         self._whole = 0.0  # what the whole run is expected to take
+        self._forgiven = 0.0  # of what was spent on trials
 
     @property
     def opened(self) -> bool:
@@ -57,7 +59,11 @@ class Purse:
 
     def close(self) -> None:
         """The program is another one: its first profiling begins."""
-        self._opened, self.spent, self.on_trials, self._whole = False, 0.0, 0.0, 0.0
+        self._opened, self.spent, self.on_trials, self._whole, self._forgiven = False, 0.0, 0.0, 0.0, 0.0
+
+    def forgive(self) -> None:
+        """There is something new to try: what was spent in advance, on the energy still to come, counts no more."""
+        self._forgiven = max(self._forgiven, self.on_trials - self._share * self.spent)
 
     def sampled(self, sample: Sampled, *, trying: bool) -> None:
         """Take in a poll; the latest reading of each rail holds until the next."""
@@ -98,7 +104,7 @@ class Purse:
         self._whole = self.spent + (ahead if isfinite(ahead) else 0.0)
         if not isfinite(cost):
             return 0.0
-        return self._share * max(self._whole, self.spent + cost) - self.on_trials
+        return self._share * max(self._whole, self.spent + cost) - self.on_trials + self._forgiven
 
     def afforded(
         self, stay: Stay, here: Observation, there: tuple[float, float], left: float, *, sampled: bool
@@ -126,4 +132,4 @@ class Purse:
         if not self._opened:
             return False
         allowed = self._share * max(self._whole, self.spent + 2.0 * self._latest)
-        return self.on_trials + 2.0 * self._latest > allowed
+        return self.on_trials - self._forgiven + 2.0 * self._latest > allowed

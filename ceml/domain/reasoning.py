@@ -53,6 +53,10 @@ def within_caps(score: Score, states: States) -> NDArray[np.bool_]:
     return replace(score, constraints=caps, surely=SURELY)(states).violation <= 0.0
 
 
+def _cap_w(limits: Limits) -> float:
+    return float("inf") if limits.power_cap_w is None else limits.power_cap_w
+
+
 class Judgement(NamedTuple):
     """A state chosen, what is expected of it, why it was chosen, and with which other state it takes turns."""
 
@@ -88,6 +92,7 @@ class Reasoning:
         self.work_done = 0.0
         self.violators = Violators()
         self.excesses = 0
+        self._widest_w = _cap_w(limits)
         self._app = app
         self._mind = mind
         self._memory = Memory(app, mind.knowledge)
@@ -98,9 +103,15 @@ class Reasoning:
         self._allowed: KnobSpace | None = None
         self._max_state = space.max_state  # of the whole space, also when it proves unreachable later
 
-    def limit(self, limits: Limits) -> None:
-        """Other limits hold; what was tried under those before is no measure of how much may be dared under these."""
+    def limit(self, limits: Limits) -> bool:
+        """Other limits hold; what was tried under those before is no measure of how much may be dared under these.
+
+        Returns:
+            Whether more power is allowed than ever before: then there are states that nobody had reason to look at.
+        """
+        before_w, self._widest_w = self._widest_w, max(self._widest_w, _cap_w(limits))
         self.limits, self.excesses = limits, 0
+        return self._widest_w > before_w
 
     def aim(self, objective: Objective) -> None:
         """Something else is wanted; what was measured and fitted stays."""

@@ -429,3 +429,23 @@ def test_an_allowance_that_cannot_last_is_said_and_not_at_each_window_also_by_tu
     decided = to_the_end(world)
     assert not decided[-1].feasible
     assert len(decided) < 40
+
+
+def test_a_budget_that_flaps_restarts_no_first_trial():
+    world = hot(Limits(power_cap_w=7.0))
+    for at in range(40):
+        world.run(1)
+        world.give(BudgetChanged(at_s=world.at_s, limits=Limits(power_cap_w=7.0 + 0.1 * (at % 2))))
+    assert world.manager.decided is not None or len({str(part.configuration) for part in world.heard(Try)}) > 3
+
+
+def test_a_budget_raised_is_searched_at_once_and_soon_after_what_was_never_allowed_before_is_tried():
+    world = settled(Limits(power_cap_w=4.5), exploration_budget=0.01)
+    world.run(300)
+    tries, uses = len(world.heard(Try)), len(world.heard(Use))
+    world.give(BudgetChanged(at_s=world.at_s, limits=Limits(power_cap_w=9.0)))
+    assert len(world.heard(Try)) == tries, "no profiling"
+    assert len(world.heard(Use)) == uses + 1
+    world.run(120)
+    assert len(world.heard(Try)) > tries
+    assert 8.0 < power_w(world.effective) <= 9.0

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ceml.domain.events import AppJoined, AppLeft, Heartbeat, PhaseChanged, Sampled, Try, WindowClosed
+from ceml.domain.events import AppJoined, AppLeft, BudgetChanged, Heartbeat, PhaseChanged, Sampled, Try, WindowClosed
 from ceml.domain.improvement import improvement
 from ceml.domain.manager import Phase, RuntimeManager
 from ceml.domain.purse import Purse
 from ceml.domain.response.overlap import overlap
-from ceml.domain.values import Observation, Stay
+from ceml.domain.values import Limits, Observation, Stay
 from tests.domain.test_manager import SPACE, World, mind, power_w, rate_hz, world
 
 
@@ -82,6 +82,22 @@ def test_with_a_known_end_the_share_holds_for_the_whole_run(share, steps):
     w.run(1500)
     assert w.share(w.joules) <= 1.02 * share  # the rest of the run was expected, not known
     assert len(w.heard(Try)) > 2 or steps + 1 > 0.5 * share * 1400
+
+
+@few
+@given(st.sampled_from([0.01, 0.05]), st.lists(st.sampled_from([4.0, 5.0, 6.0, 12.0]), min_size=1, max_size=8))
+def test_only_a_budget_above_all_before_gives_the_rest_of_the_run_a_share_of_its_own(share, budgets):
+    joined = AppJoined(at_s=0.0, app="a", total_work=1500)
+    w = Counted(
+        RuntimeManager(joined, SPACE, mind(sampler=Restless(5), exploration_budget=share), Limits(power_cap_w=4.0))
+    )
+    w.give(joined)
+    wider = sum(cap_w > max([4.0, *budgets[:at]]) for at, cap_w in enumerate(budgets))
+    w.run(300)
+    for cap_w in budgets:
+        w.give(BudgetChanged(at_s=w.at_s, limits=Limits(power_cap_w=cap_w)))
+        w.run(1200 // len(budgets))
+    assert w.share(w.joules) <= 1.05 * share * (1 + wider)
 
 
 def test_without_power_it_is_a_share_of_time():

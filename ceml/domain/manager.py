@@ -618,7 +618,8 @@ class RuntimeManager:
         """Search the models for the best state and use it (C17 to C20)."""
         if not len(self.reasoning.space):
             return ()
-        judgement, stay = self.reasoning.best(at_s, why, turning=self._turns is not None), self._stay
+        turning, stay = self._turns is not None, self._stay
+        judgement = self.reasoning.best(at_s, why, turning=turning, blind=self._blind)
         if judgement is None:  # nothing known at all: leave the machine as it is
             self.phase = Phase.IDLE
             return (self.reasoning.fitted(at_s),)

@@ -369,13 +369,14 @@ class Reasoning:
                     best = cost, state
         return None if best is None else best[1]
 
-    def best(self, at_s: float, why: str, *, turning: bool = False) -> Judgement | None:
+    def best(self, at_s: float, why: str, *, turning: bool = False, blind: bool = False) -> Judgement | None:
         """Fit anew and search. Models that are no good choose nothing: then the best *measured* state is it.
 
-        None where nothing is known at all: then the machine is best left as it is. `turning`: see `of`.
+        None where nothing is known at all: then the machine is best left as it is. `turning`: see `of`. `blind`:
+        nothing would tell if a cap were broken, so that no model is trusted either.
         """
         fit, score = self._refit(), self.score(at_s)
-        if fit.status is FitStatus.GOOD:
+        if fit.status is FitStatus.GOOD and not blind:
             allowed = self.allowed
             measured = [s for s in (allowed.find(o.configuration) for o in self.known) if s is not None]
             for searched in (replace(score, surely=SURELY), score):  # where nothing is sure, what is expected must do
@@ -389,7 +390,8 @@ class Reasoning:
         best = self._best_measured(score)
         if best is None:
             return None
-        return Judgement(*best, score, f"{why}; {fit.sentence}, so the best measured state")
+        reason = "power is not measured any more" if blind else fit.sentence
+        return Judgement(*best, score, f"{why}; {reason}, so the best measured state")
 
     def _within_caps(self, space: KnobSpace, score: Score, choice: Choice) -> Choice | None:
         """The least violation among states that surely keep every cap on power; None where all or none do.

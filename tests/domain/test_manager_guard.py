@@ -449,3 +449,19 @@ def test_a_budget_raised_is_searched_at_once_and_soon_after_what_was_never_allow
     world.run(120)
     assert len(world.heard(Try)) > tries
     assert 8.0 < power_w(world.effective) <= 9.0
+
+
+def test_without_power_no_model_says_what_a_raised_budget_allows():
+    world = settled(Limits(power_cap_w=4.5))
+    world.run(100)
+    measured = {seen.configuration for seen in world.manager.reasoning.observations}
+    world.samples = False
+    world.give(SensorLost(at_s=world.at_s, sensor="ina", reason="gone"))
+    world.give(BudgetChanged(at_s=world.at_s, limits=Limits(power_cap_w=9.0)))
+    world.run(100)
+    assert world.effective in measured
+    assert "power is not measured" in world.manager.decided.why
+    world.samples = True
+    world.give(SensorRecovered(at_s=world.at_s, sensor="ina"))
+    world.run(300)
+    assert 6.0 < power_w(world.effective) <= 9.0

@@ -103,6 +103,11 @@ class SeesTheOthers(Energy):
         return costs / costs.max()
 
 
+class SeesTheHottest(Energy):
+    def cost(self, predicted, now):
+        return predicted.power_w / predicted.power_w.max() + 1.0 / predicted.rate_hz
+
+
 class Loops(Energy):
     def cost(self, predicted, now):
         return np.array([watts / hz for watts, hz in zip(predicted.power_w, predicted.rate_hz, strict=True)])
@@ -208,6 +213,7 @@ class NoLimits(Energy):
         (LikesTheSlow, "lower is better, but a state that is 20 % slower at the same power costs less"),
         (SeesTheOrder, "depends on order"),
         (SeesTheOthers, "something else when it is asked about with fewer others"),
+        (SeesTheHottest, "something else when it is asked about with fewer others"),
         (Loops, "not vectorised: .* lines of Python run for 500 states"),
         (Vectorize, "not vectorised"),
         (Slow, r"too slow: asking the cost of 540 states took 0\.\d+ s of work"),

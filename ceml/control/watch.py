@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from ceml.control.believable import Readings
 from ceml.control.ports import InstantSensor
-from ceml.control.readings import Readings
 from ceml.domain.events import (
     AppJoined,
     AppLeft,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ceml.control.readings import Readings
+from ceml.control.believable import Readings
 from ceml.domain.values import Sample
 from ceml.errors import Temporary
 

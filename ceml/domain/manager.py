@@ -320,7 +320,7 @@ class RuntimeManager:
     def _close_trial(self, at_s: float, stay: Stay) -> Answer:
         over = self._purse.exhausted
         window = self._measuring.window
-        if not over and (window is None or not self._measuring.answers(at_s, stay, self._expected_hz(window))):
+        if not over and (window is None or not self._measuring.answers(at_s, stay, lambda: self._expected_hz(window))):
             return ()
         closed: Answer = ()
         if window is not None and self._measuring.counts:

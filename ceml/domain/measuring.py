@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ceml.domain.stays import Lessons, Looks, is_sure, may_have_stalled
+from ceml.domain.stays import PROOF, Lessons, Looks, is_sure, may_have_stalled
 from ceml.domain.windows import Window
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ceml.domain.events import Heartbeat
     from ceml.domain.knobs import Configuration
     from ceml.domain.mind import Mind
@@ -95,11 +97,11 @@ class Measuring:
         self.rhythm.change()
         self._whole = {}
 
-    def answers(self, at_s: float, stay: Stay, expected_hz: float) -> bool:
+    def answers(self, at_s: float, stay: Stay, expected_hz: Callable[[], float]) -> bool:
         """Whether the open window holds what its trial asked for, or it has lasted too long and holds something.
 
-        One that may hold hardly more than a stall goes on: `expected_hz` is the rate expected there, NaN where nobody
-        knows.
+        One that may hold hardly more than a stall goes on: `expected_hz` gives the rate expected there, NaN where
+        nobody knows, and is asked during the first beats alone.
         """
         window = self.window
         if window is None:
@@ -111,7 +113,7 @@ class Measuring:
         if not late and not self._looks.due(window, stay):
             return False
         seen = self._lessons.read(window)
-        if not seen.beats or may_have_stalled(seen, expected_hz):
+        if not seen.beats or (seen.beats < PROOF and may_have_stalled(seen, expected_hz())):
             return False
         return late or is_sure(seen, stay, powered=self.powered)
 

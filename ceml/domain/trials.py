@@ -57,9 +57,9 @@ def trial(
     """The state and stay of the largest net gain, in steps' worth of cost; None where nothing pays.
 
     Where constraints hide much, a short look past what is surely allowed may be worth more than all that is; if much is
-    to be gained, even where a constraint is as likely to break as not; each that broke a cap on
-    power doubles how much. Where no cap can break, a look need only promise more, times its chance, than it costs; the
-    same goes for the second state.
+    to be gained, even where a constraint is as likely to break as not; each that broke a cap on power doubles how much.
+    Where no cap can break, a look need only promise more, times its chance, than it costs; the same goes for the second
+    state.
     """
     stays = [_longer(fit, stay) for stay in STAYS]
     worth, at, stay = _best_net(space, fit, outlook, period_s, outlook.safe, stays, state_cost_steps)

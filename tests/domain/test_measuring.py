@@ -119,15 +119,15 @@ def test_a_trial_answers_when_it_holds_enough_or_has_lasted_too_long():
     m = measuring()
     m.open(HERE, 0.0)
     stay = Stay(state=0, steps=6, power_samples=3, longest_s=2.0)
-    assert not m.answers(0.0, stay, NAN)
+    assert not m.answers(0.0, stay, lambda: NAN)
     for number in range(1, 4):
         m.beat(Heartbeat(at_s=number * 0.1, app="a", beat=number))
-    assert not m.answers(0.3, stay, NAN)
+    assert not m.answers(0.3, stay, lambda: NAN)
     assert m.counts
-    assert not m.answers(2.0, stay, NAN), "a sample's time: beats of the same moment may not have been read yet"
-    assert m.answers(2.5, stay, NAN)
+    assert not m.answers(2.0, stay, lambda: NAN), "a sample's time: beats of the same moment may not have been read yet"
+    assert m.answers(2.5, stay, lambda: NAN)
     m.beat(Heartbeat(at_s=2.0, app="a", beat=4))
-    assert m.answers(2.0, stay, NAN)
+    assert m.answers(2.0, stay, lambda: NAN)
 
 
 def test_a_trial_that_may_hold_a_stall_alone_goes_on_until_that_shows():
@@ -136,8 +136,8 @@ def test_a_trial_that_may_hold_a_stall_alone_goes_on_until_that_shows():
     stay = Stay(state=0, power_samples=0, longest_s=1.0)
     for number, at_s in enumerate((0.1, 2.1, 2.2, 2.3)):
         m.beat(Heartbeat(at_s=at_s, app="a", beat=number))
-        assert m.answers(at_s, stay, 4.0) is (number == 3), "two steps in two seconds, where eight were expected"
-        assert m.answers(at_s + 5.0, stay, NAN) is (number > 0), "nobody knows better"
+        assert m.answers(at_s, stay, lambda: 4.0) is (number == 3), "two steps in two seconds are far fewer than eight"
+        assert m.answers(at_s + 5.0, stay, lambda: NAN) is (number > 0), "nobody knows better"
     assert m.close(m.window).rate_hz == pytest.approx(10.0)
 
 

@@ -49,6 +49,17 @@ def test_an_objective_that_does_not_work_is_said_at_start(tmp_path: Path, body: 
         parts(tmp_path, objective=plugin(tmp_path, body))
 
 
+def test_an_objective_that_makes_the_daemon_wait_is_said_at_start(tmp_path: Path) -> None:
+    slow = "import time; time.sleep(0.15); return 1 / predicted.rate_hz"
+    with pytest.raises(SettingsError, match=r"takes 0\.1\d? s to answer for 540 states"):
+        parts(tmp_path, objective=plugin(tmp_path, slow))
+
+
+def test_an_objective_may_prepare_something_when_it_is_asked_first(tmp_path: Path) -> None:
+    once = "import time; vars(self).get('asked') or time.sleep(0.15); self.asked = True; return 1 / predicted.rate_hz"
+    assert parts(tmp_path, objective=plugin(tmp_path, once)).mind.objective.constraints == ()
+
+
 def test_an_objective_that_works_is_taken(tmp_path: Path) -> None:
     chosen = parts(tmp_path, objective=plugin(tmp_path, "return 1 / predicted.rate_hz"))
     assert chosen.mind.objective.constraints == ()

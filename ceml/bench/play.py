@@ -15,7 +15,15 @@ from ceml.bench.score import Figures, score
 from ceml.control.ending import interruptible
 from ceml.domain.budget import PowerCap, constraints_of
 from ceml.domain.contracts import Score
-from ceml.domain.events import BudgetChanged, Decided, ModelFitted, Sampled, SensorLost, SensorRecovered
+from ceml.domain.events import (
+    BudgetChanged,
+    Decided,
+    ModelFitted,
+    ObjectiveChanged,
+    Sampled,
+    SensorLost,
+    SensorRecovered,
+)
 from ceml.domain.search import initial_state
 from ceml.domain.unpowered import REMEDY as UNPOWERED
 from ceml.errors import SettingsError, combined
@@ -32,7 +40,7 @@ if TYPE_CHECKING:
 
     from ceml.bench.score import Caps
     from ceml.control.ports import Platform
-    from ceml.domain.contracts import Fit
+    from ceml.domain.contracts import Fit, Objective
     from ceml.domain.events import Event
     from ceml.domain.values import Limits
     from ceml.plant.machine import Machine
@@ -82,17 +90,21 @@ class _Notes:
     """What must be remembered of the run for its score."""
 
     platform: Platform
-    caps: list[tuple[float, float | None]]
-    own_cap_w: float | None
+    objective: Objective  # that is in force
     limits: Limits
+    caps: list[tuple[float, float | None]] = field(init=False)
     commitments: list[int] = field(default_factory=list[int])
     turns: tuple[int, float] | None = None
     settled_s: float | None = None
     fit: Fit | None = None
     why: str | None = None
     changes: int = 0  # of limits
+    aimed: str | None = None  # at which objective since it was changed; None: the one of the start
     samples: int = 0  # of power
     lost: str | None = None  # why a sensor does not answer at the end
+
+    def __post_init__(self) -> None:
+        self.caps = [(0.0, self.cap_w)]
 
     def on(self, event: Event) -> None:
         match event:
@@ -113,10 +125,19 @@ class _Notes:
                     other = None if event.other is None else self.platform.space.find(event.other)
                     self.turns = None if other is None else (other, event.share)
             case BudgetChanged():
-                self.caps.append((event.at_s, _lower(self.own_cap_w, event.limits.power_cap_w)))
                 self.limits, self.settled_s, self.changes = event.limits, None, self.changes + 1
+                self.caps.append((event.at_s, self.cap_w))
+            case ObjectiveChanged():
+                self.objective, self.settled_s, self.aimed = cast("Objective", event.made), None, event.objective
+                self.caps.append((event.at_s, self.cap_w))
             case _:
                 pass
+
+    @property
+    def cap_w(self) -> float | None:
+        """The cap on power in force, the objective's own counted."""
+        own = [each.cap_w for each in map(bare, self.objective.constraints) if isinstance(each, PowerCap)]
+        return min((cap for cap in (*own, self.limits.power_cap_w) if cap is not None), default=None)
 
     def no_decision(self) -> str:
         """Why nothing was decided."""
@@ -129,10 +150,6 @@ class _Notes:
                 "(--sensor-period-s), or give it more --steps"
             )
         return NO_DECISION
-
-
-def _lower(one: float | None, other: float | None) -> float | None:
-    return min((cap for cap in (one, other) if cap is not None), default=None)
 
 
 def play(
@@ -166,9 +183,7 @@ def play(
             f"platform {settings.platform} cannot be played in virtual time; give a table and a workload"
         )
     house = runtime.House(parts=parts, ledger=Ledger(parts.platform.total_rails))
-    own = [c.cap_w for c in map(bare, parts.mind.objective.constraints) if isinstance(c, PowerCap)]
-    own_cap_w = min(own, default=None)
-    notes = _Notes(parts.platform, [(0.0, _lower(own_cap_w, parts.limits.power_cap_w))], own_cap_w, parts.limits)
+    notes = _Notes(parts.platform, parts.mind.objective, parts.limits)
     looks: list[Callable[[Event], None]] = [notes.on, *eyes]
     record = RecordWriter(settings.record, settings.record_level) if settings.record else None
     if record:
@@ -189,8 +204,8 @@ def play(
         raise KeyboardInterrupt
     figures = score(
         parts.platform.beats.machine,
-        objective=parts.mind.objective,
-        objective_is_energy=settings.objective == "energy",
+        objective=notes.objective,
+        objective_is_energy=settings.objective == "energy" and notes.aimed is None,
         constraints=constraints_of(notes.limits),
         steps=steps,
         commitments=notes.commitments,
@@ -205,6 +220,7 @@ def play(
             **_about(house),
             "limits_at_end": _names(notes.limits),
             "limits_changed": notes.changes,
+            "objective_at_end": notes.aimed or settings.objective,
             "why": notes.why or notes.no_decision(),
         },
         labels=parts.platform.labels,

@@ -75,7 +75,7 @@ def _candidate(place: int, each: dict[str, Any]) -> list[str]:
     for name, left in each["margins"].items():
         lines.append(f"     {name}: {_left(left)}")
     if each["violation"] == 0.0 and each["violation_surely"] != 0.0:
-        lines.append("     keeps the limits as expected, but not with 95 % certainty: chosen only where nothing does")
+        lines.append("     keeps the limits as expected, but not with 95 % certainty: searched only if none does")
     seen = each["measured"]
     if seen is not None:
         lines.append(f"     measured: {measured(seen)}")

@@ -135,11 +135,14 @@ def _asked(figures: dict[str, Any]) -> str:
 
 
 def _changed(figures: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a scenario made of the limits; a row only where it changed any."""
+    """What a scenario made of limits and objective; a row only where it changed them."""
     times: int = figures["limits_changed"]
     at_end = ", ".join(figures["limits_at_end"]) or "no limits"
     often = "once" if times == 1 else f"{times} times"
-    return [("limits at the end", f"{at_end}; changed {often}")] if times else []
+    rows = [("limits at the end", f"{at_end}; changed {often}")] if times else []
+    if figures["objective_at_end"] != figures["objective"]:
+        rows.append(("objective at the end", f"{figures['objective_at_end']}: what the chosen state is held against"))
+    return rows
 
 
 def _inside(figures: dict[str, Any]) -> str:

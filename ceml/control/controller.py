@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import anyio
@@ -18,6 +19,7 @@ from ceml.domain.events import (
     ControlPaused,
     ControlRefused,
     ControlResumed,
+    DecisionSlow,
     Heartbeat,
     KnobOverwritten,
     ObjectiveChanged,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 Key = tuple[str, str]  # application, source
 
 PATIENCE = (0.5, 2.0, 8.0)  # deadlines to wait before a failed apply is tried again; a busy machine recovers in these
+SLOW_S = 0.25  # of thinking, in which nothing is read and no cap is guarded: our own parts take some milliseconds
 NOTHING: frozenset[type] = frozenset()
 BEATS = frozenset((Heartbeat,))
 BEATS_AND_SAMPLES = frozenset((Heartbeat, Sampled))
@@ -106,6 +109,8 @@ class Controller:
         self._beaten = False  # whether the holder has beaten since it got the machine
         self._waiting: dict[Key, AppJoined] = {}
         self._sensors: dict[str, SensorLost | SensorRecovered] = {}  # the latest word of each, for who joins later
+        self._time = asyncio.get_running_loop().time  # the loop's own, at a fifth of the price
+        self._slowest_s = SLOW_S / 2.0
         self._next: Intent | None = None  # at most one intent waits; a newer one replaces it
         self._woken = anyio.Event()
         self._proofs: list[anyio.Event] = []
@@ -153,8 +158,7 @@ class Controller:
                 self._wish(event)
             case SensorLost() | SensorRecovered():
                 self._sensors[event.sensor] = event
-                for key, manager in self.managers.items():
-                    self._carry_out(key, manager.on(event))
+                self._tell_all(event)
             case _:
                 self._tell(event)
 
@@ -176,14 +180,31 @@ class Controller:
                 return
             case ControlPaused():
                 pass
-        for key, manager in self.managers.items():
-            self._carry_out(key, manager.on(event))
+        self._tell_all(event)
         if isinstance(event, ControlPaused):
             self.paused = True  # only now: putting back what was there before is the last thing done
 
     def _tell(self, event: Event) -> None:
         if self._holder is not None:
-            self._carry_out(self._holder, self.managers[self._holder].on(event))
+            self._carry_out(self._holder, self._ask(self._holder, event))
+
+    def _tell_all(self, event: Event) -> None:
+        for key in self.managers:
+            self._carry_out(key, self._ask(key, event))
+
+    def _ask(self, key: Key, event: Event) -> tuple[Intent | Event, ...]:
+        """What a manager makes of an event; that plugins are slow is said, since all else waited."""
+        began_s = self._time()
+        answer = self.managers[key].on(event)
+        took_s = self._time() - began_s
+        if took_s < 2.0 * self._slowest_s:
+            return answer
+        self._slowest_s = took_s
+        why = (
+            f"a decision took {took_s:.2g} s, in which no beat, sample or cap was looked at: objective, model, sampler "
+            "and search must answer in milliseconds (ceml plugin check FILE.py:FACTORY)"
+        )
+        return *answer, DecisionSlow(at_s=self._time(), app=key[0], took_s=took_s, why=why)
 
     def _beat(self, event: Heartbeat) -> None:
         key = (event.app, event.source)
@@ -235,7 +256,7 @@ class Controller:
         self._waiting.pop(key, None)
         if key != self._holder:
             return
-        answer = self.managers[key].on(event)
+        answer = self._ask(key, event)
         self._holder = None
         if self._waiting:  # somebody waits: hand over instead of going home first
             self._carry_out(key, tuple(part for part in answer if not isinstance(part, Release)))

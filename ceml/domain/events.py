@@ -237,6 +237,15 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Undecided:
+    """Nothing can be chosen, and what was chosen before stays; said once, until something is chosen again."""
+
+    at_s: float
+    app: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SpacePredicted:
     """What the model expected of the states at a decision, rounded, for pictures; of large spaces only a coarse grid.
 
@@ -353,6 +362,16 @@ class MachineResumed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionSlow:
+    """Thinking took so long that beats and samples had to wait; said again where it is twice as bad."""
+
+    at_s: float
+    app: str
+    took_s: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ControlRefused:
     """Another application holds the machine; this one is heard but not controlled until that one leaves.
 
@@ -429,6 +448,7 @@ Event = (
     | WindowClosed
     | ModelFitted
     | Decided
+    | Undecided
     | SpacePredicted
     | GuardStepped
     | ConfigurationApplied
@@ -438,6 +458,7 @@ Event = (
     | KnobOverwritten
     | ControlYielded
     | MachineResumed
+    | DecisionSlow
     | ControlRefused
     | EventsMissed
     | RunStarted

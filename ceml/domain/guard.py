@@ -84,12 +84,12 @@ class Excess:
         """Another state is in force."""
         self._sum, self._before = HEAD_START, 0.0
         self._total, self._count = 0.0, 0
-        self._over, self._readings = 0.0, 0
+        self._over, self._readings, self._sd = 0.0, 0, 0.0
 
     def update(self, value: float, most: float, sd: float) -> float | None:
         """Take in one reading, `sd` its relative standard deviation; the mean since the excess began, or None."""
         z = (value / most - 1.0 - (self._lenience if self._readings >= PROVEN else 0.0)) / sd
-        self._over, self._readings = self._over + value / most - 1.0, self._readings + 1
+        self._over, self._readings, self._sd = self._over + value / most - 1.0, self._readings + 1, sd
         self._total, self._count = self._total + value, self._count + 1
         self._sum += z - SLACK
         twice, self._before = min(z, self._before) >= TWICE, z
@@ -99,12 +99,15 @@ class Excess:
             self._sum, self._total, self._count = 0.0, 0.0, 0
         return None
 
-    @property
-    def suspected(self) -> bool:
-        """Whether the first reading in this state, or the mean of all, is above the bound: it may be noise alone."""
+    def suspected(self, *, again: bool) -> bool:
+        """Whether the first reading in this state, or the mean of all, is above the bound: it may be noise alone.
+
+        `again`: the state was looked at before, so that a mean must be as clearly above it as a first reading.
+        """
         if self._readings == 1:
-            return self._before > SUSPECT_ALONE
-        return self._readings > 1 and self._over > 0.0
+            return self._before > SUSPECT_ALONE and not again
+        least = SUSPECT_ALONE * self._sd if again else 0.0
+        return self._readings > 1 and self._over > least * sqrt(self._readings)
 
 
 class Scatter:
@@ -216,10 +219,9 @@ class PowerGuard:
         for each in (*self._tests.values(), *self._scatter.values()):
             each.open()
 
-    @property
-    def suspects(self) -> bool:
-        """Whether the state in force looks as if it broke a cap on power, sure or not."""
-        return any(test.suspected for test in self._tests.values())
+    def suspects(self, *, again: bool = False) -> bool:
+        """Whether the state in force looks as if it broke a cap on power, sure or not; `again`: see `Excess`."""
+        return any(test.suspected(again=again) for test in self._tests.values())
 
     def shut(self) -> None:
         """Nothing of ours is in force."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import Enum
+from math import isfinite
 from typing import TYPE_CHECKING, cast
 
 from ceml.domain.events import (
@@ -49,7 +50,7 @@ from ceml.domain.guard import BOARD, HEAT, STEP_TIME, Alarm, PowerGuard, TargetG
 from ceml.domain.measuring import Measuring
 from ceml.domain.purse import Purse
 from ceml.domain.reach import Reach
-from ceml.domain.reasoning import Judgement, Reasoning
+from ceml.domain.reasoning import FEW, Judgement, Reasoning
 from ceml.domain.stays import may_have_stalled
 from ceml.domain.turns import Turns
 from ceml.domain.unpowered import WHY as UNPOWERED
@@ -106,6 +107,7 @@ class RuntimeManager:
         self._refuge: Configuration | None = None  # where its latest step led, until a window there has closed
         self._unhelped: Decided | None = None  # made because a limit on the run would not last, and changed nothing
         self._rest_steps = 0.0  # how long the latest commitment is
+        self._said_undecided = False  # since something was decided
 
     def on(self, event: Event) -> Answer:
         """Take in one event; returns what to do (intents) and what to announce (events)."""
@@ -329,14 +331,23 @@ class RuntimeManager:
         return (*closed, *(self._abstain(at_s) if over else self._profile(at_s)))
 
     def _cut_short(self, at_s: float) -> Answer:
-        """A first look at a state that seems to break a cap is over: to find out, samples elsewhere are as good."""
-        window, stay = self._measuring.window, self._stay
-        if self.phase is not Phase.PROFILING or stay is None or window is None or not self._guard.suspects:
+        """A first look at a state that seems to break a cap is over: to find out, samples elsewhere are as good.
+
+        Where a model alone chose the state, it is chosen again with what was learnt; another time the sampler is asked.
+        """
+        window, reasoning = self._measuring.window, self.reasoning
+        if self.phase not in (Phase.PROFILING, Phase.IDLE) or window is None or not self._guard.suspects():
             return ()
-        if stay.state == self.reasoning.space.min_state or self.reasoning.looked_at(window.configuration):
+        here = window.configuration
+        looks, samples = reasoning.looks(here)
+        if samples >= FEW or (looks and not self._guard.suspects(again=True)):
             return ()
-        self.reasoning.excesses += 1
-        return self._learn(at_s, window), *self._profile(at_s)
+        if here != self._wanted or reasoning.space.find(here) == reasoning.space.min_state:
+            return ()
+        chosen = self.phase is Phase.IDLE and not reasoning.excesses
+        reasoning.excesses += 1
+        closed, why = self._learn(at_s, window), "the state before seems to break a cap"
+        return closed, *(self._explore(at_s, why) if chosen else self._profile(at_s))
 
     def _close_idle(self, at_s: float) -> Answer:
         to = None if self._turns is None else self._turns.due(at_s)
@@ -620,11 +631,27 @@ class RuntimeManager:
             return ()
         turning, stay = self._turns is not None, self._stay
         judgement = self.reasoning.best(at_s, why, turning=turning, blind=self._blind)
-        if judgement is None:  # nothing known at all: leave the machine as it is
-            self.phase = Phase.IDLE
-            return (self.reasoning.fitted(at_s),)
+        if judgement is None:
+            return self._undecided(at_s)
         self._stay = replace(stay, state=judgement.choice.state) if stay is not None and stay.commits else None
         return self._decide(at_s, judgement)
+
+    def _undecided(self, at_s: float) -> Answer:
+        """Nothing known has a cost: what was decided before stays, else the machine as it is; asked again later."""
+        decided, space = self.decided, self.reasoning.space
+        wanted = self._wanted if decided is None else decided.configuration
+        state = None if wanted is None else space.find(wanted)
+        if state is not None:
+            self._stay = Stay(state=state, steps=max(self._rest_steps, SOON_STEPS), commits=True)
+        elsewhere = wanted is not None and (wanted != self._wanted or self._turns is not None)
+        if elsewhere:
+            self._let_go(Phase.IDLE)
+            self._wanted = wanted
+        self.phase = Phase.IDLE
+        said, self._said_undecided = self._said_undecided, self.reasoning.priceless(at_s)
+        news = (self.reasoning.undecided(at_s),) if self._said_undecided and not said else ()
+        use = (Use(configuration=wanted, why="decided before"),) if elsewhere and wanted is not None else ()
+        return self.reasoning.fitted(at_s), *news, *use
 
     def _wishes_changed(self, at_s: float, why: str) -> Answer:
         """Models stay valid: only the search runs (C22). A trial that is not allowed any more is broken off."""
@@ -649,12 +676,15 @@ class RuntimeManager:
         if going_on and not self.reasoning.may_turn:
             return ()
         judgement = self.reasoning.of(at_s, stay, turning=self._turns is not None)
+        if not isfinite(judgement.choice.cost) and self.reasoning.priceless(at_s):
+            return self._undecided(at_s)
         return () if going_on and judgement.mix is None else self._decide(at_s, judgement)
 
     def _decide(self, at_s: float, judgement: Judgement) -> Answer:
         decided = self.reasoning.decided(at_s, judgement)
         self._let_go(Phase.IDLE)
         self.decided, self._wanted, self._refuge = decided, decided.configuration, None
+        self._said_undecided = False
         if decided.other is not None:
             self._turns = Turns(decided.configuration, decided.other, decided.share, decided.period_s)
             self._round = {}

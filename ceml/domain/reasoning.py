@@ -6,6 +6,7 @@ Pure and without a state machine: `manager.py` decides when to think, this file 
 from __future__ import annotations
 
 from dataclasses import replace
+from math import isfinite
 from operator import is_
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +16,7 @@ from ceml.domain import schedule
 from ceml.domain.budget import AMBIENT_C, bounds_of, cannot_hold, constraints_of, rise_per_watt, runs_short, unjudged
 from ceml.domain.candidates import candidates
 from ceml.domain.contracts import Score
-from ceml.domain.events import Decided, ModelFitted
+from ceml.domain.events import Decided, ModelFitted, Undecided
 from ceml.domain.guard import BOARD, HEAT, STEP_TIME, Violators
 from ceml.domain.keeping import SURELY_Z, amount, keeps, least
 from ceml.domain.memory import Memory, of_others, pooled, reachable
@@ -335,9 +336,10 @@ class Reasoning:
             self.recognise(short)
         self.observations.append(short)
 
-    def looked_at(self, configuration: Configuration) -> bool:
-        """Whether it was measured before."""
-        return any(seen.configuration == configuration for seen in self.observations)
+    def looks(self, configuration: Configuration) -> tuple[int, int]:
+        """In how many windows it was measured, and with how many power samples."""
+        there = [seen.power_samples for seen in self.observations if seen.configuration == configuration]
+        return len(there), sum(there)
 
     def times(self, alarm: Alarm, here: Configuration) -> tuple[float, float]:
         """How many times as much as before a configuration draws now, and what that was; 1 and NaN: not known."""
@@ -372,7 +374,7 @@ class Reasoning:
     def best(self, at_s: float, why: str, *, turning: bool = False, blind: bool = False) -> Judgement | None:
         """Fit anew and search. Models that are no good choose nothing: then the best *measured* state is it.
 
-        None where nothing is known at all: then the machine is best left as it is. `turning`: see `of`. `blind`:
+        None where nothing known has a cost: then the machine is best left as it is. `turning`: see `of`. `blind`:
         nothing would tell if a cap were broken, so that no model is trusted either.
         """
         fit, score = self._refit(), self.score(at_s)
@@ -386,12 +388,25 @@ class Reasoning:
                     break
             if not choice.feasible:
                 choice = self._within_caps(allowed, score, choice) or choice
-            return self._in_turns(Judgement(choice, score(np.array([choice.state])), score, why), turning=turning)
+            if isfinite(choice.cost):
+                return self._in_turns(Judgement(choice, score(np.array([choice.state])), score, why), turning=turning)
         best = self._best_measured(score)
         if best is None:
             return None
         reason = "power is not measured any more" if blind else fit.sentence
         return Judgement(*best, score, f"{why}; {reason}, so the best measured state")
+
+    def priceless(self, at_s: float) -> bool:
+        """Whether something is known, and none of it has a cost."""
+        return bool(self.known) and self._best_measured(self.score(at_s)) is None
+
+    def undecided(self, at_s: float) -> Undecided:
+        """The news that nothing known has a cost."""
+        why = (
+            f"the objective gives no finite cost for any of {len(self.known)} measured windows: what was decided "
+            "before stays, and it is asked again now and then; name another (ceml objective NAME), or mend it"
+        )
+        return Undecided(at_s=at_s, app=self._app, why=why)
 
     def _within_caps(self, space: KnobSpace, score: Score, choice: Choice) -> Choice | None:
         """The least violation among states that surely keep every cap on power; None where all or none do.

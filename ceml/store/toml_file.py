@@ -37,7 +37,7 @@ def read_toml(path: Path, what: str, *, longest: int = LONGEST) -> dict[str, Any
     if len(data) > longest:
         raise SettingsError(f"the {what} {path} is longer than {longest} bytes: is it the right file?")
     try:
-        return _toml.loads(data.decode("utf-8"))
+        return _toml.loads(data.decode("utf-8-sig"))  # editors of other systems write a byte order mark
     except UnicodeDecodeError:
         raise SettingsError(f"the {what} {path} is no text in UTF-8: is it the right file?") from None
     except RecursionError:

@@ -19,12 +19,14 @@ from ceml.domain.events import (
     ControlRefused,
     ControlResumed,
     Decided,
+    DecisionSlow,
     GuardStepped,
     ObjectiveChanged,
     PhaseChanged,
     RhythmFound,
     SensorLost,
     SensorRecovered,
+    Undecided,
 )
 
 if TYPE_CHECKING:
@@ -85,6 +87,10 @@ def _said(event: Event) -> tuple[str, str, bool] | None:
     match event:
         case Decided():
             return "decided", f"{event.configuration}: {event.why}", not event.feasible
+        case Undecided():
+            return "undecided", event.why, True
+        case DecisionSlow():
+            return "slow", event.why, True
         case ConfigurationApplied():
             return "applied", f"{event.effective}: {event.why}", False
         case ConfigurationWithheld():

@@ -36,6 +36,8 @@ _WARNINGS = (
     events.KnobOverwritten,
     events.ControlYielded,
     events.MachineResumed,
+    events.Undecided,
+    events.DecisionSlow,
     events.ControlRefused,
     events.EventsMissed,
 )

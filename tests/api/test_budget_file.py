@@ -78,6 +78,12 @@ def test_what_it_says_at_the_start_is_said_before_anything_else(virtually, tmp_p
     )
 
 
+def test_a_byte_order_mark_is_no_part_of_the_text(virtually, tmp_path: Path) -> None:
+    (tmp_path / "b.toml").write_bytes(b'\xef\xbb\xbfbudget = "6W"\r\n')
+    (changed,) = lived(virtually, tmp_path / "b.toml", nothing)
+    assert changed.limits.power_cap_w == 6.0
+
+
 def test_without_a_file_the_settings_count_and_it_may_come_and_go(virtually, tmp_path: Path) -> None:
     path = tmp_path / "b.toml"
 

@@ -49,6 +49,22 @@ def test_limits_that_a_scenario_changed_are_named_as_they_were_in_the_end(
     assert main([*words, "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert (figures["limits"], figures["limits_at_end"], figures["limits_changed"]) == ([], [], 0)
+    assert (figures["objective"], figures["objective_at_end"]) == ("energy", "edp")
+    assert figures["run_excess"] is None, "of two objectives there is no one best run"
+    assert main(words) == 0
+    assert "what the chosen state is held against" in capsys.readouterr().out
+
+
+def test_a_run_is_scored_by_the_objective_that_is_in_force_in_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    scenario = tmp_path / "scenario.toml"
+    scenario.write_text('[[step]]\nat = "60s"\nobjective = "performance"\n')
+    words = ["replay", "jetson-tx2", "--workload", "vit", "--steps", "600", "--scenario", str(scenario), "--json"]
+    assert main(words) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["regret"] < 0.05
+    assert figures["chosen_energy_j"] > 1.05 * figures["best_energy_j"], "by joules it would be a bad state"
 
 
 def test_a_sensor_that_is_hardly_ever_read_is_named_as_the_reason_for_no_decision(capsys: pytest.CaptureFixture[str]):

@@ -5,6 +5,7 @@ Not covered here: what a manager thinks (tests/domain/test_manager.py), whole ru
 
 from __future__ import annotations
 
+import asyncio
 from itertools import pairwise
 from typing import TYPE_CHECKING, get_args
 
@@ -25,6 +26,7 @@ from ceml.domain.events import (
     ConfigurationWithheld,
     ControlRefused,
     Decided,
+    DecisionSlow,
     Event,
     GuardStepped,
     Heartbeat,
@@ -523,3 +525,25 @@ def test_who_joins_after_a_sensor_was_lost_knows_of_it_until_it_is_back(virtuall
     for app in ("one", "other"):
         kinds = [type(event) for who, event in heard if who == app and isinstance(event, SensorLost | SensorRecovered)]
         assert kinds == [SensorLost, SensorRecovered]
+
+
+def test_thinking_that_keeps_everything_else_waiting_is_said_and_again_where_it_is_twice_as_bad(
+    virtually, monkeypatch
+) -> None:
+    on, thinks_s = RuntimeManager.on, [0.2, 0.6, 0.7, 2.0]
+
+    def slow(manager: RuntimeManager, event: Event):
+        if isinstance(event, BudgetChanged):
+            asyncio.get_running_loop()._virtual.now_ns += int(thinks_s.pop(0) * 1e9)  # type: ignore[attr-defined]
+        return on(manager, event)
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("a"))
+        for watts in (4.0, 5.0, 6.0, 7.0):
+            await beats(bus, "a", 3)
+            bus.publish(BudgetChanged(at_s=anyio.current_time(), limits=Limits(power_cap_w=watts)))
+
+    monkeypatch.setattr(RuntimeManager, "on", slow)
+    heard, _ = lived(virtually, [Dial(knob) for knob in KNOBS], story, rails=("total",))
+    assert [round(event.took_s, 3) for event in of(heard, DecisionSlow)] == [0.6, 2.0]
+    assert all("milliseconds" in event.why for event in of(heard, DecisionSlow))

@@ -81,6 +81,17 @@ class Warm(Hot):
         return AMBIENT_C + self.rise_per_watt * self.draws(configuration)
 
 
+@dataclass
+class Rough(Hot):
+    """A world whose sensor scatters by the usual 2.5 %."""
+
+    noise: float = 0.025
+
+    def draws(self, configuration: Configuration) -> float:
+        self.noise = -self.noise
+        return (1.0 + self.noise) * super().draws(configuration)
+
+
 def hot(limits: Limits, *, total: float | None = 2000, kind: type[Hot] = Hot, **changes) -> Hot:
     joined = AppJoined(at_s=0.0, app="a", total_work=total)
     parts = {"objective": performance(), "model": overlap(), "sampler": improvement(), "exploration_budget": 0.05}
@@ -465,3 +476,19 @@ def test_without_power_no_model_says_what_a_raised_budget_allows():
     world.give(SensorRecovered(at_s=world.at_s, sensor="ina"))
     world.run(300)
     assert 6.0 < power_w(world.effective) <= 9.0
+
+
+@pytest.mark.parametrize("share", [1.015, 1.025])
+def test_a_state_that_a_model_alone_chose_and_that_seems_above_the_cap_is_left_at_once_and_chosen_again(share: float):
+    world = settled(Limits(power_cap_w=4.5), kind=Rough)
+    world.run(300)
+    world.give(BudgetChanged(at_s=world.at_s, limits=Limits(power_cap_w=9.0)))
+    chosen, uses, world.noise = world.effective, len(world.heard(Use)), 0.0
+    assert world.manager.reasoning.looks(chosen) == (0, 0)
+    world.hotter = share * 9.0 / power_w(chosen)  # the models could not know; within the noise of a sample
+    world.run(1)
+    assert world.heard(GuardStepped) == []
+    assert len(world.heard(Use)) == uses + 1
+    assert world.effective != chosen
+    assert power_w(world.effective) < power_w(chosen)
+    assert world.manager.phase is Phase.IDLE

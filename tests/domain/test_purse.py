@@ -17,6 +17,7 @@ from ceml.domain.manager import Phase, RuntimeManager
 from ceml.domain.purse import Purse
 from ceml.domain.response.overlap import overlap
 from ceml.domain.values import Limits, Observation, Stay
+from ceml.plugins.performance import performance
 from tests.domain.test_manager import SPACE, World, mind, power_w, rate_hz, world
 
 
@@ -101,7 +102,13 @@ def test_only_a_budget_above_all_before_gives_the_rest_of_the_run_a_share_of_its
 
 
 def test_without_power_it_is_a_share_of_time():
-    w = counted(sampler=Restless(3), exploration_budget=0.05, total_rails=(), power_sensors=frozenset())
+    w = counted(
+        sampler=Restless(3),
+        exploration_budget=0.05,
+        total_rails=(),
+        power_sensors=frozenset(),
+        objective=performance(),  # one that needs no power: where no state has a cost nothing is tried
+    )
     w.samples = False
     w.run(1500)
     assert 0.0 < w.share(w.seconds) <= 0.05

@@ -1,9 +1,10 @@
 """What a run makes of limits, of programs that change, and of models that are wrong; on measured tables.
 
-Figures of one run are those of `score.py`. Three kinds of runs, all with objective `performance` but the phases:
+Figures of one run are those of `score.py`. Four kinds of runs, all with objective `performance` but the phases:
 
 - **caps**: a budget of 40, 50, 60, 70 and 85 % of the power with every knob at its highest, in force from the start; a
   budget below the lowest state's power is left out;
+- **moved caps**: a budget that rises from 50 to 85 % half-way, or falls so (`moved_caps.py`);
 - **phases**: from a seeded step on, true time or power is multiplied by 1.15 or 1 / 1.15, and back later on; 10 000
   idle windows without any change show the false alarms;
 - **wrong models**: what an earlier run "measured" is 40 % off in power, or every step takes 25 % longer from the first
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ceml.bench.moved_caps import moved_cap, moved_caps_of
 from ceml.bench.play import play
 from ceml.bench.pool import each
 from ceml.bench.rivals import platform_of
@@ -31,7 +33,7 @@ from ceml.domain.events import ConfigurationApplied, Decided, PhaseChanged, Wind
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ceml.bench.score import Figures
+    from ceml.bench.score import Figures, Stretch
     from ceml.bench.tables import Done, Grid, Work
     from ceml.domain.events import Event
     from ceml.domain.knobs import Configuration
@@ -267,19 +269,21 @@ def _regret(plant: Plant, here: Configuration | None, cap_w: float) -> float | N
 def adaptation(
     work: Work, grids: Sequence[Grid], *, seeds: Sequence[int], processes: int, tell: Callable[[int, int], None]
 ) -> list[Row]:
-    """Play all three kinds and hold them against what was promised."""
-    shifts, wrongs = shifts_of(grids, seeds), wrongs_of(grids, seeds)
+    """Play all four kinds and hold them against what was promised."""
+    shifts, wrongs, moves = shifts_of(grids, seeds), wrongs_of(grids, seeds), moved_caps_of(work, grids, seeds)
     begun = len(grids) * len(seeds) * len(CAPS)
-    total = begun + len(shifts) + len(wrongs) + len(grids)
+    total = begun + len(moves) + len(shifts) + len(wrongs) + len(grids)
 
     def told(before: int) -> Callable[[int], None]:
         return lambda count: tell(min(before + count, total), total)
 
     runs = [one.figures for one in capped(work, grids, seeds=seeds, processes=processes, tell=told(0)) if one.figures]
+    after = each(moved_cap, work, moves, processes=processes, tell=told(begun))
+    begun += len(moves)
     found = each(shifted, work, shifts, processes=processes, tell=told(begun))
     right = each(righted, work, wrongs, processes=processes, tell=told(begun + len(shifts)))
     calm = each(quiet, work, grids, processes=processes, tell=told(total - len(grids)))
-    return [*_caps(runs), *_phases(found, calm), *_wrongs(right)]
+    return [*_caps(runs), *_moved(after), *_phases(found, calm), *_wrongs(right)]
 
 
 def _caps(runs: Sequence[Figures]) -> list[Row]:
@@ -308,6 +312,26 @@ def _caps(runs: Sequence[Figures]) -> list[Row]:
             values=_spread(short),
             must={MEDIAN: 0.015, WORST: 0.06},
             failed=failures,
+        ),
+    ]
+
+
+def _moved(after: Sequence[Stretch | None]) -> list[Row]:
+    """Of the time after the change alone."""
+    known = [each for each in after if each is not None]
+    short = [each.short_of_best for each in known if each.short_of_best is not None]
+    return [
+        Row(
+            name="moved caps: time above the new cap by more than 2 %",
+            unit="s",
+            values=_spread([each.above_s for each in known]),
+            must={MEDIAN: 0.0, WORST: LONGEST_OVER_S},
+            failed=len(after) - len(known),
+        ),
+        Row(
+            name="moved caps: rate of the state held longest below the best allowed state's",
+            unit="%",
+            values=_spread(short),
         ),
     ]
 

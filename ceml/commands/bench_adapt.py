@@ -19,9 +19,10 @@ examples:
   ceml bench adapt TABLE.csv ...                   seeds 0..9; with eight grids about half an hour on two cores
   ceml bench adapt TABLE.csv --seeds 2 --json      less of it, as JSON
 
-Budgets of 40 to 85 % of the most power; programs that become 15 % slower, quicker, hungrier or more frugal, and then
-what they were; 10 000 quiet windows a grid; knowledge that is 40 % off in power, steps that become 25 % longer. Only
-grids with smoothed columns and power are played. `ceml bench tables` tells how good choices are otherwise.
+Budgets of 40 to 85 % of the most power, and budgets that change half-way; programs that become 15 % slower, quicker,
+hungrier or more frugal, and then what they were; 10 000 quiet windows a grid; knowledge that is 40 % off in power,
+steps that become 25 % longer. Only grids with smoothed columns and power are played. `ceml bench tables` tells how good
+choices are otherwise.
 """
 
 

@@ -20,6 +20,7 @@ from ceml.bench.adaptation import (
     shifts_of,
     wrongs_of,
 )
+from ceml.bench.moved_caps import moved_cap, moved_caps_of
 from ceml.bench.tables import Grid, Work, grids_of
 from ceml.sources import load
 from tests.bench.small_tables import written
@@ -44,6 +45,19 @@ def test_every_budget_that_some_state_keeps_is_played(grid: Grid):
         assert one.figures.feasible
         assert one.figures.settled_short is not None
         assert one.figures.settled_short > -0.01
+
+
+def test_a_budget_that_changes_half_way_is_looked_at_from_then_on(grid: Grid):
+    moves = moved_caps_of(WORK, [grid], (0, 1))
+    assert {move.after > move.before for move in moves} == {True, False}
+    assert [move.seed for move in moves] == [0, 1, 0, 1]
+    for move in moves:
+        stretch = moved_cap(WORK, move)
+        assert stretch is not None
+        assert stretch.from_s == pytest.approx(move.at_s, abs=0.01)
+        assert stretch.cap_w == move.after
+        assert 0.0 <= stretch.above_s < stretch.to_s - stretch.from_s
+        assert stretch == moved_cap(WORK, move)
 
 
 def test_a_change_of_phase_is_found_and_what_it_was_is_known_again(grid: Grid):
@@ -76,6 +90,8 @@ def test_rows_say_what_was_promised_beside_what_was_measured(grid: Grid, monkeyp
     monkeypatch.setattr("ceml.bench.adaptation.QUIET_WINDOWS", 50)
     told: list[tuple[int, int]] = []
     rows = adaptation(WORK, [grid], seeds=(0,), processes=1, tell=lambda done, total: told.append((done, total)))
-    assert [row.name.partition(":")[0] for row in rows] == ["caps"] * 3 + ["phases"] * 3 + ["wrong models"] * 2
-    assert all(row.verdict is not None for row in rows)
+    assert [row.name.partition(":")[0] for row in rows] == ["caps"] * 3 + ["moved caps"] * 2 + ["phases"] * 3 + [
+        "wrong models"
+    ] * 2
+    assert all(row.verdict is not None for row in rows if row.must)
     assert told[-1][0] == told[-1][1]

@@ -99,15 +99,17 @@ class Excess:
             self._sum, self._total, self._count = 0.0, 0.0, 0
         return None
 
-    def suspected(self, *, again: bool) -> bool:
+    def suspected(self, over: float = 0.0, count: int = 0) -> bool:
         """Whether the first reading in this state, or the mean of all, is above the bound: it may be noise alone.
 
-        `again`: the state was looked at before, so that a mean must be as clearly above it as a first reading.
+        `over` is the sum of the relative excesses of `count` readings of an earlier look: then the mean of all must be
+        as clearly above the bound as a first reading.
         """
+        if count and self._readings:
+            return over + self._over > SUSPECT_ALONE * self._sd * sqrt(count + self._readings)
         if self._readings == 1:
-            return self._before > SUSPECT_ALONE and not again
-        least = SUSPECT_ALONE * self._sd if again else 0.0
-        return self._readings > 1 and self._over > least * sqrt(self._readings)
+            return self._before > SUSPECT_ALONE
+        return self._readings > 1 and self._over > 0.0
 
 
 class Scatter:
@@ -219,9 +221,12 @@ class PowerGuard:
         for each in (*self._tests.values(), *self._scatter.values()):
             each.open()
 
-    def suspects(self, *, again: bool = False) -> bool:
-        """Whether the state in force looks as if it broke a cap on power, sure or not; `again`: see `Excess`."""
-        return any(test.suspected(again=again) for test in self._tests.values())
+    def suspects(self, before: Callable[[Bound], tuple[float, int]]) -> bool:
+        """Whether the state in force looks as if it broke a cap on power, sure or not.
+
+        `before` tells of a bound what earlier looks there showed: see `Excess.suspected`.
+        """
+        return any(self._tests[each.signal].suspected(*before(each)) for each in self._bounds if each.signal != HEAT)
 
     def shut(self) -> None:
         """Nothing of ours is in force."""

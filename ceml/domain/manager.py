@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from math import isfinite
 from typing import TYPE_CHECKING, cast
 
@@ -336,13 +337,12 @@ class RuntimeManager:
         Where a model alone chose the state, it is chosen again with what was learnt; another time the sampler is asked.
         """
         window, reasoning = self._measuring.window, self.reasoning
-        if self.phase not in (Phase.PROFILING, Phase.IDLE) or window is None or not self._guard.suspects():
+        if self.phase not in (Phase.PROFILING, Phase.IDLE) or window is None or not self._guard.bounds:
             return ()
         here = window.configuration
-        looks, samples = reasoning.looks(here)
-        if samples >= FEW or (looks and not self._guard.suspects(again=True)):
-            return ()
         if here != self._wanted or reasoning.space.find(here) == reasoning.space.min_state:
+            return ()
+        if not self._guard.suspects(partial(reasoning.readings, here)) or reasoning.samples(here) >= FEW:
             return ()
         chosen = self.phase is Phase.IDLE and not reasoning.excesses
         reasoning.excesses += 1

@@ -336,10 +336,18 @@ class Reasoning:
             self.recognise(short)
         self.observations.append(short)
 
-    def looks(self, configuration: Configuration) -> tuple[int, int]:
-        """In how many windows it was measured, and with how many power samples."""
-        there = [seen.power_samples for seen in self.observations if seen.configuration == configuration]
-        return len(there), sum(there)
+    def samples(self, configuration: Configuration) -> int:
+        """How many power samples it was measured with."""
+        return sum(seen.power_samples for seen in self.observations if seen.configuration == configuration)
+
+    def readings(self, configuration: Configuration, bound: Bound) -> tuple[float, int]:
+        """How far above a bound its readings so far were, summed as shares of the bound, and how many there are."""
+        over, count = 0.0, 0
+        for seen in self.observations:
+            if seen.configuration == configuration and seen.power_samples:
+                over += seen.power_samples * (amount(seen, bound.signal) / bound.most - 1.0)
+                count += seen.power_samples
+        return over, count
 
     def times(self, alarm: Alarm, here: Configuration) -> tuple[float, float]:
         """How many times as much as before a configuration draws now, and what that was; 1 and NaN: not known."""

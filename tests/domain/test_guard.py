@@ -100,14 +100,16 @@ def test_a_first_reading_far_above_the_cap_is_suspect_and_so_is_the_mean_of_all(
     watched = guard()
     for at, watts in enumerate([8.0 * share, 8.0 * (2.05 - share), 8.0 * 1.02]):
         watched.sampled(Sampled(at_s=0.1 * (at + 1), sensor="ina", rails_w={"total": watts}))
-        assert watched.suspects() is (at > 0 or share > 1.0)
+        assert watched.suspects(lambda bound: (0.0, 0)) is (at > 0 or share > 1.0)
 
 
-def test_where_a_state_was_looked_at_before_a_mean_must_be_clearly_above_the_cap():
+def test_where_a_state_was_looked_at_before_the_mean_of_all_looks_must_be_clearly_above_the_cap():
     watched = guard()
-    for at, (share, suspect) in enumerate([(1.1, False), (0.91, False), (1.06, True), (0.90, False)]):
-        watched.sampled(Sampled(at_s=0.1 * (at + 1), sensor="ina", rails_w={"total": 8.0 * share}))
-        assert watched.suspects(again=True) is suspect
+    watched.sampled(Sampled(at_s=0.1, sensor="ina", rails_w={"total": 8.0 * 1.015}))
+    assert watched.suspects(lambda bound: (0.0, 0))
+    assert not watched.suspects(lambda bound: (0.0, 1)), "a mean of 0.75 % of two readings is half a standard error"
+    assert watched.suspects(lambda bound: (0.01, 1))
+    assert not watched.suspects(lambda bound: (-0.02, 3))
 
 
 @pytest.mark.parametrize(("share", "samples"), [(1.10, 2), (1.05, 6), (1.03, 20)])

@@ -47,22 +47,21 @@ class CheckedObjective:
     """An objective whose costs are numbers of the right shape, or a `SettingsError` is raised.
 
     Args:
-        name: What the user calls it.
+        name: What the user calls it; empty where there is only one to speak of.
         objective: The user's; without `constraints` it has none.
     """
 
     def __init__(self, name: str, objective: Objective) -> None:
         self.name = name
+        self._called = f"objective {name}".rstrip()
         self._objective = objective
         given = getattr(objective, "constraints", ())
         if not isinstance(given, tuple | list) or not all(isinstance(each, Constraint) for each in cast("Any", given)):
             raise SettingsError(
-                f"objective {name}: its constraints must be a tuple of things with a name and a "
+                f"{self._called}: its constraints must be a tuple of things with a name and a "
                 f"violation(predicted, now), () for none; they are {given!r}"
             )
-        self._constraints = tuple(
-            CheckedConstraint(f"objective {name}", each) for each in cast("Sequence[Constraint]", given)
-        )
+        self._constraints = tuple(CheckedConstraint(self._called, each) for each in cast("Sequence[Constraint]", given))
 
     @property
     def constraints(self) -> Sequence[Constraint]:
@@ -71,7 +70,7 @@ class CheckedObjective:
 
     def cost(self, predicted: Prediction, now: Situation) -> NDArray[np.float64]:
         """Cost of each state, shape (n,); NaN and infinite ones make their states infeasible."""
-        return checked(f"objective {self.name}", self._objective.cost, predicted, now)
+        return checked(self._called, self._objective.cost, predicted, now)
 
 
 def checked(what: str, ask: Any, predicted: Prediction, now: Situation) -> NDArray[np.float64]:

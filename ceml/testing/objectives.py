@@ -57,7 +57,7 @@ def promises(objective: Objective) -> Iterator[Callable[[], None]]:
         return asked[0].cost(predicted, now)
 
     def answers() -> None:
-        asked.append(CheckedObjective("it", objective))
+        asked.append(CheckedObjective("", objective))
         costs = cost(ordinary())
         bad = int(np.count_nonzero(~np.isfinite(costs)))
         promise(not bad, f"{bad} of {len(costs)} ordinary states cost NaN or infinity; every ordinary state has a cost")

@@ -40,7 +40,7 @@ PLATFORM_OPTIONS = {
     **{name: name for name in ("board", "range", "table", "workload", "batch", "fix", "limit", "measured")},
     **{name: name for name in ("seed", "noise_time", "noise_power", "sensor_period_s")},
 }
-ANSWER_S = 0.1  # of an objective, for all states of a board: a decision asks several times, and all else waits
+ANSWER_S = 0.02  # of an objective, for all states of a board: a decision asks up to a hundred times, and all else waits
 ATTEMPTS = 3  # the best of which counts: the first may prepare something, and the machine may be busy
 SAMPLER_OPTIONS = {
     "beats_per_state": "beats",

@@ -24,7 +24,7 @@ from ceml.apps.pipe import TICK_S, PipeListener
 from ceml.control import calibration
 from ceml.control.bus import Bus
 from ceml.control.controller import Controller
-from ceml.control.ending import PATIENCE_S, Ending
+from ceml.control.ending import Ending
 from ceml.control.household import Household
 from ceml.control.machine import Machine
 from ceml.control.readback import PERIOD_S, ReadBack
@@ -264,6 +264,7 @@ def _controller(house: House, machine: Machine, saved: Saved) -> Controller:
         dry_run=parts.settings.dry_run,
         deadline_s=0.25 * parts.context.speed,
         patience_s=0.25 * parts.context.speed,
+        slow_s=0.25 * parts.context.speed,
     )
 
 
@@ -379,8 +380,8 @@ async def serve(
         finally:
             if ending.held_up:  # whatever else came of it: this is the reason
                 raise CemlError(
-                    f"{ending.reason} came, and nothing answered for {PATIENCE_S:g} s: a plugin or a disk held the "
-                    f"run up, in {ending.held_up}. It was interrupted there, and the run was ended"
+                    f"{ending.waited}: a plugin or a disk held the run up, in {ending.held_up}. It was interrupted "
+                    "there, and the run was ended"
                 ) from None
 
 

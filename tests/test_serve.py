@@ -465,6 +465,27 @@ def test_a_plugin_that_never_returns_is_interrupted_by_a_signal_and_the_knobs_ar
     assert not (tmp_path / "journal.json").exists()
 
 
+@pytest.mark.fuzz
+def test_a_plugin_that_never_returns_ends_the_run_in_the_end_and_is_named_before(tmp_path: Path) -> None:
+    plugin = tmp_path / "hangs.py"
+    plugin.write_text(HANGS)
+    with serving(tmp_path, *FAST, "--objective", f"{plugin}:hangs") as server:
+        found = server.board
+        program = app(tmp_path, "--workload", "gpu-bound", "--steps", 1_000_000)
+        server.process.wait(60)
+        code, _ = server.end()
+        program.kill()
+        program.communicate()
+    log = server.log.read_text()
+    assert code == 2, log
+    assert log.count("held_up") == 1
+    (told,) = [line for line in log.splitlines() if line.startswith("ceml: ")]
+    assert "nothing answered for 20 s" in told
+    assert "hangs.py line 11" in told
+    assert server.board == found
+    assert not (tmp_path / "journal.json").exists()
+
+
 @pytest.mark.parametrize("taken", ["pipe", "group", "lock"])
 def test_who_is_refused_at_the_start_has_begun_nothing(tmp_path: Path, taken: str) -> None:
     run, words = tmp_path / "run", {"group": ["--group", "no-such-group"]}.get(taken, [])

@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 Key = tuple[str, str]  # application, source
 
 PATIENCE = (0.5, 2.0, 8.0)  # deadlines to wait before a failed apply is tried again; a busy machine recovers in these
-SLOW_S = 0.25  # of thinking, in which nothing is read and no cap is guarded: our own parts take some milliseconds
 NOTHING: frozenset[type] = frozenset()
 BEATS = frozenset((Heartbeat,))
 BEATS_AND_SAMPLES = frozenset((Heartbeat, Sampled))
@@ -77,6 +76,7 @@ class Controller:
         dry_run: bool = False,
         deadline_s: float = 0.25,
         patience_s: float = 0.25,
+        slow_s: float = 0.25,
     ) -> None:
         """Wire it up.
 
@@ -91,6 +91,8 @@ class Controller:
             deadline_s: How long an apply may take; it never blocks the mind.
             patience_s: How long beats and samples may gather while nothing hangs on any single one of them: each
                 waking has its price, on the very board that is being tuned.
+            slow_s: How long thinking may take, in which nothing is read and no cap is guarded, before that is said: our
+                own parts take some milliseconds.
         """
         self.managers: dict[Key, RuntimeManager] = {}
         self.limits = limits
@@ -110,7 +112,7 @@ class Controller:
         self._waiting: dict[Key, AppJoined] = {}
         self._sensors: dict[str, SensorLost | SensorRecovered] = {}  # the latest word of each, for who joins later
         self._time = asyncio.get_running_loop().time  # the loop's own, at a fifth of the price
-        self._slowest_s = SLOW_S / 2.0
+        self._slowest_s = slow_s / 2.0
         self._next: Intent | None = None  # at most one intent waits; a newer one replaces it
         self._woken = anyio.Event()
         self._proofs: list[anyio.Event] = []

@@ -1,4 +1,4 @@
-"""Signals that end programs: they wake the loop, and what keeps the loop from answering is interrupted.
+"""Signals that end programs: they wake the loop, and what keeps the loop from answering is said, then interrupted.
 
 The loop is one thread. A plugin that never returns would make the run deaf for ever; a handler of Python's own still
 runs, between two instructions of whatever holds the loop up.
@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import structlog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -27,6 +28,7 @@ ENDING = (
     signal.SIGUSR2,
 )
 PATIENCE_S = 4.0  # a loop that lives answers within milliseconds; service managers kill after 10 s and more
+HANGS = 5  # times in a row that it did not answer: nobody guards a cap, nor hears that the program is over
 
 
 async def interruptible(work: Callable[..., Awaitable[object]], *given: object) -> bool:
@@ -94,6 +96,9 @@ class HeldUp(BaseException):
 class Ending:
     """The signals that end programs, while this context lasts; afterwards they do what they did before.
 
+    The loop is asked every `PATIENCE_S` whether it lives. That it does not answer is said; what holds it up is
+    interrupted at once where a signal came, else after `HANGS` times: a run that hears nothing is better ended.
+
     Attributes:
         reason: Name of the first signal; empty: none came.
         held_up: Where the loop was held up and interrupted; empty: it answered.
@@ -104,6 +109,7 @@ class Ending:
         self.held_up = ""
         self._came = anyio.Event()
         self._answered = False
+        self._missed = 0  # answers in a row
         self._loop = asyncio.get_running_loop()
         self._before: dict[int, Any] = {}
 
@@ -112,12 +118,20 @@ class Ending:
         numbers = [number for number in ENDING if not (deaf and number == signal.SIGHUP)]
         self._before = {number: signal.signal(number, self._told) for number in numbers}
         self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._look)
+        self._ask_from_now()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.rest()
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    @property
+    def waited(self) -> str:
+        """How long nothing answered, and what for, in words."""
+        if self.reason:
+            return f"{self.reason} came, and nothing answered for {PATIENCE_S:g} s"
+        return f"nothing answered for {HANGS * PATIENCE_S:g} s"
 
     async def wait(self) -> str:
         """Wait for the first signal; returns its name."""
@@ -132,8 +146,11 @@ class Ending:
         if self.reason:  # it is on its way
             return
         self.reason = signal.Signals(number).name
-        signal.setitimer(signal.ITIMER_REAL, PATIENCE_S, PATIENCE_S)  # again and again: it may be held up twice
         self._loop.call_soon_threadsafe(self._came.set)
+        self._ask_from_now()
+
+    def _ask_from_now(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE_S, PATIENCE_S)  # again and again: it may be held up twice
         self._ask()
 
     def _ask(self) -> None:
@@ -145,8 +162,23 @@ class Ending:
 
     def _look(self, _number: int, frame: FrameType | None) -> None:
         if self._answered:
+            self._missed = 0
             self._ask()
             return
+        self._missed += 1
         where = f"{frame.f_code.co_filename} line {frame.f_lineno}" if frame else "an unknown place"
+        if not self.reason and self._missed < HANGS:
+            if self._missed == 1:
+                _tell(where)
+            return
         self.held_up = self.held_up or where
         raise HeldUp(where)
+
+
+def _tell(where: str) -> None:
+    problem = (
+        f"for {PATIENCE_S:g} s no beat, sample or cap was looked at: a plugin or a disk holds the run up, in {where}; "
+        f"where that goes on for {HANGS * PATIENCE_S:g} s, the run is ended and the knobs are put back"
+    )
+    with suppress(RuntimeError):  # that very line may be held up while it writes to the log
+        structlog.get_logger().warning("held_up", problem=problem)

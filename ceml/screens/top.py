@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from textual.app import ComposeResult
     from textual.binding import BindingType
+    from textual.events import Key
 
 PERIOD_S = 1.0  # as `ceml status --watch`; a refresh costs some 10 ms of CPU
 TIMEOUT_S = 2.0
@@ -137,6 +138,15 @@ class Top(App[None]):
         self._show()
         self._look()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys that come in one go with the one that opened the field mean letters, not what they do otherwise."""
+        return action == "never_mind" or not self._opening
+
+    @property
+    def _opening(self) -> bool:
+        """Whether the field is there and has not the focus yet."""
+        return any(field.has_class("asked") and not field.has_focus for field in self.query("#wish"))
+
     def action_wish(self, verb: str) -> None:
         """Let the person write what is wished for."""
         self._wished = verb
@@ -162,6 +172,16 @@ class Top(App[None]):
             self.action_ask("budget", limits={"budget": said})
         elif said:
             self.action_ask("objective", objective=said)
+
+    def on_key(self, event: Key) -> None:
+        """Such letters belong into the field."""
+        field = self.query_one("#wish", Input)
+        if not self._opening:
+            return
+        if event.key == "enter":
+            field.post_message(Input.Submitted(field, field.value))
+        elif event.character is not None and event.is_printable:
+            field.insert_text_at_cursor(event.character)
 
     # Showing ---------------------------------------------------------------------------------------------------------
 

@@ -82,7 +82,7 @@ class Chapter:
             configuration that was found, else the max frequencies as the model expects them, else the first window's;
             None before the first window.
         settled: What was measured since the latest decision; None before.
-        latest: The latest window.
+        latest: The latest window with a beat.
         decided: The latest decision.
         phase: `waiting`, `profiling`, `idle`, `paused` or, from the resumption to the first window, `resumed`.
         energy_j: Joules of the board while it held the machine and beat, stalls left out.
@@ -192,7 +192,8 @@ class Chapter:
 
     def window(self, seen: Observation, phase: str) -> None:
         """A window was measured."""
-        self.latest = seen
+        if seen.beats or self.latest is None:  # a state left before its first beat says little, and is the past
+            self.latest = seen
         if self._here and not self._paused:
             self.phase = phase
         state = self.states.setdefault(seen.configuration, Measured(seen.configuration))

@@ -174,6 +174,13 @@ def sampler_promises(sampler: Sampler) -> Iterator[Callable[[], None]]:
             return None
         present = 0 <= stay.state < len(space.present) and bool(space.present[stay.state])
         promise(present, f"it wants to try state {stay.state}, which the space does not have")
+        numbers = (stay.beats, stay.steps, stay.power_samples, stay.longest_s, stay.patience)
+        promise(not any(number != number for number in numbers), f"its stay has numbers that are none: {stay}")
+        promise(
+            stay.beats <= STEPS and stay.power_samples <= STEPS,
+            f"it wants {stay.beats:g} beats and {stay.power_samples:g} power samples of one state, in a run of "
+            f"{STEPS:g} steps",
+        )
         promise(
             stay.beats >= 1 or stay.steps > 0 or stay.power_samples > 0,
             "it wants to stay somewhere for no beats, no steps and no power samples",
@@ -204,6 +211,12 @@ def sampler_promises(sampler: Sampler) -> Iterator[Callable[[], None]]:
         else:
             promise(False, f"after {MOST_STAYS} stays it still wants to measure; None hands over to the search")
 
+    def is_quick() -> None:
+        seen = list(known.values())
+        fit = model.fit(space, seen)
+        score = Score(fit, _Energy(), (), Situation(remaining_work=STEPS))
+        quick(lambda: sampler.next(space, fit, score, seen, STEPS, STEPS), "one stay, with one state measured,")
+
     def bears_an_unknown_total() -> None:
         asked([], None)
         asked(list(known.values()), None)
@@ -222,6 +235,7 @@ def sampler_promises(sampler: Sampler) -> Iterator[Callable[[], None]]:
         )
 
     yield answers
+    yield is_quick
     yield comes_to_an_end
     yield bears_an_unknown_total
 

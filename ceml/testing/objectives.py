@@ -156,6 +156,7 @@ def promises(objective: Objective) -> Iterator[Callable[[], None]]:
 def _constraint(constraint: Constraint) -> None:
     name = constraint.name
     promise(name.strip(), "a constraint has a name that a person understands, with its bound and unit")
+    quick(lambda: constraint.violation(ordinary(), NOW), f"constraint {name!r} for {STATES} states")
     for now in (NOW, BLIND):
         violation = constraint.violation(ordinary(), now)
         promise(not np.isnan(violation).any(), f"constraint {name!r}: a violation is a number; some are NaN")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import anyio
 import pytest
 
-from ceml.control.ending import heard_once, interruptible
+from ceml.control.ending import Ending, HeldUp, heard_once, interruptible
 from ceml.timeline import VirtualLoop
 
 VIRTUAL = {"loop_factory": VirtualLoop}
@@ -81,6 +82,32 @@ def test_who_is_deaf_stays_deaf():
 
     anyio.run(work, backend_options=VIRTUAL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_a_loop_that_is_held_up_is_told_and_interrupted_in_the_end(monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setattr("ceml.control.ending.PATIENCE_S", 0.05)
+    endings: list[Ending] = []
+
+    async def work() -> None:
+        with Ending() as ending:
+            endings.append(ending)
+            await anyio.sleep(0.3)  # it lives: nothing is said
+            assert capsys.readouterr().out == ""
+            end_s = time.monotonic() + 0.12
+            while time.monotonic() < end_s:
+                pass
+            await anyio.sleep(0.1)  # it lives again
+            while True:
+                try:
+                    time.sleep(0.001)
+                except Exception:
+                    pytest.fail("a plugin may catch whatever is an Exception")
+
+    with pytest.raises(HeldUp):
+        anyio.run(work)
+    assert capsys.readouterr().out.count("held_up") == 2
+    assert "test_ending.py line" in endings[0].held_up
+    assert endings[0].waited == "nothing answered for 0.25 s"
 
 
 def test_before_a_run_has_heard_the_first_ctrl_c_it_is_what_it_always_is():

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytest.importorskip("textual", reason="the extra tui is not installed")
+from textual.events import Key
 from textual.widgets import Input, Static
 
 from ceml.screens.top import KEYS, Top
@@ -92,6 +93,19 @@ async def test_keys_change_budget_and_objective_and_pause(server: Server):
         assert not top.query_one("#wish").display
         await pilot.press("b", *"none", "enter")
         await until(pilot, lambda: top.status["budget_w"] is None, "no cap")
+
+
+async def test_keys_that_come_in_one_go_are_what_was_written_and_no_commands(server: Server):
+    top = top_of(server)
+    async with top.run_test(size=(100, 40)) as pilot:
+        await until(pilot, lambda: top.status is not None, "the status")
+        for letter in "operformance":  # a paste, a lagging connection: the field has no focus yet
+            top.post_message(Key(letter, letter))
+        top.post_message(Key("enter", "\r"))
+        await until(pilot, lambda: "objective performance" in top.answer, "the objective")
+        assert not server.events("control_paused")[1:], "p is a letter here"
+        await pilot.press("o", *"edp", "enter")
+        await until(pilot, lambda: "objective edp" in top.answer, "the objective before")
 
 
 async def test_forty_columns_are_enough(server: Server):

@@ -133,3 +133,11 @@ def test_other_programs_are_named_but_not_without_end(apps: list[str]):
     assert one.others_in_words.split(" and ") == (
         (different or [""]) if len(different) <= MOST_NAMED else [*different[:MOST_NAMED], "others"]
     )
+
+
+def test_a_state_that_was_left_before_its_first_beat_is_not_told_as_the_present():
+    one = chapter()
+    one.window(seen(MAX), "idle")
+    hasty = Observation(configuration=MAX, start_s=NAN, end_s=NAN, beats=0, steps=0.0, rate_hz=NAN, power_w=9.0)
+    one.window(hasty, "profiling")
+    assert one.latest == seen(MAX)

@@ -198,6 +198,17 @@ class NamelessLimit(NegativeLimit):
     constraints = (Cap(),)
 
 
+class SleepyLimit(Energy):
+    class Cap:
+        name = "cap 5 W"
+
+        def violation(self, predicted, now):
+            time.sleep(0.06)
+            return np.zeros(len(predicted.power_w))
+
+    constraints = (Cap(),)
+
+
 class NoLimits(Energy):
     constraints = None
 
@@ -227,6 +238,7 @@ class NoLimits(Energy):
         (TwoSigns, "some states cost less than 0 and some more"),
         (NegativeLimit, "constraint 'cap 5 W': a violation is 0 or above"),
         (NamelessLimit, "a constraint has a name"),
+        (SleepyLimit, "it waits: constraint 'cap 5 W' for 540 states took"),
         (NoLimits, r"constraints must be a tuple .* they are None"),
     ],
 )
@@ -390,6 +402,9 @@ def never_enough(stay, space, observations, total_work):
         (lambda stay, *_: stay and replace(stay, beats=0, steps=0.0, power_samples=0), "for no beats, no steps"),
         (never_enough, "it tries more than 40 of 540 states"),
         (lambda stay, space, seen, total: stay if isfinite(total) else None, "it raised TypeError"),
+        (lambda stay, *_: stay and replace(stay, beats=float("nan")), "numbers that are none"),
+        (lambda stay, *_: stay and replace(stay, beats=10**9), "it wants 1e[+]09 beats"),
+        (lambda stay, *_: time.sleep(0.06) or stay, "it waits: one stay"),
     ],
 )
 def test_a_sampler_with_a_fault_is_told_which(spoil, words: str):

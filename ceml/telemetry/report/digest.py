@@ -208,9 +208,9 @@ class Digest:
 
 def _agree(told: Told, event: events.WindowClosed) -> None:
     seen = event.observation
-    if isfinite(seen.power_w):
+    joules = seen.power_w * seen.counted_s
+    if isfinite(joules):  # a state left before its first beat has power, but no time that counts
         told.window_steps += seen.steps
-        joules = seen.power_w * seen.counted_s
         if event.phase == "profiling":
             told.window_joules_profiling += joules
         else:

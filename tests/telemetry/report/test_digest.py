@@ -80,6 +80,18 @@ def test_energy_is_told_by_phase_of_control():
     assert found.ledger.energy_j == pytest.approx(8.0 * 11.0)
 
 
+def test_a_state_that_was_left_before_its_first_beat_takes_nothing_from_the_ledger():
+    run = a_run()
+    before = digested(run).told[0]
+    last = next(event for event in reversed(run) if isinstance(event, events.WindowClosed))
+    hasty = replace(last.observation, beats=0, steps=0.0, rate_hz=NAN, start_s=NAN, end_s=NAN, power_w=7.2)
+    run.insert(run.index(last), replace(last, observation=hasty))
+    after = digested(run).told[0]
+    assert after.window_joules_profiling + after.window_joules_running > 0.0
+    assert after.window_joules_running == before.window_joules_running
+    assert after.window_steps == before.window_steps
+
+
 def test_the_time_without_a_sensor_is_a_gap():
     run = a_run()
     run[3:3] = [sampled(1.5, 8.0), events.SensorLost(at_s=2.0, sensor="s", reason="x"), sampled(2.5, 8.0)]

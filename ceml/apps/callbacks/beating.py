@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # In a training the caches are full of other things, and a beat of 3 us takes 10 to 20: steps that are shorter than this
 # share one. Metrics cost more, and are for people.
-BEAT_S = 0.02
+BEAT_S = 0.05
 METRICS_S = 0.5
 MOST_METRICS = 16  # in one beat
 # Of what launchers set, the rank on this machine before the rank among all: each machine has a house of its own.

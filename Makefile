@@ -42,6 +42,7 @@ $(FRAMEWORKS)/.ready: requirements-frameworks.txt
 	@$(PYTHON) -m venv --clear $(FRAMEWORKS)
 	@$(FRAMEWORKS)/bin/python -m pip install -qq --disable-pip-version-check $$(grep '^torch==' $<)
 	@$(FRAMEWORKS)/bin/python -m pip install -qq --disable-pip-version-check -r $<
+	@echo "$(CURDIR)" > $$($(FRAMEWORKS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ceml.pth
 	@touch $@
 
 fuzz: $(READY)  ## only the long random ones

@@ -93,8 +93,9 @@ def _latest(status: dict[str, Any]) -> str:
     latest = status["latest"]
     if not latest:
         return ""
-    at = f" at {knobs(latest['configuration'])}{BEFORE}" if status["phase"] == "paused" else ""
-    return f"{measured(latest)}{at}"
+    paused, here = status["phase"] == "paused", latest["configuration"] == status["configuration"]
+    at = f" at {knobs(latest['configuration'])}" if paused or not here else ""
+    return f"{measured(latest)}{at}{BEFORE if paused else ''}"
 
 
 def _decided(status: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ runs, between two instructions of whatever holds the loop up.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 from contextlib import contextmanager, suppress
@@ -29,6 +30,7 @@ ENDING = (
 )
 PATIENCE_S = 4.0  # a loop that lives answers within milliseconds; service managers kill after 10 s and more
 HANGS = 5  # times in a row that it did not answer: nobody guards a cap, nor hears that the program is over
+DEAF = 10  # times that it was interrupted in vain: it swallows whatever is raised
 
 
 async def interruptible(work: Callable[..., Awaitable[object]], *given: object) -> bool:
@@ -89,6 +91,12 @@ def heard_once(came: Callable[[], bool]) -> Generator[None]:
             signal.signal(signal.SIGINT, before)
 
 
+_LAST_WORDS = (
+    "ceml: {} held the run up and swallowed each interruption, so this process ends without putting anything back: "
+    "`ceml restore` does, and so does the next start\n"
+)
+
+
 class HeldUp(BaseException):
     """Raised inside of what holds the loop up; no Exception, so that a plugin's own `except Exception` lets it pass."""
 
@@ -97,7 +105,8 @@ class Ending:
     """The signals that end programs, while this context lasts; afterwards they do what they did before.
 
     The loop is asked every `PATIENCE_S` whether it lives. That it does not answer is said; what holds it up is
-    interrupted at once where a signal came, else after `HANGS` times: a run that hears nothing is better ended.
+    interrupted at once where a signal came, else after `HANGS` times: a run that hears nothing is better ended. Where
+    it swallows that `DEAF` times, the process ends there and then, as if it had been killed.
 
     Attributes:
         reason: Name of the first signal; empty: none came.
@@ -110,6 +119,7 @@ class Ending:
         self._came = anyio.Event()
         self._answered = False
         self._missed = 0  # answers in a row
+        self._interrupted = 0  # times
         self._loop = asyncio.get_running_loop()
         self._before: dict[int, Any] = {}
 
@@ -172,6 +182,10 @@ class Ending:
                 _tell(where)
             return
         self.held_up = self.held_up or where
+        self._interrupted += 1
+        if self._interrupted > DEAF:
+            os.write(2, _LAST_WORDS.format(where).encode())
+            os._exit(2)
         raise HeldUp(where)
 
 

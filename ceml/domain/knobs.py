@@ -181,8 +181,13 @@ class KnobSpace:
 
     @cached_property
     def states(self) -> States:
-        """The present states, ascending, shape (len(self),); made when first asked for: large spaces do without."""
-        return np.flatnonzero(self.present)
+        """The present states, ascending, shape (len(self),); made when first asked for: large spaces do without.
+
+        Read-only: models of anybody are given it.
+        """
+        states = np.flatnonzero(self.present)
+        states.setflags(write=False)
+        return states
 
     def levels_present(self, *axes: int) -> NDArray[np.bool_]:
         """Which levels of these axes some present state has together, shape (levels of each)."""

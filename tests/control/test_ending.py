@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import anyio
@@ -108,6 +110,26 @@ def test_a_loop_that_is_held_up_is_told_and_interrupted_in_the_end(monkeypatch: 
     assert capsys.readouterr().out.count("held_up") == 2
     assert "test_ending.py line" in endings[0].held_up
     assert endings[0].waited == "nothing answered for 0.25 s"
+
+
+def test_a_process_that_swallows_every_interruption_is_ended():
+    code = """
+import anyio, time
+import ceml.control.ending as ending
+ending.PATIENCE_S = 0.02
+async def work():
+    with ending.Ending():
+        while True:
+            try:
+                time.sleep(1000)
+            except BaseException:
+                pass
+anyio.run(work)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 2
+    assert "`ceml restore` does" in ended.stderr
+    assert "<string> line 9" in ended.stderr
 
 
 def test_before_a_run_has_heard_the_first_ctrl_c_it_is_what_it_always_is():

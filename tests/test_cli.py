@@ -189,3 +189,24 @@ def test_a_full_disk_under_the_output_is_a_message(unbuffered: str):
         )
     assert ended.returncode == 2
     assert ended.stderr == "ceml: cannot write the output: No space left on device\n"
+
+
+def test_what_a_plugin_of_a_file_raises_is_said_with_its_place_and_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "from ceml.domain.response.paper import paper\n"
+        "class Mine:\n"
+        "  def fit(self, space, observations, **options):\n"
+        "    fit = paper().fit(space, observations, **options)\n"
+        "    if observations:\n"
+        "      space.states[:] = 0\n"
+        "    return fit\n"
+        "def mine():\n  return Mine()\n"
+    )
+    words = ["replay", "jetson-tx2", "--workload", "vit", "--steps", "100", "--model", f"{plugin}:mine"]
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert f"{plugin} line 6 raised ValueError" in said
+    assert "Traceback" not in said

@@ -18,7 +18,7 @@ from ceml.domain.mind import Mind
 from ceml.domain.values import Knowledge, Prediction, Situation
 from ceml.errors import SettingsError
 from ceml.plugins import find
-from ceml.plugins.checked import CheckedObjective
+from ceml.plugins.checked import ANSWER_S, CheckedObjective
 from ceml.store import device_power
 from ceml.store.knowledge import KnowledgeStore, Known, machine_name
 from ceml.store.paths import state_dir
@@ -40,7 +40,6 @@ PLATFORM_OPTIONS = {
     **{name: name for name in ("board", "range", "table", "workload", "batch", "fix", "limit", "measured")},
     **{name: name for name in ("seed", "noise_time", "noise_power", "sensor_period_s")},
 }
-ANSWER_S = 0.02  # of an objective, for all states of a board: a decision asks up to a hundred times, and all else waits
 ATTEMPTS = 3  # the best of which counts: the first may prepare something, and the machine may be busy
 SAMPLER_OPTIONS = {
     "beats_per_state": "beats",

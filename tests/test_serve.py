@@ -438,52 +438,47 @@ def hangs():
 """
 
 
+def hung(folder: Path, then: Callable[[Server], None]) -> tuple[str, str]:
+    """A server whose plugin hangs, until it is over: what it said in the end, and its log. The knobs are back."""
+    plugin = folder / "hangs.py"
+    plugin.write_text(HANGS)
+    with serving(folder, *FAST, "--objective", f"{plugin}:hangs") as server:
+        found = server.board
+        program = app(folder, "--workload", "gpu-bound", "--steps", 1_000_000)
+        wait_until((folder / "hangs.py.hangs").exists, "the plugin to hang")
+        assert server.board != found
+        then(server)
+        code, _ = server.end()
+        program.kill()
+        program.communicate()
+    log = server.log.read_text()
+    assert code == 2, log
+    (told,) = [line for line in log.splitlines() if line.startswith("ceml: ")]
+    assert "hangs.py line 11" in told
+    assert "Traceback" not in log
+    assert server.board == found
+    assert not (folder / "journal.json").exists()
+    return told, log
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_plugin_that_never_returns_is_interrupted_by_a_signal_and_the_knobs_are_put_back(
     tmp_path: Path, number: int
 ) -> None:
-    plugin = tmp_path / "hangs.py"
-    plugin.write_text(HANGS)
-    with serving(tmp_path, *FAST, "--objective", f"{plugin}:hangs") as server:
-        found = server.board
-        program = app(tmp_path, "--workload", "gpu-bound", "--steps", 1_000_000)
-        wait_until((tmp_path / "hangs.py.hangs").exists, "the plugin to hang")
-        assert server.board != found
+    def signalled(server: Server) -> None:
         server.process.send_signal(number)
         server.process.send_signal(number)  # an impatient hand changes nothing
         server.process.wait(15)
-        code, _ = server.end()
-        program.kill()
-        program.communicate()
-    log = server.log.read_text()
-    assert code == 2, log
-    (told,) = [line for line in log.splitlines() if line.startswith("ceml: ")]
+
+    told, _ = hung(tmp_path, signalled)
     assert f"{signal.Signals(number).name} came" in told
-    assert "hangs.py line 11" in told
-    assert "Traceback" not in log
-    assert server.board == found
-    assert not (tmp_path / "journal.json").exists()
 
 
 @pytest.mark.fuzz
 def test_a_plugin_that_never_returns_ends_the_run_in_the_end_and_is_named_before(tmp_path: Path) -> None:
-    plugin = tmp_path / "hangs.py"
-    plugin.write_text(HANGS)
-    with serving(tmp_path, *FAST, "--objective", f"{plugin}:hangs") as server:
-        found = server.board
-        program = app(tmp_path, "--workload", "gpu-bound", "--steps", 1_000_000)
-        server.process.wait(60)
-        code, _ = server.end()
-        program.kill()
-        program.communicate()
-    log = server.log.read_text()
-    assert code == 2, log
+    told, log = hung(tmp_path, lambda server: server.process.wait(60))
     assert log.count("held_up") == 1
-    (told,) = [line for line in log.splitlines() if line.startswith("ceml: ")]
     assert "nothing answered for 20 s" in told
-    assert "hangs.py line 11" in told
-    assert server.board == found
-    assert not (tmp_path / "journal.json").exists()
 
 
 @pytest.mark.parametrize("taken", ["pipe", "group", "lock"])

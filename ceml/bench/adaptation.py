@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ceml.bench.moved_caps import moved_cap, moved_caps_of
+from ceml.bench.moved_caps import best_step_s, moved_cap, moved_caps_of
 from ceml.bench.play import play
 from ceml.bench.pool import each
 from ceml.bench.rivals import platform_of
@@ -259,8 +259,7 @@ def _regret(plant: Plant, here: Configuration | None, cap_w: float) -> float | N
     state = None if here is None else plant.space.find(here)
     if state is None:
         return None
-    best_s = float(np.nanmin(np.where(plant.power_w <= cap_w, plant.step_s, np.nan)))
-    return max(float(plant.step_s[state]) / best_s - 1.0, 0.0)
+    return max(float(plant.step_s[state]) / best_step_s(plant, cap_w) - 1.0, 0.0)
 
 
 # Summed up ------------------------------------------------------------------------------------------------------------

@@ -59,11 +59,12 @@ def _both_ways(work: Work, grid: Grid) -> Iterator[MovedCap]:
     most_w = float(plant.power_w[plant.space.max_state])
     for before, after in (tuple(share * most_w for share in shares) for shares in SHARES):
         if min(before, after) >= np.nanmin(plant.power_w):
-            at_s = work.steps / 2 * _best_step_s(plant, before)
+            at_s = work.steps / 2 * best_step_s(plant, before)
             yield MovedCap(grid=grid, seed=0, before=before, after=after, at_s=at_s)
 
 
-def _best_step_s(plant: Plant, cap_w: float) -> float:
+def best_step_s(plant: Plant, cap_w: float) -> float:
+    """Seconds of a step in the fastest state that keeps a cap."""
     return float(np.nanmin(np.where(plant.power_w <= cap_w, plant.step_s, np.nan)))
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ceml.domain.contracts import Objective
     from ceml.domain.values import Prediction, Situation
 
+ANSWER_S = 0.02  # of an objective, for all states of a board: a decision asks up to a hundred times, and all else waits
+
 
 class CheckedConstraint:
     """A constraint whose violations are numbers of the right shape, or a `SettingsError` is raised."""

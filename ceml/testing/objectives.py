@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ceml.domain.values import Prediction, Situation
-from ceml.plugins.checked import CheckedObjective
+from ceml.plugins.checked import ANSWER_S, CheckedObjective
 from ceml.testing.promises import insist, lines_run, promise, quick
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def promises(objective: Objective) -> Iterator[Callable[[], None]]:
         promise(not bad, f"{bad} of {len(costs)} ordinary states cost NaN or infinity; every ordinary state has a cost")
 
     def is_quick() -> None:
-        quick(lambda: cost(ordinary()), f"asking the cost of {STATES} states")
+        quick(lambda: cost(ordinary()), f"asking the cost of {STATES} states", ANSWER_S)
 
     def takes_any_number() -> None:
         for count in (1, 2, STATES):
@@ -156,7 +156,7 @@ def promises(objective: Objective) -> Iterator[Callable[[], None]]:
 def _constraint(constraint: Constraint) -> None:
     name = constraint.name
     promise(name.strip(), "a constraint has a name that a person understands, with its bound and unit")
-    quick(lambda: constraint.violation(ordinary(), NOW), f"constraint {name!r} for {STATES} states")
+    quick(lambda: constraint.violation(ordinary(), NOW), f"constraint {name!r} for {STATES} states", ANSWER_S)
     for now in (NOW, BLIND):
         violation = constraint.violation(ordinary(), now)
         promise(not np.isnan(violation).any(), f"constraint {name!r}: a violation is a number; some are NaN")

@@ -134,7 +134,7 @@ def _limited(seconds: float) -> Generator[None]:
         signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
 
 
-def quick(ask: Callable[[], object], what: str) -> None:
+def quick(ask: Callable[[], object], what: str, most_s: float = SLOW_S) -> None:
     """Promise that an answer takes milliseconds, and say whether it is work or waiting that takes longer.
 
     The best of three attempts counts, for a first call may have something to prepare. What the machine gave to others
@@ -145,12 +145,12 @@ def quick(ask: Callable[[], object], what: str) -> None:
     """
     works, waits = zip(*(_taken(ask) for _ in range(3)), strict=True)
     promise(
-        min(works) <= SLOW_S,
+        min(works) <= most_s,
         f"too slow: {what} took {min(works):.2f} s of work; a decision asks several times and must take milliseconds. "
         "Compute with whole arrays, and prepare in the factory what does not change",
     )
     promise(
-        min(waits) <= SLOW_S,
+        min(waits) <= most_s,
         f"it waits: {what} took {min(waits):.2f} s, of which {min(works):.2f} s were work. It sleeps or asks something "
         "outside; a decision waits for nobody: look things up once, in the factory",
     )

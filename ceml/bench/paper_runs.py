@@ -73,6 +73,7 @@ class Outcome(NamedTuple):
     Attributes:
         energy: Energy of the whole run, profiling included, as a share of that at maximum frequencies.
         best_energy: That of the true best state.
+        chosen_energy: That of the state chosen in the end, as if in force all the time; None where nothing chooses.
         rate_error: Of the model over states it was not shown; None where there is no model.
         power_error: The same.
         stretches: With the budget of figure 10: what became of it under each cap.
@@ -82,6 +83,7 @@ class Outcome(NamedTuple):
 
     energy: float | None = None
     best_energy: float | None = None
+    chosen_energy: float | None = None
     rate_error: float | None = None
     power_error: float | None = None
     stretches: tuple[Stretch, ...] = ()
@@ -100,7 +102,9 @@ def outcome(work: Work, task: Task) -> Outcome:
             return Outcome(_rest(figures.saving), _rest(figures.possible_saving))
         played = _play(loaded, task, plant, conditions)
         errors = held_out_errors(played.machine, played.fit)
-        return Outcome(_rest(played.figures.saving), _rest(played.figures.possible_saving), *errors)
+        figures = played.figures
+        chosen = _share(figures.chosen_energy_j, figures.max_state_energy_j)
+        return Outcome(_rest(figures.saving), _rest(figures.possible_saving), chosen, *errors)
     except SettingsError as error:
         return Outcome(sentence=str(error))
 
@@ -166,3 +170,7 @@ def budgets(plant: Plant) -> tuple[float, float]:
 
 def _rest(share: float | None) -> float | None:
     return None if share is None else 1.0 - share
+
+
+def _share(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or not whole else part / whole

@@ -50,7 +50,7 @@ def add_paper(what: Verbs) -> None:
 def run_paper(args: argparse.Namespace) -> int:
     """Play, sum up, print, draw."""
     from ceml.bench import paper_show, show, tables
-    from ceml.bench.paper import paper, sources
+    from ceml.bench.paper import paper, sources, unasked
     from ceml.commands.report import needs_matplotlib, write_pictures
     from ceml.sources import load
 
@@ -69,6 +69,7 @@ def run_paper(args: argparse.Namespace) -> int:
             processes=jobs,
             tell=progress,
             settings={"version": __version__, "seeds": list(seeds), "steps": steps},
+            left_out=unasked(grids, args.workloads or ()),
         )
     if args.json is not None:
         text = json.dumps(found.as_json(), allow_nan=False, indent=1)

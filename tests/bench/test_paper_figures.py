@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ceml.bench import paper_show
-from ceml.bench.paper import PAPER, Line, Paper, sources
+from ceml.bench.paper import PAPER, Line, Paper, sources, unasked
 from ceml.bench.paper_runs import BEST32, CEML_E, CEML_L, MAX, OURS, STRATEGIES, Task, budgets, outcome
 from ceml.bench.score import geometric_mean, held_out_errors, stretches
 from ceml.bench.tables import Work, grids_of
@@ -72,7 +72,14 @@ def line(name: str, **energy: float) -> Line:
     ratios = {MAX: 1.0, BEST32: 0.8, CEML_L: 0.9, CEML_E: 0.85, OURS: 0.75, **energy}
     errors = {CEML_E: 0.05, OURS: 0.02}
     return Line(
-        board="b", name=name, simulated=False, energy=ratios, best_energy=0.7, rate_error=errors, power_error=errors
+        board="b",
+        name=name,
+        simulated=False,
+        energy=ratios,
+        chosen_energy={CEML_E: 0.8, OURS: 0.7},
+        best_energy=0.7,
+        rate_error=errors,
+        power_error=errors,
     )
 
 
@@ -82,6 +89,7 @@ def test_headlines_are_made_as_the_paper_makes_them():
     assert pooled["saving ours"] == pytest.approx(1 - (0.75 * 0.6) ** 0.5)
     assert pooled[f"above_best32 {CEML_E}"] == pytest.approx(0.85 / 0.8 - 1)
     assert pooled["l_above_e"] == pytest.approx(0.9 / 0.85 - 1)
+    assert pooled["saving chosen ours"] == pytest.approx(0.3)
     assert pooled["possible saving"] == pytest.approx(0.3)
 
 
@@ -91,6 +99,12 @@ def test_programs_are_those_of_the_simulated_board_and_of_the_tables(tmp_path: P
     assert [source.board for source in sources(grids, ["w"])] == ["t.csv"]
     with pytest.raises(SettingsError, match="--workload x: no such program; there are vit"):
         sources(grids, ["x"])
+
+
+def test_a_table_with_none_of_the_programs_asked_for_is_said_to_be_left_out(tmp_path: Path):
+    grids = grids_of([written(tmp_path, "t.csv")])
+    assert unasked(grids, ["vit"]) == ["left out: t.csv: --workload vit: not there; it has w"]
+    assert unasked(grids, ["vit", "w"]) == unasked(grids, []) == []
 
 
 def slowed(path: Path, by: float = 6.0) -> Path:
@@ -118,6 +132,8 @@ def test_the_command_prints_tables_the_papers_numbers_and_what_differs(
     found = json.loads((tmp_path / "j").read_text())
     assert found["paper"] == PAPER
     assert found["lines"][0]["energy"].keys() == set(STRATEGIES)
+    only = found["lines"][0]
+    assert all(1.0 > only["chosen_energy"][s] >= only["best_energy"] - 1e-9 for s in (CEML_E, OURS))
     assert len(found["capped"]) == 2
     if pictures:
         assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [

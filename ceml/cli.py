@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ceml import __version__
-from ceml.errors import CemlError, Unavailable
+from ceml.errors import CemlError, Unavailable, place_in_plugin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -214,14 +214,7 @@ def _of_a_plugin(error: BaseException) -> CemlError | None:
     """What a plugin's file raised, be it in a library that it called, in words; None where it was we."""
     if not isinstance(error, Exception) or isinstance(error, CemlError):
         return None
-    told, trace = None, error.__traceback__
-    while trace is not None:
-        module = str(trace.tb_frame.f_globals.get("__name__", ""))
-        if module.startswith("ceml_plugin_"):  # as plugins/ calls what it reads from a file
-            told = f"{trace.tb_frame.f_code.co_filename} line {trace.tb_lineno}"
-        elif module.partition(".")[0] == "ceml":
-            told = None
-        trace = trace.tb_next
+    told = place_in_plugin(error)
     if told is None:
         return None
     check = f"ceml plugin check {told.rpartition(' line ')[0]}:FACTORY"

@@ -47,3 +47,16 @@ def combined(error: BaseException) -> CemlError | None:
         return None
     kind = SettingsError if all(isinstance(leaf, SettingsError) for leaf in told) else CemlError
     return kind("\n".join(dict.fromkeys(str(leaf) for leaf in told)))
+
+
+def place_in_plugin(error: BaseException) -> str | None:
+    """Where a plugin's file raised this, be it in a library that it called: "FILE line N"; None where it was we."""
+    told, trace = None, error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        if module.startswith("ceml_plugin_"):  # as plugins/ calls what it reads from a file
+            told = f"{trace.tb_frame.f_code.co_filename} line {trace.tb_lineno}"
+        elif module.partition(".")[0] == "ceml":
+            told = None
+        trace = trace.tb_next
+    return told

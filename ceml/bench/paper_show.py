@@ -25,8 +25,8 @@ What differs from the paper:
   board is equations fitted to published measurements of a TX2, the split of its power over devices assumed; cpu-bound
   and gpu-bound are synthetic. Measured tables play real measurements of other programs, some of other boards.
 - A saving depends on the program: what can be saved at most here is printed as possible saving.
-- Where CEML-E saves less here than the paper says, its choice is to blame, not its trials (the row on the state chosen):
-  its model has as many unknowns as samples, and searching all states finds the one whose energy it underrates most.
+- Where CEML-E saves less here than the paper says, its choice is to blame, not its trials (see the state chosen): its
+  model has as many unknowns as samples, and searching all states finds the one whose energy it underrates most.
   Simulated vit at seed 0: 3.6 J a step expected there, 4.9 true, 4.2 at the best state. Mean errors do not show that.
 - Model error here is over 25 random states that were never in force; the paper's 25 test states are not known.
 - Best of 32: random states, held 20 steps each, judged by what was measured; the paper's 32 states are not known.

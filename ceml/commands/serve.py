@@ -72,7 +72,7 @@ def serve(loaded: Loaded, *, program: Launched | None = None) -> None:
 
     from ceml import runtime
     from ceml.api.notify import ServiceManager
-    from ceml.control.ending import heard_once
+    from ceml.control.ending import heard_once, start_watched
     from ceml.errors import combined
     from ceml.parts import choose
     from ceml.store.paths import PlatformContext, RuntimePaths
@@ -90,7 +90,8 @@ def serve(loaded: Loaded, *, program: Launched | None = None) -> None:
         structlog.get_logger().warning("unknown_variable", problem=warning)
     paths = RuntimePaths.at(settings.runtime_dir).made()
     context = PlatformContext(runtime_dir=paths.root, speed=settings.speed)
-    parts = choose(loaded, context)
+    with start_watched():
+        parts = choose(loaded, context)
     ledger = Ledger(parts.platform.total_rails)
     eyes: list[runtime.Eye] = [log.eye(level)]
     record = RecordWriter(settings.record, settings.record_level) if settings.record else None

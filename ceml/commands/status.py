@@ -71,6 +71,7 @@ def for_people(status: dict[str, Any]) -> str:
             ("measured", _latest(status)),
             *[("limit", limit(each) + (BEFORE if paused else "")) for each in status["limits"]],
             ("decided", _decided(status)),
+            ("undecided", _undecided(status)),
             ("tried", _tried(status)),
             ("saving", _saving(status) + (BEFORE if paused and status["saving"] is not None else "")),
             (
@@ -105,6 +106,12 @@ def _decided(status: dict[str, Any]) -> str:
         return times if status["decisions"] else "nothing yet"
     holds = "" if decided["feasible"] else "; THE LIMITS CANNOT ALL HOLD"
     return f"{knobs(decided['configuration'])} ({decided['why']}){holds}; {times}"
+
+
+def _undecided(status: dict[str, Any]) -> str:
+    """Why nothing was decided lately, where that was the last word on it."""
+    said = [each for each in status["happened"] if each["what"] in ("decided", "undecided", "joined", "objective")]
+    return said[-1]["text"] if said and said[-1]["what"] == "undecided" else ""
 
 
 def _tried(status: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,22 @@ def heard_once(came: Callable[[], bool]) -> Generator[None]:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         elif before is signal.default_int_handler:
             signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def start_watched() -> Generator[None]:
+    """Say what a start waits for where it takes long, e.g. a plugin that never returns; any signal ends it."""
+
+    def told(_number: int, frame: FrameType | None) -> None:
+        sys.stderr.write(f"ceml: still starting, and no pipe yet: a plugin or a disk holds it up, in {_place(frame)}\n")
+
+    before = signal.signal(signal.SIGALRM, told)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE_S, HANGS * PATIENCE_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
 
 
 _LAST_WORDS = (
@@ -176,7 +193,7 @@ class Ending:
             self._ask()
             return
         self._missed += 1
-        where = f"{frame.f_code.co_filename} line {frame.f_lineno}" if frame else "an unknown place"
+        where = _place(frame)
         if not self.reason and self._missed < HANGS:
             if self._missed == 1:
                 _tell(where)
@@ -187,6 +204,10 @@ class Ending:
             os.write(2, _LAST_WORDS.format(where).encode())
             os._exit(2)
         raise HeldUp(where)
+
+
+def _place(frame: FrameType | None) -> str:
+    return f"{frame.f_code.co_filename} line {frame.f_lineno}" if frame else "an unknown place"
 
 
 def _tell(where: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ceml.domain.contracts import Constraint
 from ceml.domain.ondemand import changed
-from ceml.errors import SettingsError
+from ceml.errors import SettingsError, place_in_plugin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,15 +85,20 @@ def checked(what: str, ask: Any, predicted: Prediction, now: Situation) -> NDArr
         answer = np.asarray(ask(_read_only(predicted), now))
     except ValueError as error:
         hint = "; what it is given is read-only: compute in a copy" if "read-only" in str(error) else ""
-        raise SettingsError(f"{what} raised ValueError: {error}{hint}") from error
+        raise SettingsError(f"{what} raised {_told(error)}{hint}") from error
     except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is said in words
-        raise SettingsError(f"{what} raised {type(error).__name__}: {error}") from error
+        raise SettingsError(f"{what} raised {_told(error)}") from error
     expected = predicted.rate_hz.shape
     if answer.shape != expected:
         raise SettingsError(f"{what} must give one number per state, shape (n,) = {expected}; it gave {answer.shape}")
     if answer.dtype.kind not in "fiub":
         raise SettingsError(f"{what} must give real numbers; it gave {answer.dtype}")
     return answer.astype(np.float64, copy=False)
+
+
+def _told(error: BaseException) -> str:
+    place = place_in_plugin(error)
+    return f"{type(error).__name__}: {error}" + (f" ({place})" if place else "")
 
 
 def _read_only(predicted: Prediction) -> Prediction:

@@ -176,6 +176,7 @@ def sampler_promises(sampler: Sampler) -> Iterator[Callable[[], None]]:
         promise(present, f"it wants to try state {stay.state}, which the space does not have")
         numbers = (stay.beats, stay.steps, stay.power_samples, stay.longest_s, stay.patience)
         promise(not any(number != number for number in numbers), f"its stay has numbers that are none: {stay}")
+        promise(min(numbers) >= 0, f"its stay has numbers below 0: {stay}")
         promise(
             stay.beats <= STEPS and stay.power_samples <= STEPS,
             f"it wants {stay.beats:g} beats and {stay.power_samples:g} power samples of one state, in a run of "

@@ -11,7 +11,8 @@ import time
 import anyio
 import pytest
 
-from ceml.control.ending import Ending, HeldUp, heard_once, interruptible
+from ceml.control import ending
+from ceml.control.ending import Ending, HeldUp, heard_once, interruptible, start_watched
 from ceml.timeline import VirtualLoop
 
 VIRTUAL = {"loop_factory": VirtualLoop}
@@ -71,6 +72,20 @@ def test_a_loop_that_does_not_hear_is_interrupted_by_a_second_one():
 
     with pytest.raises(KeyboardInterrupt):
         anyio.run(interruptible, deaf, backend_options=VIRTUAL)
+
+
+def test_a_start_that_takes_long_says_again_and_again_where_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(ending, "PATIENCE_S", 0.02)
+    before = signal.getsignal(signal.SIGALRM)
+    with start_watched():
+        told = ""
+        while told.count("still starting") < 2:
+            told += capsys.readouterr().err
+    assert " line " in told
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_who_is_deaf_stays_deaf():

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 import numpy as np
 import pytest
 
 from ceml.domain.values import Prediction, Situation
 from ceml.errors import SettingsError
+from ceml.plugins import find
 from ceml.plugins.checked import CheckedObjective
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ceml.domain.contracts import Objective
 
 
 class InPlace:
@@ -33,6 +41,14 @@ def test_an_objective_that_changes_its_input_is_told_so_and_changes_nothing(name
         CheckedObjective("mine", InPlace(name)).cost(given, Situation())
     assert (given.rate_hz == 1.0).all()
     given.rate_hz[0] = 2.0  # ours stays ours
+
+
+def test_what_an_objective_in_a_file_raises_is_told_with_its_line(tmp_path: Path):
+    file = tmp_path / "mine.py"
+    file.write_text("class Mine:\n  def cost(self, predicted, now):\n    return 1 / 0\ndef mine(): return Mine()\n")
+    made = cast("Objective", find("objectives", f"{file}:mine"))
+    with pytest.raises(SettingsError, match=r"mine raised ZeroDivisionError: .* \(.*mine.py line 3\)"):
+        CheckedObjective("mine", made).cost(Prediction(rate_hz=np.ones(3), power_w=np.ones(3)), Situation())
 
 
 def test_an_objective_that_says_nothing_of_constraints_has_none():

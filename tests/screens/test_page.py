@@ -120,6 +120,9 @@ def test_it_survives_a_restart_and_only_shows_without_a_token(browser: Any, tmp_
         browser.get(f"http://127.0.0.1:{port}/")
         wait_until(lambda: text(browser, "link") == "live", "the page")
         assert browser.find_element("id", "change").is_displayed()
+        write(browser, "token", TOKEN)
+        write(browser, "aim", "edp\n")
+        wait_until(lambda: text(browser, "said").startswith("done: edp"), "the objective")
         browser.execute_script("window.same = true")
         server.end(signal.SIGKILL)
         wait_until(lambda: text(browser, "link") != "live", "the loss")
@@ -128,6 +131,7 @@ def test_it_survives_a_restart_and_only_shows_without_a_token(browser: Any, tmp_
             wait_until(lambda: text(browser, "objective") == "performance", "the state of the next server")
             wait_until(lambda: text(browser, "app") == "gpu-bound", "its program")
             assert browser.execute_script("return window.same"), "nobody loaded it anew"
+            assert not text(browser, "said"), "what the server before said is not of this one"
             assert not browser.find_element("id", "change").is_displayed()
             assert browser.find_element("id", "read-only").is_displayed()
             assert other.end()[0] == 0

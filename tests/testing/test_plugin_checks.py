@@ -403,6 +403,7 @@ def never_enough(stay, space, observations, total_work):
         (never_enough, "it tries more than 40 of 540 states"),
         (lambda stay, space, seen, total: stay if isfinite(total) else None, "it raised TypeError"),
         (lambda stay, *_: stay and replace(stay, beats=float("nan")), "numbers that are none"),
+        (lambda stay, *_: stay and replace(stay, beats=-3, power_samples=9), "numbers below 0"),
         (lambda stay, *_: stay and replace(stay, beats=10**9), "it wants 1e[+]09 beats"),
         (lambda stay, *_: time.sleep(0.06) or stay, "it waits: one stay"),
     ],

@@ -89,7 +89,7 @@ function plot(id, key, limit) {
 
 function show(frame) {
   const status = frame.status, latest = status.phase === "paused" ? null : status.latest; // it is from before the pause
-  if (run !== frame.run) { run = frame.run; history.length = 0; }
+  if (run !== frame.run) { run = frame.run; history.length = 0; put("said", ""); }
   const at = status.at_s;
   history.push({
     at, wall: Date.now(), run, power: status.power_w, rate: status.phase === "waiting" ? null : latest && latest.rate_hz,

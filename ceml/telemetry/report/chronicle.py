@@ -20,7 +20,7 @@ class Remark(NamedTuple):
     """Something that happened, in words."""
 
     at_s: float
-    kind: str  # decision, guard, change, budget, sensor, control
+    kind: str  # decision, guard, change, budget, objective, sensor, control
     text: str
 
 
@@ -89,6 +89,10 @@ def in_words(event: Event) -> Remark | None:
     match event:
         case events.Decided():
             return Remark(event.at_s, "decision", f"{event.configuration}: {event.why}")
+        case events.Undecided():
+            return Remark(event.at_s, "decision", f"none: {event.why}")
+        case events.DecisionSlow():
+            return Remark(event.at_s, "decision", f"slow: {event.why}")
         case events.GuardStepped():
             text = f"{event.limit}: {event.measured:.3g} measured, {event.bound:.3g} allowed; {event.why}"
             return Remark(event.at_s, "guard", text)
@@ -101,7 +105,8 @@ def in_words(event: Event) -> Remark | None:
             source = f" ({event.source})" if event.source else ""
             return Remark(event.at_s, "budget", named(event.limits) + source)
         case events.ObjectiveChanged():
-            return Remark(event.at_s, "budget", f"objective {event.objective}")
+            source = f" ({event.source})" if event.source else ""
+            return Remark(event.at_s, "objective", f"{event.objective}{source}")
         case events.SensorLost():
             return Remark(event.at_s, "sensor", f"{event.sensor} lost: {event.reason}")
         case events.SensorRecovered():

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 MOST_KNOBS = 6
 MOST_DEVICES = 4
 MOST_REASONS = 8  # written under the picture; a page has them all
-SHOWN = {"decision": "v", "guard": "X", "change": "D", "budget": "s", "sensor": "o"}
+SHOWN = {"decision": "v", "guard": "X", "change": "D", "budget": "s", "objective": "P", "sensor": "o"}
 _LOOKS = {
     "profiling": {"facecolor": "white", "hatch": "/////", "label": "profiling"},
     "idle": {"facecolor": "#bdbdbd", "label": "decided, running"},
@@ -105,7 +105,7 @@ def timeline(run: Digest, *, opening: bool = False) -> Picture | None:
     caption = "Power of the whole board (thin: samples, with the least and the greatest of each pixel; bold: means of "
     caption += "windows), its cap (dashed), steps per second, the knobs"
     caption += ", share of time that devices were busy" if busy else ""
-    caption += ". Marks on top: v decision, x guard, diamond change of the program, square limits or objective, "
+    caption += ". Marks on top: v decision, x guard, diamond change of the program, square limits, plus objective, "
     caption += "circle sensor; the numbers are those of the list."
     caption += f" Not shown: {', '.join(missing)}." if missing else ""
     return Picture("opening" if opening else "timeline", title, caption, figure)

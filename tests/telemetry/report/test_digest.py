@@ -114,6 +114,17 @@ def test_all_limits_are_named_and_that_there_are_none_is_said():
     assert said == ["target 2 steps/s (socket)", "no limits (socket)"]
 
 
+def test_objectives_and_what_could_not_be_decided_have_words_of_their_own():
+    run = a_run()
+    run[-2:-2] = [
+        events.ObjectiveChanged(at_s=9.5, objective="edp", source="socket"),
+        events.Undecided(at_s=9.6, app="a", why="no cost"),
+        events.DecisionSlow(at_s=9.7, app="a", took_s=1.0, why="3 s"),
+    ]
+    said = [(remark.kind, remark.text) for remark in digested(run).remarks if 9.5 <= remark.at_s < 9.8]
+    assert said == [("objective", "edp (socket)"), ("decision", "none: no cost"), ("decision", "slow: 3 s")]
+
+
 def test_words_are_kept_up_to_a_bound_and_the_rest_is_counted():
     run = a_run()
     run[-2:-2] = [events.BudgetChanged(at_s=9.5, limits=run[0].limits)] * (module.MOST_REMARKS + 5)  # type: ignore[union-attr]

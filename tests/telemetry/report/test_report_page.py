@@ -96,6 +96,13 @@ def test_without_power_everything_else_is_drawn_and_it_is_said():
     assert b"No predictions of the space" in content
 
 
+def test_a_record_of_another_schema_says_so_on_its_page():
+    run = a_run()
+    assert b"this version reads schema" not in report([digested(run)])[0]
+    run[0] = replace(run[0], schema=99)
+    assert b"99; this version reads schema" in report([digested(run)])[0]
+
+
 def test_words_of_others_are_text_on_the_page_and_in_pictures():
     evil = "<img src=x onerror=alert(1)> $\\frac{a}$ \u0007 \u4e2d"
     run = [replace(event, app=evil) if hasattr(event, "app") else event for event in a_run()]

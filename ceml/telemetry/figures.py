@@ -7,6 +7,7 @@ the same at ten heartbeats a second as at ten thousand.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     Labelled = dict[tuple[tuple[str, str], ...], float]
 
 TRIED = "Configurations measured since the program came or last changed."
+_BOUND = re.compile(r" -?\d[^ ]* (W|steps/s|%|s|J|C)(?= |$)")  # in a limit's name: a new bound is no new series
 PHASES = ("waiting", "profiling", "idle", "paused")
 
 
@@ -75,7 +77,7 @@ def figures_of(status: Status, version: str) -> tuple[Figure, ...]:
 def _power(status: Status) -> tuple[Figure, ...]:
     rails = _by("rail", status["rails_w"])
     caps = _by("rail", status["rail_budgets_w"])
-    headrooms = {each["name"]: each["headroom"] for each in status["limits"]}
+    headrooms = {_BOUND.sub("", each["name"]): each["headroom"] for each in status["limits"]}
     return (
         _one("ceml_board_power_watts", "Power of the whole board, last readings.", "W", status["power_w"]),
         _one("ceml_board_power_cap_watts", "Cap on it in force.", "W", status["budget_w"]),

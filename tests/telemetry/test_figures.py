@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ceml.api.protocol import Happening, Limit, Measurement, Status
+from ceml.domain.budget import constraints_of
+from ceml.domain.values import Limits
 from ceml.telemetry import figures
 from ceml.telemetry.figures import figures_of
 
@@ -68,6 +70,23 @@ def test_prometheus_reads_back_what_it_is_told(status: Status):
         for labels, value in figure.values.items():
             key = (f"{figure.name}_total" if figure.grows else figure.name, tuple(sorted(labels)))
             assert read[key] == value or (read[key] != read[key] and value != value), "no number is none there, too"
+
+
+def test_another_bound_of_the_same_limit_is_no_other_series():
+    def labels(limits: Limits) -> set[object]:
+        told = [{"name": each.name, "headroom": 0.1} for each in constraints_of(limits)]
+        status = dict.fromkeys(Status.model_fields, 0) | {"latest": None, "decided": None, "configuration": None}
+        status |= {"rails_w": {}, "rail_budgets_w": {}, "limits": told, "highest": {}, "phase": "idle", "platform": "x"}
+        (figure,) = (each for each in figures_of(status, "1.0") if each.name == "ceml_limit_headroom_ratio")
+        return set(figure.values)
+
+    one = Limits(power_cap_w=8.0, rail_caps_w={"gpu": 3.0}, target_hz=2.5, max_slowdown=0.1, max_temperature_c=70.0)
+    other = Limits(
+        power_cap_w=7.25, rail_caps_w={"gpu": 1e-5}, target_hz=1e9, max_slowdown=0.055, max_temperature_c=80.5
+    )
+    assert labels(one) == labels(other)
+    assert len(labels(one)) == 5
+    assert (("limit", "power cap of rail gpu"),) in labels(one)
 
 
 def test_the_dashboard_asks_for_figures_that_there_are():

@@ -216,7 +216,8 @@ class Decided:
 
     Of a two-state schedule it is the one for `share` of the time, at least half; the rest belongs to `other`. A turn of
     each takes `period_s` seconds, and all that is expected is expected of the mean.
-    `rate_at_max_hz` and `power_at_max_w` are what the model expects with every knob at its highest: what to save from.
+    `rate_at_max_hz` and `power_at_max_w` are what the model expects with every knob at its highest: what to save from;
+    `energy_at_max_sd` is the relative standard deviation of the joules per step there, NaN where it states none.
     """
 
     at_s: float
@@ -231,6 +232,7 @@ class Decided:
     why: str
     rate_at_max_hz: float = NAN
     power_at_max_w: float = NAN
+    energy_at_max_sd: float = NAN
     other: Configuration | None = None
     share: float = 1.0
     period_s: float = NAN

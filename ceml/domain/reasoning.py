@@ -506,6 +506,7 @@ class Reasoning:
         if unknown := unjudged(self.constraints, score.now):
             why = f"{why}; {unknown}"
         at_max = self._at_max()
+        sd = at_max.energy_sd
         return Decided(
             at_s=at_s,
             app=self._app,
@@ -519,6 +520,7 @@ class Reasoning:
             why=why,
             rate_at_max_hz=float(at_max.rate_hz[0]),
             power_at_max_w=float(at_max.power_w[0]),
+            energy_at_max_sd=NAN if sd is None else float(sd[0]),
             other=None if mix is None else self.space.configuration(mix.other),
             share=1.0 if mix is None else mix.share,
             period_s=NAN if mix is None else mix.period_s,

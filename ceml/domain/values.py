@@ -117,6 +117,13 @@ class Prediction:
         """Joules per step, shape (n,)."""
         return self.power_w / self.rate_hz
 
+    @property
+    def energy_sd(self) -> NDArray[np.float64] | None:
+        """Relative standard deviation of joules per step, shape (n,); None where the model states none."""
+        if self.covariance is None:
+            return None
+        return np.sqrt(np.maximum(self.covariance.sum(axis=(1, 2)), 0.0))  # ln E = ln t + ln P
+
     def quantile(self, share: float) -> Prediction:
         """The pessimistic side: slower and hotter than this, each, with probability 1 - `share`.
 

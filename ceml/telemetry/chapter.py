@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import exp, isfinite
 from typing import TYPE_CHECKING, NamedTuple
 
 from ceml.domain.events import ConfigurationApplied, ConfigurationWithheld, Decided, RunStarted
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ceml.domain.values import Observation
 
 
+SURELY = 1.96  # standard deviations on either side that hold 95 % of a normal distribution
 MOST_NAMED = 4  # other programs
 BASELINES = ("max frequencies", "configuration found", "max frequencies, as the model expects them", "first window")
 
@@ -65,6 +66,7 @@ class Estimated(NamedTuple):
     configuration: Configuration
     rate_hz: float
     power_w: float
+    energy_sd: float = NAN  # relative, as the model states it
 
     @property
     def energy_j(self) -> float:
@@ -167,6 +169,15 @@ class Chapter:
         return 1.0 - self.after_j / self.before_j if self.before_j > 0 else NAN
 
     @property
+    def saving_between(self) -> tuple[float, float] | None:
+        """Where `saving` lies with 95 %, as sure as the model says it is; None of a measured baseline, too."""
+        base = self.baseline
+        if not isinstance(base, Estimated) or not isfinite(base.energy_sd) or not isfinite(self.saving):
+            return None
+        of = SURELY * base.energy_sd
+        return 1.0 - (1.0 - self.saving) * exp(of), 1.0 - (1.0 - self.saving) * exp(-of)
+
+    @property
     def saving_so_far(self) -> float:
         """The same over all steps of which the energy was measured, profiling included; NaN where unknown."""
         at_baseline_j = self._priced_j + (self.steps - self._steps_before) * self.before_j
@@ -210,7 +221,9 @@ class Chapter:
         self.decided, self.settled = event, Measured(event.configuration)
         started, rate_hz, power_w = self._started, event.rate_at_max_hz, event.power_at_max_w
         if started is not None and rate_hz > 0 and power_w > 0 and self._rank(self.baseline) > 1:
-            self.baseline = Estimated(max_configuration(started.knobs, started.found), rate_hz, power_w)
+            self.baseline = Estimated(
+                max_configuration(started.knobs, started.found), rate_hz, power_w, event.energy_at_max_sd
+            )
 
     def changed(self) -> None:
         """It is another program now: what was measured before compares no more."""

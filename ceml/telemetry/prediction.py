@@ -58,16 +58,14 @@ def predicted(fit: Fit, space: KnobSpace, decided: Decided) -> SpacePredicted:
     """What a fit expects, with four digits."""
     states = some_states(space, decided)
     expected = fit.predict(states)
-    spread: tuple[float, ...] = ()
-    if expected.covariance is not None:  # ln E = ln t + ln P
-        spread = _rounded(np.sqrt(np.maximum(expected.covariance.sum(axis=(1, 2)), 0.0)))
+    spread = expected.energy_sd
     return SpacePredicted(
         at_s=decided.at_s,
         app=decided.app,
         states=tuple(int(state) for state in states),
         rate_hz=_rounded(expected.rate_hz),
         power_w=_rounded(expected.power_w),
-        energy_sd=spread,
+        energy_sd=() if spread is None else _rounded(spread),
     )
 
 

@@ -149,7 +149,9 @@ def _saving(chapter: Chapter) -> str:
         return f"about {saving:.0%}" if estimated else f"{saving:.1%}"
 
     against = f"against {chapter.baseline_name}{' (an estimate)' if estimated else ', both measured'}"
-    told = f"{share(chapter.saving)} of the energy per step {against}"
+    between = chapter.saving_between
+    sure = "" if between is None else f" (95 %: {between[0]:.0%} to {between[1]:.0%})"
+    told = f"{share(chapter.saving)}{sure} of the energy per step {against}"
     if not isfinite(chapter.saving_so_far):
         return told
     return f"{told}; {share(chapter.saving_so_far)} over all its {chapter.steps:.0f} measured steps, profiling included"

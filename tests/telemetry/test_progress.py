@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,7 @@ from ceml.domain.events import (
 )
 from ceml.domain.knobs import Configuration
 from ceml.domain.values import Limits, Observation
+from ceml.telemetry.chapter import Chapter
 from ceml.telemetry.ledger import Ledger
 from ceml.telemetry.progress import Progress, status_line, summary
 
@@ -175,6 +177,28 @@ def test_a_saving_against_what_a_model_expects_is_told_as_an_estimate():
     assert "about 25% of the energy per step against max frequencies, as the model expects them (an estimate)" in (
         summary(ledger, ())
     )
+    for event in (replace(chose, energy_at_max_sd=0.05), settled):
+        ledger.on(event)
+    assert "about 25% (95 %: 17% to 32%) of the energy per step" in summary(ledger, ())
+
+
+@given(st.floats(0.5, 2.0), st.floats(0.0, 0.5))
+def test_the_interval_of_an_estimated_saving_holds_it_and_grows_with_the_doubt(ratio: float, sd: float):
+    def between(sd: float) -> tuple[float, float]:
+        chapter = Chapter("a", 0.0, started())
+        chapter.decide(Decided(
+            at_s=4.0, app="a", configuration=LOW, rate_hz=8.0, power_w=6.0, cost=0.75, feasible=True, violation=0.0,
+            evaluated=2, why="", rate_at_max_hz=10.0, power_at_max_w=10.0, energy_at_max_sd=sd,
+        ))  # fmt: skip
+        chapter.window(window(6.0, LOW, rate_hz=8.0, power_w=8.0 * ratio, phase="idle").observation, "idle")
+        got = chapter.saving_between
+        assert got is not None
+        assert got[0] <= chapter.saving + 1e-12
+        assert got[1] >= chapter.saving - 1e-12
+        return got
+
+    (low, high), (lower, higher) = between(sd), between(sd + 0.1)
+    assert lower < low <= high < higher
 
 
 def test_the_summary_speaks_of_the_last_program_that_was_measured():

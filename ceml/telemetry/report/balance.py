@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from ceml.domain.values import NAN
-from ceml.telemetry.chapter import Estimated, max_configuration
-from ceml.telemetry.report.space import expected
+from ceml.telemetry.chapter import SURELY, Estimated
 from ceml.telemetry.report.style import (
     BLACK,
     JOULES,
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from ceml.telemetry.report.digest import Digest, Told
 
 Reading = Callable[["Told"], float]
-SURELY = 1.96  # standard deviations on either side that hold 95 % of a normal distribution
 _LOOKS = (("white", "////"), ("#9e9e9e", ""), ("white", "...."))
 MOST_RECORDS = 12  # side by side
 
@@ -89,7 +87,7 @@ class Balance(NamedTuple):
         return f"saved {self.saving:.1%}{sure} against {self.baseline}"
 
 
-def balance(run: Digest, told: Told) -> Balance | None:
+def balance(told: Told) -> Balance | None:
     """The ledger of one application's time; None where no power was measured."""
     chapter, base = told.chapter, told.chapter.baseline
     by_windows = not told.joules
@@ -108,11 +106,11 @@ def balance(run: Digest, told: Told) -> Balance | None:
         return None
     return Balance(
         profiling_j, running_j, other_j, steps, priced_j, chapter.baseline_name if base is not None else "",
-        priced_j - spent_j, priced_j * _baseline_sd(run, told), by_windows,
+        priced_j - spent_j, priced_j * _baseline_sd(told), by_windows,
     )  # fmt: skip
 
 
-def _baseline_sd(run: Digest, told: Told) -> float:
+def _baseline_sd(told: Told) -> float:
     """Relative standard deviation of the baseline's joules per step: by its windows, or as the model states it."""
     base = told.chapter.baseline
     if base is None:
@@ -120,16 +118,12 @@ def _baseline_sd(run: Digest, told: Told) -> float:
     if not isinstance(base, Estimated):
         count, total = told.spread.get(base.configuration, (0, NAN))
         return sqrt(total) / count if count and isfinite(total) else NAN
-    seen = expected(run.started, told.predicted)
-    if seen is None or run.started is None or not len(seen.energy_sd):
-        return NAN
-    at = seen.at(run.started.knobs, max_configuration(run.started.knobs, run.started.found))
-    return NAN if at is None else float(seen.energy_sd[at])
+    return base.energy_sd
 
 
 def ledger(run: Digest, told: Told) -> Picture | None:
     """Energy spent, by what for, beside the same steps in the baseline; None where no power was measured."""
-    sums = balance(run, told)
+    sums = balance(told)
     if sums is None:
         return None
     unit = unit_of(max(sums.total_j, sums.baseline_j if isfinite(sums.baseline_j) else 0.0), JOULES)
@@ -241,8 +235,8 @@ def _pairs(axes: Axes, bars: Sequence[tuple[str, Digest, Told]], label: str, bef
 
 def _savings(axes: Axes, bars: Sequence[tuple[str, Digest, Told]]) -> None:
     axes.axhline(0.0, color=BLACK, linewidth=0.6)
-    for place, (_, run, told) in enumerate(bars):
-        sums = balance(run, told)
+    for place, (_, _, told) in enumerate(bars):
+        sums = balance(told)
         if sums is None or not isfinite(sums.saving):
             axes.text(place, 0.0, "?", ha="center", va="bottom")
             continue

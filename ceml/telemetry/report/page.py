@@ -150,7 +150,7 @@ def _facts(run: Digest) -> Iterator[tuple[str, str]]:
     for told in run.told[:1]:
         yield "program", told.chapter.app + (f" and {len(run.told) - 1} more" if len(run.told) > 1 else "")
         yield from chapter_rows(told.chapter, told.chapter.profiling_s(run.end_s))
-        sums = balance.balance(run, told)
+        sums = balance.balance(told)
         yield "energy", "power was not measured" if sums is None else f"{sums.total_j:.5g} J, {sums.in_words()}"
     if not run.told:
         yield "program", "none came"

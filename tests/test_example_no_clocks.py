@@ -9,11 +9,11 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.frameworks import python_with
 from tests.test_serve import CLEAN
 
 RUN = ROOT / "examples" / "13-no-clocks" / "run.py"
@@ -42,11 +42,10 @@ def test_11_training_is_tuned_and_every_figure_of_energy_is_called_an_estimate()
 @several
 @pytest.mark.fuzz
 def test_11_the_choice_for_pytorch_is_within_3_percent_of_the_best_of_an_exhaustive_sweep() -> None:
-    if find_spec("torch") is None:
-        pytest.skip("NO TORCH HERE: the end-to-end run with PyTorch is not made")
+    python = python_with("torch")
     said: list[str] = []
     for _ in range(ATTEMPTS):
-        done = example("--framework", "torch", "--json")
+        done = example("--framework", "torch", "--python", python, "--json")
         assert done.returncode == 0, done.stderr
         found = json.loads(done.stdout)
         assert found["power"] == "estimated"

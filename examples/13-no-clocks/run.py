@@ -4,83 +4,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import struct
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 
-import ceml
 from ceml.platforms.bandwidth import bandwidth
 from ceml.store.paths import PlatformContext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 CEML = [sys.executable, "-m", "ceml"]
 COUNT = struct.Struct("q")
-
-
-# The training process: nothing in it knows of knobs or power ---------------------------------------------------------
-
-
-def train(folder: Path, framework: str) -> int:
-    step, name = (torch_step, "PyTorch") if framework == "torch" else (numpy_step, "numpy")
-    work = step()
-    counter = os.open(folder / "steps", os.O_CREAT | os.O_WRONLY)
-    with ceml.attach(f"training-{framework}", pipe=str(folder / "beats")) as heartbeats:
-        print(name, flush=True)
-        steps = 0
-        while os.getppid() != 1:
-            heartbeats.beat(loss=work())
-            steps += 1
-            os.pwrite(counter, COUNT.pack(steps), 0)  # for the sweep, which does not ask CEML
-    return 0
-
-
-def torch_step() -> Callable[[], float]:
-    import torch
-
-    torch.manual_seed(0)
-    inputs = torch.randn(1024, 128)
-    targets = inputs.norm(dim=1, keepdim=True)
-    model = torch.nn.Sequential(torch.nn.Linear(128, 512), torch.nn.Tanh(), torch.nn.Linear(512, 1))
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-
-    def work() -> float:
-        optimizer.zero_grad()
-        loss = torch.nn.functional.mse_loss(model(inputs), targets)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return work
-
-
-def numpy_step() -> Callable[[], float]:
-    import numpy as np
-
-    rng = np.random.default_rng(0)
-    inputs = rng.normal(size=(1024, 128))
-    targets = np.linalg.norm(inputs, axis=1, keepdims=True)
-    first, last = rng.normal(0, 0.1, (128, 512)), rng.normal(0, 0.1, (512, 1))
-
-    def work() -> float:
-        hidden = np.tanh(inputs @ first)
-        error = hidden @ last - targets
-        back = (error @ last.T) * (1 - hidden**2)
-        np.subtract(last, 1e-3 * hidden.T @ error / len(inputs), out=last)
-        np.subtract(first, 1e-3 * inputs.T @ back / len(inputs), out=first)
-        return float(np.mean(error**2))
-
-    return work
 
 
 # Tuned, then measured -------------------------------------------------------------------------------------------------
@@ -89,6 +32,7 @@ def numpy_step() -> Callable[[], float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--framework", choices=("torch", "numpy"), help="default: torch if it is installed")
+    parser.add_argument("--python", default=sys.executable, help="interpreter of the training (default: this one)")
     parser.add_argument("--state-s", type=float, default=2.0, help="seconds of each state and round of the sweep")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the sweep (default 3)")
     parser.add_argument("--idle-w", type=float, default=5.0, help="assumed watts of the idle machine (default 5)")
@@ -96,9 +40,10 @@ def main() -> int:
     parser.add_argument("--longest-stay-s", type=float, default=5.0, help="of CEML in a state on trial (default 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     options = parser.parse_args()
-    framework = options.framework or ("torch" if _installed("torch") else "numpy")
-    with tempfile.TemporaryDirectory(prefix="ceml-no-clocks-") as name, training(Path(name), framework) as process:
+    framework = options.framework or ("torch" if _has_torch(options.python) else "numpy")
+    with tempfile.TemporaryDirectory(prefix="ceml-no-clocks-") as name, ExitStack() as stack:
         folder = Path(name)
+        process = stack.enter_context(training(options.python, folder, framework))
         share = own_group(process.pid)
         said = f"bandwidth:pid={process.pid},estimate=program,idle_w={options.idle_w:g},core_w={options.core_w:g}"
         chosen = tuned(folder, said, options.longest_stay_s)
@@ -108,8 +53,8 @@ def main() -> int:
 
 
 @contextmanager
-def training(folder: Path, framework: str) -> Iterator[subprocess.Popen[str]]:
-    words = [sys.executable, __file__, "train", str(folder), framework]
+def training(python: str, folder: Path, framework: str) -> Iterator[subprocess.Popen[str]]:
+    words = [python, str(Path(__file__).with_name("train.py")), str(folder), framework]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     try:
         if process.stdout is None or not process.stdout.readline():
@@ -236,13 +181,10 @@ def report(framework: str, share: bool, chosen: dict[str, float], swept: list[di
     print(f"chosen after {tried} states; {above:.1%} above the best of the sweep (estimated energy)")
 
 
-def _installed(name: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(name) is not None
+def _has_torch(python: str) -> bool:
+    asked = "import sys; from importlib.util import find_spec; sys.exit(find_spec('torch') is None)"
+    return subprocess.run([python, "-c", asked], check=False).returncode == 0
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["train"]:
-        raise SystemExit(train(Path(sys.argv[2]), sys.argv[3]))
     raise SystemExit(main())

@@ -18,6 +18,7 @@ import anyio
 import structlog
 
 from ceml import __version__, timeline
+from ceml.aftermath import others, own, put_back_left
 from ceml.api.budget_file import BudgetFile
 from ceml.api.socket import ControlSocket
 from ceml.apps.pipe import TICK_S, PipeListener
@@ -47,9 +48,8 @@ from ceml.domain.manager import RuntimeManager
 from ceml.domain.settling import SettleTimes
 from ceml.domain.values import NAN
 from ceml.errors import CemlError, SettingsError
-from ceml.parts import check_limits
-from ceml.platforms.restoring import put_back
-from ceml.store import journal
+from ceml.parts import check_limits, choose
+from ceml.store.journal import Journal
 from ceml.store.lock import claimed, locked
 from ceml.telemetry.diary import Diary
 from ceml.telemetry.record import SCHEMA_VERSION
@@ -69,6 +69,8 @@ if TYPE_CHECKING:
     from ceml.saved import Saved
     from ceml.screens.views import Views
     from ceml.settings import Settings
+    from ceml.sources import Loaded
+    from ceml.store.paths import PlatformContext
     from ceml.telemetry.ledger import Ledger
 
 Eye = Callable[[Event], None]
@@ -88,6 +90,7 @@ class House:
 
     Attributes:
         ending: What interrupts a run that does not answer; None: nothing does.
+        prior: Where prior values are written down; None: nowhere.
         say: Tells a person something that no event is for: knowledge that cannot be read or kept.
     """
 
@@ -99,7 +102,41 @@ class House:
     found: Configuration | None = None
     reason: str = "ended"
     ending: Ending | None = None
+    prior: Journal | None = None
     say: Callable[[str], None] = _say
+
+
+def chosen(loaded: Loaded, context: PlatformContext) -> Parts:
+    """The parts of a run that is about to turn knobs.
+
+    What a dead run left is put back first: its limits would be taken for the machine's. Which journals of other runtime
+    directories are of this machine only the platform can say, so it is made anew where there were any.
+
+    Raises:
+        CemlError: What was left cannot be put back, or what is chosen does not fit.
+    """
+    if loaded.settings.dry_run:
+        return choose(loaded, context)
+    root = context.runtime_dir
+    _put_back_left(own(root))
+    parts = choose(loaded, context)
+    left = others(root, parts.platform.claims) if parts.platform.claims else []
+    for path in left:
+        _put_back_left(path)
+    return choose(loaded, context) if left else parts
+
+
+def _put_back_left(path: Path | None) -> None:
+    came = None if path is None else put_back_left(path)
+    if came is None:
+        return
+    structlog.get_logger().warning(
+        "put_back_after_crash", knobs=came.count, failed=[str(item) for item in came.failed], beware=list(came.beware)
+    )
+    if came.failed:
+        said = [f"{item.target} could not be put back: {item.reason}" for item in came.failed]
+        mend = f"mend this and run ceml restore; a reboot does it too, then delete {path}"
+        raise SettingsError("\n".join([*said, mend]))
 
 
 # Living ---------------------------------------------------------------------------------------------------------------
@@ -141,7 +178,7 @@ async def live(
                 house.found = await machine.locate()
                 bus.publish(_started(house))
                 house.controller = _controller(house, machine, saved)
-                stack.push_async_callback(_put_back, house, house.controller, saved)
+                stack.push_async_callback(_put_back, house, house.controller)
                 async with anyio.create_task_group() as group:
                     home = Household(group)
                     await home.start("controller", house.controller.run)
@@ -201,7 +238,7 @@ def _keeper(house: House) -> Eye:
 
 
 async def _prepare(house: House, stack: AsyncExitStack, doors: Callable[[ExitStack], None]) -> Saved:
-    """Lock, make the doors, put back what a dead one left, save what is there now."""
+    """Lock, make the doors, save what is there now; what a dead one left was put back before anybody looked."""
     made = stack.enter_context(ExitStack())
     parts = house.parts
     machine = Machine(parts.platform.actuators)
@@ -212,32 +249,21 @@ async def _prepare(house: House, stack: AsyncExitStack, doors: Callable[[ExitSta
     made.enter_context(locked(paths.lock))
     made.enter_context(claimed(parts.platform.claims))
     doors(made)
-    left = journal.read(paths.journal)
-    if left is not None:
-        unrestored = put_back(left.items)  # the dead one may have run another platform
-        structlog.get_logger().warning(
-            "put_back_after_crash", knobs=len(left.items), failed=[str(item) for item in unrestored]
-        )
-        if unrestored:
-            said = [f"{item.target} could not be put back: {item.reason}" for item in unrestored]
-            raise SettingsError(
-                "\n".join([*said, f"mend this and run ceml restore; a reboot does it too, then delete {paths.journal}"])
-            )
     saved = await machine.save()
-    journal.write(paths.journal, saved)
+    house.prior = Journal(paths.journal, parts.platform.claims)
+    house.prior.write(saved)  # what cannot be written is said now, not when the first program comes
+    house.prior.clear()
     return saved
 
 
-async def _put_back(house: House, controller: Controller, saved: Saved) -> None:
-    """Restore inside a shield, with a deadline; the journal goes only when everything is back."""
+async def _put_back(house: House, controller: Controller) -> None:
+    """Restore inside a shield, with a deadline."""
     if house.ending is not None:
         house.ending.rest()
     if house.parts.settings.dry_run:
         return
     with anyio.CancelScope(shield=True), anyio.move_on_after(RESTORE_DEADLINE_S * house.parts.context.speed):
-        unrestored = await controller.release("the run ends")
-        if not unrestored and not house.parts.context.in_process:
-            journal.remove(house.parts.context.paths.journal)
+        await controller.release("the run ends")
 
 
 def _read_back(house: House, controller: Controller) -> ReadBack:
@@ -260,6 +286,7 @@ def _controller(house: House, machine: Machine, saved: Saved) -> Controller:
         parts.platform.space,
         make_manager,
         saved=saved,
+        prior=house.prior,
         limits=parts.limits,
         dry_run=parts.settings.dry_run,
         deadline_s=0.25 * parts.context.speed,
@@ -421,6 +448,8 @@ async def calibrate(house: House, sweep: Sweep, say: Callable[[int, Step], None]
                 race.cancel_scope.cancel()
 
             race.start_soon(hear, name="signals")
+            assert house.controller is not None  # noqa: S101 - it is up by now
+            await house.controller.take_over()
             await calibration.run(sweep, machine, house.parts.platform.space, house.bus, say)
             done = True
             race.cancel_scope.cancel()

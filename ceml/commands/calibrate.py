@@ -70,7 +70,8 @@ def add(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, fit, keep, and say what came of it."""
     from ceml.control.calibration import Sweep, devices_of, planned
-    from ceml.parts import choose, knowledge_store
+    from ceml.parts import knowledge_store
+    from ceml.runtime import chosen
     from ceml.sources import load
     from ceml.store.paths import PlatformContext, RuntimePaths
 
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     settings = loaded.settings
     paths = RuntimePaths.at(settings.runtime_dir)
     context = PlatformContext(runtime_dir=(paths if args.dry_run else paths.made()).root, speed=settings.speed)
-    parts = choose(loaded, context)
+    parts = chosen(loaded, context)
     knobs, problems = devices_of(parts.platform.space, [rail for rail in parts.platform.rails if rail != "total"])
     if not knobs:
         raise Unavailable(

@@ -50,6 +50,7 @@ def add(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the report."""
     report = examine(args.root, args.board)
+    report["missing"] = [*_left(args), *report["missing"]]
     root = args.knowledge or Path(os.environ.get("CEML_KNOWLEDGE") or state_dir() / "knowledge")
     if report["knobs"]:
         report |= _kept(report, root)
@@ -60,6 +61,21 @@ def run(args: argparse.Namespace) -> int:
         report["missing"].append(f"nothing was probed: there is no knob of this machine{also}")
     print(json.dumps(report, indent=1) if args.json else "\n".join(_lines(report)))
     return 0 if report["knobs"] or any(gpu["knobs"] for gpu in report["gpus"]) else 1
+
+
+def _left(args: argparse.Namespace) -> Iterator[str]:
+    """What a server has turned and not put back: then what is shown here is its doing."""
+    from ceml.aftermath import others, own
+    from ceml.platforms import sysfs
+    from ceml.store.paths import RuntimePaths
+
+    root = RuntimePaths.at(args.runtime_dir or os.environ.get("CEML_RUNTIME_DIR") or None).root
+    for path in (own(root), *others(root, [sysfs.under(args.root, "/sys")])):
+        if path is not None:
+            yield (
+                f"{path} is there: a server runs, or was killed. Knobs and limits shown here may be its doing; "
+                "where none runs: ceml restore"
+            )
 
 
 def _kept(report: Report, root: Path) -> Report:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from ceml.aftermath import others, own
 from ceml.control.machine import Machine
 from ceml.control.probing import probe_actuator, probe_sensor
 from ceml.domain.knobs import level_text
 from ceml.errors import SettingsError, Unavailable
-from ceml.store import journal
+from ceml.store.journal import Journal
 from ceml.store.knowledge import KnowledgeStore, machine_name
 from ceml.store.lock import claimed, locked
 
@@ -42,11 +43,12 @@ def probe(platform: Platform, paths: RuntimePaths, root: Path) -> dict[str, Any]
         SettingsError: A server runs, or one that was killed left knobs turned.
         Unavailable: Interrupted; everything is back. Or something is not, and which.
     """
+    left = [path for path in (own(paths.root), *others(paths.root, platform.claims)) if path is not None]
+    if left:
+        raise SettingsError(f"{left[0]} is there: a server was killed and left knobs turned; run ceml restore first")
     store = KnowledgeStore(root, machine_name(platform.machine or platform.name))
     with locked(paths.made().lock), claimed(platform.claims):
-        if journal.read(paths.journal) is not None:
-            raise SettingsError(f"{paths.journal} is there: a server was killed and left knobs turned; ceml restore")
-        knobs, sensors = anyio.run(_probe, platform, paths.journal)
+        knobs, sensors = anyio.run(_probe, platform, Journal(paths.journal, platform.claims))
     try:
         store.keep_probed(knobs, sensors)
     except OSError as error:
@@ -60,13 +62,13 @@ def probe(platform: Platform, paths: RuntimePaths, root: Path) -> dict[str, Any]
     }
 
 
-async def _probe(platform: Platform, path: Path) -> tuple[list[ProbedKnob], list[ProbedSensor]]:
+async def _probe(platform: Platform, prior: Journal) -> tuple[list[ProbedKnob], list[ProbedSensor]]:
     machine = Machine(platform.actuators)
     knobs: list[ProbedKnob] = []
     sensors: list[ProbedSensor] = []
     saved = await machine.save()
     left: tuple[Unrestored, ...] = ()
-    journal.write(path, saved)
+    prior.write(saved)
     try:
         async with anyio.create_task_group() as group:
             group.start_soon(_until_signal, group.cancel_scope)
@@ -81,7 +83,7 @@ async def _probe(platform: Platform, path: Path) -> tuple[list[ProbedKnob], list
         with anyio.CancelScope(shield=True):
             left = await machine.restore(saved)
         if not left:
-            journal.remove(path)
+            prior.clear()
     if left:
         raise Unavailable("\n".join(f"could not put back {item.target}: {item.reason}" for item in left))
     if len(sensors) < len(platform.sensors):

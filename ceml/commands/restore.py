@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ceml.errors import SettingsError
-from ceml.platforms.restoring import put_back
-from ceml.store import journal
-from ceml.store.lock import locked
+from ceml.aftermath import others, own, put_back_left
+from ceml.errors import CemlError, Unavailable
 from ceml.store.paths import RuntimePaths
 
 if TYPE_CHECKING:
     import argparse
 
+    from ceml.aftermath import Aftermath
     from ceml.commands.flags import Verbs
 
 WAIT_S = 10.0  # a killed writer may still be inside a slow driver call; the lock is free when it is really gone
@@ -30,46 +27,45 @@ def add(verbs: Verbs) -> None:
         help="put the knobs back after a server that was killed",
         description="Put every knob back to the value it had before `ceml serve` changed it. A server that ends by "
         "itself or by a signal does this on its own; after a crash or kill -9 this command does it, and so does the "
-        "next `ceml serve`. Running it twice, or with nothing to put back, does no harm.",
+        "next `ceml serve`. Running it twice, or with nothing to put back, does no harm. Without a directory given, "
+        "what servers with other runtime directories left of the machine is put back, too.",
     )
-    verb.add_argument("--runtime-dir", type=Path, metavar="DIR", help="the server's runtime directory")
+    verb.add_argument("--runtime-dir", type=Path, metavar="DIR", help="only what the server of this directory left")
     verb.add_argument("--wait-s", type=float, default=WAIT_S, metavar="SECONDS", help="for the server to be gone")
 
 
 def run(args: argparse.Namespace) -> int:
     """Wait for the dead server to be gone, put back, say what could not be."""
-    paths = RuntimePaths.at(args.runtime_dir or os.environ.get("CEML_RUNTIME_DIR") or None)
-    if not paths.journal.exists():
-        print(f"ceml: nothing to put back: there is no {paths.journal}")
+    given = args.runtime_dir or os.environ.get("CEML_RUNTIME_DIR") or None
+    root = RuntimePaths.at(given).root
+    try:
+        mine = own(root)
+    except OSError as error:
+        raise Unavailable(f"{root} cannot be looked into: {error.strerror}; run this as the server's user") from None
+    elsewhere = others(root) if given is None else []
+    if mine is None and not elsewhere:
+        print(f"ceml: nothing to put back: there is no {RuntimePaths.at(root).journal}")
         return 0
-    with ExitStack() as stack:
-        _wait_for_the_lock(paths, stack, args.wait_s)
-        return _put_back(paths)
-
-
-def _wait_for_the_lock(paths: RuntimePaths, stack: ExitStack, wait_s: float) -> None:
-    deadline_s = time.monotonic() + wait_s
-    while True:
+    status = 0
+    for path in filter(None, (mine, *elsewhere)):
         try:
-            stack.enter_context(locked(paths.lock))
-        except SettingsError as error:
-            if time.monotonic() >= deadline_s:
-                raise SettingsError(f"{error}\nWhile it lives it puts the knobs back itself when it ends.") from None
-            time.sleep(0.05)
-        else:
-            return
+            status = max(status, _told(put_back_left(path, wait_s=args.wait_s if path == mine else 0.0)))
+        except CemlError as error:
+            if path == mine:
+                raise
+            print(f"ceml: {error}", file=sys.stderr)  # another runtime directory's, which is not what was asked for
+    return status
 
 
-def _put_back(paths: RuntimePaths) -> int:
-    saved = journal.read(paths.journal)
-    if saved is None:
+def _told(came: Aftermath | None) -> int:
+    if came is None:
         print("ceml: nothing to put back: the machine was booted since")
         return 0
-    failed = [f"{item.target}: {item.reason}" for item in put_back(saved.items)]
-    for line in failed:
-        print(f"ceml: could not put back {line}", file=sys.stderr)
-    if failed:
+    for item in came.failed:
+        print(f"ceml: could not put back {item.target}: {item.reason}", file=sys.stderr)
+    for sentence in came.beware:
+        print(f"ceml: beware: {sentence}", file=sys.stderr)
+    if came.failed:
         return 1
-    journal.remove(paths.journal)
-    print(f"ceml: put back {len(saved.items)} saved value{'s' if len(saved.items) != 1 else ''}")
+    print(f"ceml: put back {came.count} saved value{'s' if came.count != 1 else ''}")
     return 0

@@ -74,7 +74,6 @@ def serve(loaded: Loaded, *, program: Launched | None = None) -> None:
     from ceml.api.notify import ServiceManager
     from ceml.control.ending import heard_once, start_watched
     from ceml.errors import combined
-    from ceml.parts import choose
     from ceml.store.paths import PlatformContext, RuntimePaths
     from ceml.telemetry import log
     from ceml.telemetry.ledger import Ledger
@@ -91,7 +90,7 @@ def serve(loaded: Loaded, *, program: Launched | None = None) -> None:
     paths = RuntimePaths.at(settings.runtime_dir).made()
     context = PlatformContext(runtime_dir=paths.root, speed=settings.speed)
     with start_watched():
-        parts = choose(loaded, context)
+        parts = runtime.chosen(loaded, context)
     ledger = Ledger(parts.platform.total_rails)
     eyes: list[runtime.Eye] = [log.eye(level)]
     record = RecordWriter(settings.record, settings.record_level) if settings.record else None

@@ -22,6 +22,7 @@ from ceml.domain.events import (
     DecisionSlow,
     Heartbeat,
     KnobOverwritten,
+    LevelsAllowed,
     ObjectiveChanged,
     PhaseChanged,
     Release,
@@ -32,7 +33,7 @@ from ceml.domain.events import (
     Use,
 )
 from ceml.domain.values import NO_LIMITS
-from ceml.errors import Refused, Temporary
+from ceml.errors import CemlError, Refused, Temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from ceml.control.bus import Bus
     from ceml.control.machine import Machine
+    from ceml.control.ports import PriorValues
     from ceml.domain.events import Event, Intent
     from ceml.domain.knobs import Configuration, KnobSpace
     from ceml.domain.manager import RuntimeManager
@@ -72,6 +74,7 @@ class Controller:
         make_manager: Callable[[AppJoined, Limits], RuntimeManager],
         *,
         saved: Saved,
+        prior: PriorValues | None = None,
         limits: Limits = NO_LIMITS,
         dry_run: bool = False,
         deadline_s: float = 0.25,
@@ -85,7 +88,9 @@ class Controller:
             machine: What to turn.
             space: The states it may be in.
             make_manager: Makes the mind of an application, given the limits in force.
-            saved: Prior values, put back when no application holds the machine.
+            saved: Prior values, put back when no application holds the machine; read anew before the first write after
+                that, since somebody may have changed them meanwhile.
+            prior: Where they are written down; None: nowhere.
             limits: What must hold at start.
             dry_run: Announce what would be applied and write nothing.
             deadline_s: How long an apply may take; it never blocks the mind.
@@ -103,6 +108,9 @@ class Controller:
         self._space = space
         self._make_manager = make_manager
         self._saved = saved
+        self._prior = prior
+        self._touched = False  # whether anything was written since the prior values were
+        self._levels: LevelsAllowed | None = None  # the latest word on them
         self._dry_run = dry_run
         self._deadline_s = deadline_s
         self._objective: ObjectiveChanged | None = None  # None: as at the start
@@ -247,8 +255,9 @@ class Controller:
             self.managers[key] = manager = self._make_manager(event, self.limits)
             for said in self._sensors.values():
                 manager.on(said)
-            if self._objective is not None:
-                manager.on(self._objective)
+            for said in (self._levels, self._objective):
+                if said is not None:
+                    manager.on(said)
             if self.paused:
                 manager.on(ControlPaused(at_s=event.at_s))
         self._tell(event)
@@ -292,7 +301,7 @@ class Controller:
                 case Try() | Use() if self._dry_run:
                     await self._withhold(intent.configuration, intent.why)
                 case Try() | Use():
-                    await self._apply(intent.configuration, intent.why)
+                    await self._turn(intent.configuration, intent.why)
                 case Release():
                     await self.release(intent.why)
                 case None:
@@ -340,6 +349,8 @@ class Controller:
         turned: tuple[KnobOverwritten, ...] = ()
         with anyio.move_on_after(self._deadline_s):
             turned = await self._hold.look()
+            if self._touched and self._prior is not None:
+                self._prior.ensure(self._saved)
         for event in turned:
             self._bus.publish(event)
         yielded = self._hold.lost(turned[0].at_s) if turned else None
@@ -352,6 +363,44 @@ class Controller:
     async def _withhold(self, wanted: Configuration, why: str) -> None:
         stays = await self._machine.locate()
         self._bus.publish(ConfigurationWithheld(at_s=anyio.current_time(), requested=wanted, effective=stays, why=why))
+
+    async def _turn(self, wanted: Configuration, why: str) -> None:
+        """Apply what is wanted; before the first write, what stands there is what will be put back."""
+        try:
+            if not self._touched:
+                await self.take_over()
+        except CemlError as error:
+            self._bus.publish(ControlPaused(at_s=anyio.current_time(), source=str(error)))
+            return
+        out = None if self._levels is None else _outside(self._levels, wanted)
+        if out is None:
+            await self._apply(wanted, why)
+            return
+        reason = f"{out} is limited by somebody else since then"
+        self._bus.publish(
+            ConfigurationRefused(at_s=anyio.current_time(), requested=wanted, knob=out, reason=reason, passing=True)
+        )
+
+    async def take_over(self) -> None:
+        """Write down what is there; what changed since it was last written down is said, and limits are kept to.
+
+        Raises:
+            CemlError: It cannot be read or written down: then nothing may be turned.
+        """
+        saved, levels = await self._machine.save(), await self._machine.allowed()
+        if self._prior is not None:
+            self._prior.write(saved)
+        before = {item.target: item.value for item in self._saved.items}
+        changed = tuple(
+            f"{item.target} from {before[item.target]} to {item.value}"
+            for item in saved.items
+            if item.target in before and before[item.target] != item.value
+        )
+        self._saved, self._touched = saved, True
+        if changed:
+            self._levels = LevelsAllowed(at_s=anyio.current_time(), levels=levels, changed=changed)
+            self._bus.publish(self._levels)
+            self._tell_all(self._levels)
 
     async def _apply(self, wanted: Configuration, why: str) -> None:
         """Apply; what may pass is tried again, unless something else is wanted meanwhile."""
@@ -403,9 +452,16 @@ class Controller:
         )
 
     async def release(self, why: str) -> tuple[Unrestored, ...]:
-        """Put every knob back to its prior value; says and returns what could not be. A dry run wrote nothing."""
+        """Put every knob back to its prior value; says and returns what could not be.
+
+        A machine that was not touched since then is left as it is: whoever turned a knob meanwhile meant it.
+        """
         self._hold.let_go()
-        unrestored = () if self._dry_run else await self._machine.restore(self._saved)
+        unrestored = await self._machine.restore(self._saved) if self._touched else ()
+        if not unrestored:
+            self._touched = False
+            if self._prior is not None:
+                self._prior.clear()
         self._bus.publish(
             ConfigurationReleased(
                 at_s=anyio.current_time(),
@@ -415,3 +471,8 @@ class Controller:
             )
         )
         return unrestored
+
+
+def _outside(allowed: LevelsAllowed, wanted: Configuration) -> str | None:
+    """The knob whose level the limits of others do not leave; None: there is none."""
+    return next((knob for knob, level in wanted.items() if level not in allowed.levels.get(knob, (level,))), None)

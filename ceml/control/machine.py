@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ceml.control.ports import Limited
 from ceml.domain.knobs import Configuration, Level
 from ceml.saved import Saved, Unrestored
 
@@ -44,6 +45,14 @@ class Machine:
             own = {knob.name: wanted[knob.name] for knob in actuator.knobs if knob.name in wanted}
             levels.update(await actuator.apply(Configuration(own)))
         return Configuration(levels)
+
+    async def allowed(self) -> dict[str, tuple[Level, ...]]:
+        """The levels that the limits of others leave, of the knobs that have such limits and answer."""
+        found: dict[str, tuple[Level, ...]] = {}
+        for actuator in self._actuators:
+            if isinstance(actuator, Limited):
+                found.update(await actuator.allowed())
+        return found
 
     async def save(self) -> Saved:
         """Everything that `apply` may touch, as it is now."""

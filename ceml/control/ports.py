@@ -95,6 +95,35 @@ class Actuator(Protocol):
         ...
 
 
+@runtime_checkable
+class Limited(Protocol):
+    """An actuator whose levels somebody else may limit: nvpmodel, cooling, an administrator."""
+
+    async def allowed(self) -> Mapping[str, tuple[Level, ...]]:
+        """The levels of each knob within those limits, read anew while nothing of ours is in force."""
+        ...
+
+
+class PriorValues(Protocol):
+    """Where prior values are written down, so that they can be put back whatever ends us."""
+
+    def write(self, saved: Saved) -> None:
+        """Before the first write.
+
+        Raises:
+            Unavailable: It cannot be written: then no knob may be turned.
+        """
+        ...
+
+    def ensure(self, saved: Saved) -> None:
+        """Again where somebody removed it; raises nothing."""
+        ...
+
+    def clear(self) -> None:
+        """Everything is back."""
+        ...
+
+
 class BeatSource(Protocol):
     """Where applications speak: a named pipe, or a program inside this process."""
 

@@ -374,6 +374,18 @@ class DecisionSlow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LevelsAllowed:
+    """While the machine was left alone somebody set other limits: these levels of the knobs named they leave.
+
+    What stands there now is what will be put back; `changed` says of each value what it was and what it is.
+    """
+
+    at_s: float
+    levels: Mapping[str, tuple[float | str, ...]]
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ControlRefused:
     """Another application holds the machine; this one is heard but not controlled until that one leaves.
 
@@ -461,6 +473,7 @@ Event = (
     | ControlYielded
     | MachineResumed
     | DecisionSlow
+    | LevelsAllowed
     | ControlRefused
     | EventsMissed
     | RunStarted

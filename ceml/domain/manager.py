@@ -36,6 +36,7 @@ from ceml.domain.events import (
     Heartbeat,
     Intent,
     KnobOverwritten,
+    LevelsAllowed,
     ObjectiveChanged,
     PhaseChanged,
     Release,
@@ -136,6 +137,8 @@ class RuntimeManager:
                 return self._withheld(event)
             case KnobOverwritten():
                 return self._spoilt(event)
+            case LevelsAllowed():
+                self.reasoning.limit_levels(event.levels)
             case AppJoined():
                 return self._joined(event)
             case AppLeft():

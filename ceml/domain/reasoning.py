@@ -6,6 +6,7 @@ Pure and without a state machine: `manager.py` decides when to think, this file 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 from math import isfinite
 from operator import is_
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,13 +28,13 @@ from ceml.domain.values import NAN, Choice, FitStatus, Prediction, Situation, St
 from ceml.units import excess_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from ceml.domain.contracts import Constraint, Fit, Objective, Scored
     from ceml.domain.guard import Alarm, Bound
-    from ceml.domain.knobs import Configuration, KnobSpace, States
+    from ceml.domain.knobs import Configuration, KnobSpace, Level, States
     from ceml.domain.mind import Mind
     from ceml.domain.schedule import Mix
     from ceml.domain.values import Limits, Observation, Remembered
@@ -102,6 +103,8 @@ class Reasoning:
         self._fit: Fit | None = None
         self._basis: tuple[object, ...] = ()  # what it was fitted to
         self._allowed: KnobSpace | None = None
+        self._reachable = self.space
+        self._levels: Mapping[str, Sequence[Level]] = {}  # that the limits of others leave, of the knobs named
         self._max_state = space.max_state  # of the whole space, also when it proves unreachable later
 
     def limit(self, limits: Limits) -> bool:
@@ -127,9 +130,24 @@ class Reasoning:
         """A state proved unreachable, or all that have these levels; `for_good`: other runs should know."""
         if for_good:
             self.unreachable.add(configuration)
-        gone = self.space.having(configuration)
+        gone = self._reachable.having(configuration)
         if len(gone):
-            self.space, self._allowed = self.space.without(gone.tolist()), None
+            self._reachable = self._reachable.without(gone.tolist())
+            self._narrow()
+
+    def limit_levels(self, levels: Mapping[str, Sequence[Level]]) -> None:
+        """Of these knobs only these levels may be asked for, until told otherwise."""
+        self._levels = levels
+        self._narrow()
+
+    def _narrow(self) -> None:
+        """The reachable states within the levels; all of them, where nothing would be left."""
+        left = self._reachable
+        for knob in left.knobs:
+            kept = self._levels.get(knob.name, knob.levels)
+            gone = [left.having({knob.name: level}).tolist() for level in knob.levels if level not in kept]
+            left = left.without(chain.from_iterable(gone))
+        self.space, self._allowed = left if len(left) else self._reachable, None
 
     def recognise(self, observation: Observation) -> None:
         """The first window of a phase, before it is kept, tells whether the phase is one that is known."""

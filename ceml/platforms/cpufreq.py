@@ -7,7 +7,7 @@ kernel 4.9 takes too. kHz in the files, Hz here. Kernel documentation: admin-gui
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ceml.errors import CemlError, Temporary, Unavailable
@@ -242,6 +242,23 @@ class CpuLever:
         if measured <= 0.0:  # an idle or offline core of a TX2 reads 0
             measured = sysfs.number(policy.file("scaling_cur_freq")) * 1e3
         return nearest(self._knob.levels, measured, wanted)
+
+    def range_hz(self) -> tuple[float, float]:
+        """From the lowest minimum of all policies to the highest maximum; each is held within its own.
+
+        Raises:
+            Temporary: No processor is online.
+        """
+        found: list[Policy] = []
+        for policy in self._policies:
+            try:
+                low, high = (sysfs.number(policy.file(f"scaling_{end}_freq")) * 1e3 for end in ("min", "max"))
+            except CemlError:  # its processors are offline now
+                found.append(policy)
+            else:
+                found.append(replace(policy, limits_hz=(low, high)))
+        self._policies = tuple(found)
+        return min(policy.limits_hz[0] for policy in found), max(policy.limits_hz[1] for policy in found)
 
     def items(self) -> tuple[Item, ...]:
         """Governor and speed, or maximum and minimum, of every policy that answers."""

@@ -130,6 +130,15 @@ class DevfreqLever:
             raise Temporary(f"{self._device.file('cur_freq')} reads {measured:g}: the device sleeps")
         return nearest(self._knob.levels, measured)
 
+    def range_hz(self) -> tuple[float, float]:
+        """Only the maximum limits: the minimum gives way to what is asked for.
+
+        Raises:
+            CemlError: It cannot be read now.
+        """
+        high = float(sysfs.number(self._device.file("max_freq")))
+        return 0.0, high if high > 0 else float("inf")  # 0: no limit
+
     def items(self) -> tuple[Item, ...]:
         """Limits first, the power gate last: a gated device might not take a limit."""
         return sysfs.kept([self._device.file("max_freq"), self._device.file("min_freq"), self._railgate])

@@ -55,21 +55,28 @@ def rates_hz(root: str, candidates_hz: Sequence[float]) -> tuple[float, ...]:
         CemlError: The limits cannot be read.
     """
     which = kind(root)
-    if which == "limits":
-        low, high = (sysfs.number(sysfs.under(root, f"{MAINLINE}/{end}_rate")) for end in ("min", "max"))
-        return tuple(sorted({float(hz) for hz in sysfs.numbers(sysfs.under(root, f"{MAINLINE}/available_rates"))}))
-    if which == "bpmp":
-        low, high = (sysfs.number(sysfs.under(root, f"{BPMP}/{end}_rate")) for end in ("min", "max"))
-        listed = _listed(sysfs.under(root, f"{BPMP}/dvfs_table"))
-    elif which == "override":
-        low, high = (sysfs.number(sysfs.under(root, f"{BWMGR}/emc_{end}_rate")) for end in ("min", "max"))
-        listed = ()
-    else:
+    if which is None:
         return ()
-    cap = cap_hz(root)
-    high = min(high, cap) if cap else high
+    if which == "limits":
+        return tuple(sorted({float(hz) for hz in sysfs.numbers(sysfs.under(root, f"{MAINLINE}/available_rates"))}))
+    low, high = range_hz(root)
+    listed = _listed(sysfs.under(root, f"{BPMP}/dvfs_table")) if which == "bpmp" else ()
     wanted = [hz for hz in candidates_hz if not listed or hz in listed] or listed
     return tuple(sorted({float(hz) for hz in wanted if low <= hz <= high}))
+
+
+def range_hz(root: str) -> tuple[float, float]:
+    """The lowest and the highest rate that may be asked for now: of the kernel or the firmware, and nvpmodel's cap.
+
+    Raises:
+        CemlError: It cannot be read.
+    """
+    pattern = {"bpmp": f"{BPMP}/{{}}_rate", "override": f"{BWMGR}/emc_{{}}_rate"}.get(
+        kind(root) or "", f"{MAINLINE}/{{}}_rate"
+    )
+    low, high = (float(sysfs.number(sysfs.under(root, pattern.format(end)))) for end in ("min", "max"))
+    cap = cap_hz(root)
+    return low, min(high, cap) if cap else high
 
 
 def _listed(path: str) -> tuple[float, ...]:
@@ -91,11 +98,11 @@ def lever(root: str, knob: Knob) -> BpmpLever | OverrideLever | LimitsLever | No
     """The lever for the interface that is there."""
     match kind(root):
         case "bpmp":
-            return BpmpLever(knob, sysfs.under(root, BPMP))
+            return BpmpLever(knob, root)
         case "override":
-            return OverrideLever(knob, sysfs.under(root, OVERRIDE))
+            return OverrideLever(knob, root)
         case "limits":
-            return LimitsLever(knob, sysfs.under(root, MAINLINE))
+            return LimitsLever(knob, root)
         case _:
             return None
 
@@ -110,12 +117,25 @@ def read_rate_hz(root: str) -> float:
     return float(sysfs.number(sysfs.under(root, path)))
 
 
-class BpmpLever:
+class _Emc:
+    """What all three interfaces share."""
+
+    def __init__(self, knob: Knob, root: str) -> None:
+        self.knob = knob
+        self._root = root
+
+    def range_hz(self) -> tuple[float, float]:
+        """See `range_hz` of this file."""
+        return range_hz(self._root)
+
+
+class BpmpLever(_Emc):
     """The rate held by a lock in the firmware."""
 
-    def __init__(self, knob: Knob, path: str) -> None:
+    def __init__(self, knob: Knob, root: str) -> None:
         """Nothing is written."""
-        self.knob = knob
+        super().__init__(knob, root)
+        path = sysfs.under(root, BPMP)
         self._lock, self._rate = f"{path}/mrq_rate_locked", f"{path}/rate"
 
     def look(self) -> Level:
@@ -147,12 +167,13 @@ class BpmpLever:
         return items if items and items[-1].value == "1" else items[1:]
 
 
-class OverrideLever:
+class OverrideLever(_Emc):
     """The rate held by overriding the clock."""
 
-    def __init__(self, knob: Knob, path: str) -> None:
+    def __init__(self, knob: Knob, root: str) -> None:
         """Nothing is written."""
-        self.knob = knob
+        super().__init__(knob, root)
+        path = sysfs.under(root, OVERRIDE)
         self._state, self._rate, self._set = f"{path}/clk_state", f"{path}/clk_rate", f"{path}/clk_update_rate"
 
     def look(self) -> Level:
@@ -186,12 +207,13 @@ class OverrideLever:
         return state
 
 
-class LimitsLever:
+class LimitsLever(_Emc):
     """The rate held by equal limits."""
 
-    def __init__(self, knob: Knob, path: str) -> None:
+    def __init__(self, knob: Knob, root: str) -> None:
         """Nothing is written."""
-        self.knob = knob
+        super().__init__(knob, root)
+        path = sysfs.under(root, MAINLINE)
         self._low, self._high = f"{path}/min_rate", f"{path}/max_rate"
 
     def look(self) -> Level:

@@ -6,6 +6,7 @@ Every lever writes, reads back, and believes only what it read.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import structlog
@@ -18,12 +19,13 @@ from ceml.platforms.worker import Worker
 from ceml.saved import Saved, Unrestored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ceml.domain.knobs import Knob, Level
     from ceml.saved import Item
 
 NEAR = 0.012  # relative: a clock that is measured over microseconds jitters by a percent
+SHOWN = 1e-6  # relative: limits are shown in whole kHz
 STEP_S = 0.001  # between two readings while a clock is on its way
 
 
@@ -62,6 +64,19 @@ class Lever(Protocol):
 
     def items(self) -> tuple[Item, ...]:
         """Everything that `put` may touch, as it is now, in an order in which it can be put back."""
+        ...
+
+
+@runtime_checkable
+class Ranged(Protocol):
+    """A lever within limits that somebody else sets."""
+
+    def range_hz(self) -> tuple[float, float]:
+        """The lowest and the highest that may be asked for, read anew; only while nothing of ours is in force.
+
+        Raises:
+            CemlError: It cannot be read now.
+        """
         ...
 
 
@@ -111,6 +126,10 @@ class LeverActuator:
         self._check(wanted)
         return await self._worker.run(lambda: self._turn(wanted))
 
+    async def allowed(self) -> Mapping[str, tuple[Level, ...]]:
+        """The levels of each knob within the limits that others set."""
+        return await self._worker.run(self._allowed, wait=True)
+
     async def save(self) -> Saved:
         """Everything that the levers may touch."""
         saved = Saved(await self._worker.run(self._items, wait=True))
@@ -132,6 +151,19 @@ class LeverActuator:
 
     def _orders(self) -> Configuration:
         return Configuration({lever.knob.name: _where(lever.order) for lever in self._levers})
+
+    def _allowed(self) -> dict[str, tuple[Level, ...]]:
+        found: dict[str, tuple[Level, ...]] = {}
+        for lever in self._levers:
+            if isinstance(lever, Ranged):
+                with suppress(CemlError):
+                    low_hz, high_hz = lever.range_hz()
+                    found[lever.knob.name] = tuple(
+                        level
+                        for level in lever.knob.levels
+                        if low_hz * (1.0 - SHOWN) <= float(level) <= high_hz * (1.0 + SHOWN)
+                    )
+        return found
 
     def _turn(self, wanted: Configuration) -> Configuration:
         now = dict(self._look())

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from glob import escape, glob
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ceml.errors import Refused, Temporary, Unavailable
 from ceml.saved import Item, Unrestored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 KIND = "sysfs"
 PASSES = 6  # of putting back; each waits twice as long as the one before, 0.3 s in all
 FIRST_WAIT_S = 0.01
+HANGS_S = 2.0  # for one value; drivers take milliseconds, an EMC that waits for its firmware some tenths
 
 # Errors that may be gone the next time. EBUSY: all processors of a policy are offline; ENODATA: a channel is off.
 _PASSING = frozenset(
@@ -29,6 +31,11 @@ _PASSING = frozenset(
 )
 _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENOTDIR, errno.ENOTCONN})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+_CGROUPS = "/fs/cgroup/"
+_MEND = "mend the cause, then run ceml restore"
+T = TypeVar("T")
 
 
 # The file itself: OSError comes through -------------------------------------------------------------------------------
@@ -183,6 +190,30 @@ def kept(paths: Iterable[str]) -> tuple[Item, ...]:
     return tuple(found)
 
 
+def read_otherwise(items: Sequence[Item], failed: Sequence[Unrestored]) -> tuple[str, ...]:
+    """A sentence on each number that was put back and reads otherwise: its owner may hold it, or the write did nothing.
+
+    Args:
+        items: What was put back.
+        failed: Those of them that could not be.
+    """
+    said: list[str] = []
+    known = {each.target for each in failed}
+    for item in items:
+        if item.kind != KIND or item.target in known or item.value is None or not item.value.isdecimal():
+            continue
+        try:
+            found = _in_time(lambda path=item.target: raw_read(path))
+        except (OSError, _Silent):
+            continue
+        if found != item.value:
+            said.append(
+                f"{item.target} was written {item.value} and reads {found}: cooling or another owner may hold it, "
+                "or the kernel rounds it"
+            )
+    return tuple(said)
+
+
 def put_back(items: Sequence[Item]) -> tuple[Unrestored, ...]:
     """Write the saved values, each on its own, in their order; what is of another kind is left alone. Idempotent.
 
@@ -193,15 +224,24 @@ def put_back(items: Sequence[Item]) -> tuple[Unrestored, ...]:
     Returns:
         What could not be put back, and why; nothing is raised for one item.
     """
-    waiting = [(item, "") for item in items if item.kind == KIND]
+    waiting, silent = [(item, "") for item in items if item.kind == KIND], list[Unrestored]()
     for attempt in range(PASSES):
-        before = len(waiting)
-        waiting = [(item, reason) for item, _ in waiting if (reason := _reason_against(item))]
+        before, left = len(waiting), list[tuple[Item, str]]()
+        for item, _ in waiting:
+            try:
+                reason = _reason_against(item)
+            except _Silent:
+                told = f"it gave no answer within {HANGS_S:g} s; it should hold {item.value}: {_MEND}"
+                silent.append(Unrestored(item.target, told))
+                continue
+            if reason:
+                left.append((item, reason))
+        waiting = left
         if not waiting:
             break
         if len(waiting) == before and attempt < PASSES - 1:
             time.sleep(FIRST_WAIT_S * 2**attempt)
-    return tuple(Unrestored(item.target, reason) for item, reason in waiting)
+    return (*silent, *(Unrestored(item.target, reason) for item, reason in waiting))
 
 
 def _reason_against(item: Item) -> str:
@@ -209,11 +249,43 @@ def _reason_against(item: Item) -> str:
     if item.value is None:
         return "its prior value is not known: reboot to reset it"
     try:
-        raw_write(item.target, item.value)
+        _in_time(lambda: raw_write(item.target, item.value))
         if not item.value.isdecimal() or item.value in ("0", "1"):
-            found = raw_read(item.target)
+            found = _in_time(lambda: raw_read(item.target))
             if found != item.value:
                 return f"it was written {item.value} and reads {found}"
     except OSError as error:
-        return f"{error.strerror}; it should hold {item.value}: mend the cause, then run ceml restore"
+        if error.errno == errno.ENOENT and _CGROUPS in item.target and not exists(item.target.rpartition("/")[0]):
+            return ""  # the group is gone with its program: nothing is left to put back
+        return f"{error.strerror}; it should hold {item.value}: {_MEND}"
     return ""
+
+
+class _Silent(Exception):
+    """A driver does not come back."""
+
+
+def _in_time(call: Callable[[], T]) -> T:
+    """In a thread of its own, so that one driver that never comes back does not keep the others turned.
+
+    Raises:
+        OSError: What the kernel said.
+        _Silent: Nothing.
+    """
+    came: list[T] = []
+    refused: list[OSError] = []
+
+    def run() -> None:
+        try:
+            came.append(call())
+        except OSError as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(HANGS_S)
+    if refused:
+        raise refused[0]
+    if not came:
+        raise _Silent
+    return came[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,16 +15,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+class Held(SettingsError):
+    """Another process holds it; when that is really gone, nobody does."""
+
+
 @contextmanager
 def locked(path: Path) -> Generator[None]:
     """Hold `path` by flock, which the kernel drops when the process is really gone, so a stale lock cannot be.
 
     Raises:
-        SettingsError: Another process holds it.
+        Held: Another process holds it.
         Unavailable: There is no file to lock and none can be made.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+        descriptor = _opened(path)
     except OSError as error:
         raise Unavailable(
             f"{path} cannot be opened: {error.strerror}. Mend that, or name another directory with --runtime-dir"
@@ -33,7 +38,7 @@ def locked(path: Path) -> Generator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            raise SettingsError(
+            raise Held(
                 f"another ceml serve (pid {holder}) controls this machine: it holds {path}. "
                 "Stop it first, or give this one another --runtime-dir."
             ) from None
@@ -43,6 +48,16 @@ def locked(path: Path) -> Generator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _opened(path: Path) -> int:
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o640)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return os.open(path, os.O_RDONLY | flags)  # a disk gone read-only must not stop who puts knobs back
 
 
 @contextmanager
@@ -57,7 +72,7 @@ def claimed(directories: Iterable[str]) -> Generator[None]:
         directories: See `ceml.control.ports.Platform.claims`.
 
     Raises:
-        SettingsError: Another process holds one of them.
+        Held: Another process holds one of them.
     """
     with ExitStack() as held:
         for directory in sorted(set(directories)):
@@ -69,7 +84,7 @@ def claimed(directories: Iterable[str]) -> Generator[None]:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise SettingsError(
+                raise Held(
                     f"another ceml ({_holder(descriptor)}) turns the same knobs: it holds {directory}. Stop it first; "
                     "another --runtime-dir does not make this another machine"
                 ) from None

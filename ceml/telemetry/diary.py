@@ -21,6 +21,7 @@ from ceml.domain.events import (
     Decided,
     DecisionSlow,
     GuardStepped,
+    LevelsAllowed,
     ObjectiveChanged,
     PhaseChanged,
     RhythmFound,
@@ -91,6 +92,9 @@ def _said(event: Event) -> tuple[str, str, bool] | None:
             return "undecided", event.why, True
         case DecisionSlow():
             return "slow", event.why, True
+        case LevelsAllowed():
+            said = f"while the machine was left alone somebody changed {', '.join(event.changed)}: that is kept to"
+            return "found", said, True
         case ConfigurationApplied():
             return "applied", f"{event.effective}: {event.why}", False
         case ConfigurationWithheld():

@@ -38,6 +38,7 @@ _WARNINGS = (
     events.MachineResumed,
     events.Undecided,
     events.DecisionSlow,
+    events.LevelsAllowed,
     events.ControlRefused,
     events.EventsMissed,
 )

@@ -119,7 +119,7 @@ def test_nothing_is_probed_beside_a_server(tmp_path: Path) -> None:
     with mounted(kernel, tmp_path / "board") as root:
         words = ["serve", "--runtime-dir", tmp_path, "--platform", f"jetson:root={root}"]
         server = subprocess.Popen([*CEML, *map(str, words)], stderr=subprocess.PIPE, env=CLEAN)
-        wait_until((tmp_path / "journal.json").exists, "the server")
+        wait_until((tmp_path / "beats").exists, "the server")
         done = probe(root, tmp_path)
         assert kernel.written == []
         server.terminate()

@@ -24,12 +24,15 @@ from ceml.domain.events import (
     ConfigurationRefused,
     ConfigurationReleased,
     ConfigurationWithheld,
+    ControlPaused,
     ControlRefused,
+    ControlResumed,
     Decided,
     DecisionSlow,
     Event,
     GuardStepped,
     Heartbeat,
+    LevelsAllowed,
     Sampled,
     SensorLost,
     SensorRecovered,
@@ -43,7 +46,7 @@ from ceml.domain.sampling import paper as paper_sampler
 from ceml.domain.sampling import seven_states
 from ceml.domain.search import exhaustive
 from ceml.domain.values import Limits
-from ceml.errors import Refused, Temporary
+from ceml.errors import Refused, Temporary, Unavailable
 from ceml.plugins.performance import performance
 from ceml.saved import Item, Saved, Unrestored
 
@@ -193,6 +196,107 @@ def test_an_application_is_profiled_and_its_knobs_return_when_it_leaves(virtuall
     (released,) = of(heard, ConfigurationReleased)
     assert released.effective == TOP
     assert [dial.level for dial in dials] == [2e9, 1e9]
+
+
+class Notes:
+    """Prior values in memory, as a journal holds them."""
+
+    def __init__(self) -> None:
+        self.saved: Saved | None = None
+        self.written: list[Saved] = []
+        self.full = False
+
+    def write(self, saved: Saved) -> None:
+        if self.full:
+            raise Unavailable("the disk is full")
+        self.saved = saved
+        self.written.append(saved)
+
+    def ensure(self, saved: Saved) -> None:
+        self.saved = saved
+
+    def clear(self) -> None:
+        self.saved = None
+
+
+def test_what_somebody_turned_while_nothing_was_held_is_what_is_put_back(virtually) -> None:
+    dials, notes = [Dial(knob) for knob in KNOBS], Notes()
+
+    async def story(bus: Bus) -> None:
+        await anyio.sleep(1)
+        dials[0].level = 1.4e9  # before the first program comes
+        for theirs in (1.1e9, 0.8e9):
+            bus.publish(join("a"))
+            await beats(bus, "a", 30)
+            assert notes.saved is not None
+            assert dials[0].writes
+            bus.publish(AppLeft(at_s=anyio.current_time(), app="a"))
+            await anyio.sleep(1)
+            assert notes.saved is None
+            dials[0].level = theirs  # between two programs, and after the last
+
+    heard, controller = lived(virtually, dials, story, prior=notes)
+    assert [float(saved.items[0].value or "nan") for saved in notes.written] == [1.4e9, 1.1e9]
+    assert dials[0].level == 0.8e9
+    said = of(heard, LevelsAllowed)
+    assert [event.changed for event in said] == [
+        ("cpu_hz from 2000000000.0 to 1400000000.0",), ("cpu_hz from 1400000000.0 to 1100000000.0",)
+    ]  # fmt: skip
+
+    async def ends() -> None:
+        assert await controller.release("the run ends") == ()
+
+    virtually(ends)
+    assert dials[0].level == 0.8e9, "nothing was held any more"
+
+
+def test_limits_that_somebody_set_meanwhile_are_kept_to_until_they_are_lifted(virtually) -> None:
+    class Capped(Dial):
+        most = 2e9
+
+        async def allowed(self) -> dict[str, tuple[float, ...]]:
+            knob = self.knobs[0]
+            return {knob.name: tuple(level for level in knob.levels if level <= self.most)}
+
+        async def save(self) -> Saved:
+            return Saved((*(await super().save()).items, Item("dial", "most", str(self.most))))
+
+    dials = [Capped(KNOBS[0]), Dial(KNOBS[1])]
+    seen: list[set[float | str]] = []
+
+    async def story(bus: Bus) -> None:
+        for most in (2e9, 1.1e9, 0.8e9, 2e9):
+            dials[0].most = most  # type: ignore[attr-defined]
+            dials[0].writes = []
+            bus.publish(join("a"))
+            await beats(bus, "a", 100)
+            seen.append({*dials[0].writes, dials[0].level})
+            bus.publish(AppLeft(at_s=anyio.current_time(), app="a"))
+            await anyio.sleep(1)
+
+    heard, controller = lived(virtually, dials, story)
+    assert max(seen[0]) > 1.1e9
+    assert max(seen[1]) <= 1.1e9
+    assert seen[2] == {0.8e9}
+    assert len(of(heard, LevelsAllowed)) == 3
+    assert len(controller.managers["a", ""].reasoning.space) == len(SPACE)
+
+
+def test_where_nothing_can_be_written_down_nothing_is_turned_and_it_is_said(virtually) -> None:
+    dials, notes = [Dial(knob) for knob in KNOBS], Notes()
+    notes.full = True
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("a"))
+        await beats(bus, "a", 10)
+        assert [dial.writes for dial in dials] == [[], []]
+        notes.full = False
+        bus.publish(ControlResumed(at_s=anyio.current_time(), source="test"))
+        await beats(bus, "a", 10)
+        assert dials[0].writes
+
+    heard, _ = lived(virtually, dials, story, prior=notes)
+    assert [event.source for event in of(heard, ControlPaused)] == ["the disk is full"]
 
 
 def test_settle_time_is_that_of_the_slowest_knob_that_changed(virtually) -> None:

@@ -6,6 +6,7 @@ Not covered here: what is decided (test_house.py), the drivers one by one (test_
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,16 @@ def board(folder: Path, name: str, **options) -> Iterator[tuple[FakeJetson, Path
 
 def serve(folder: Path, root: Path, *words: object) -> Server:
     return Server(folder, "--platform", f"jetson:root={root}", *QUICK, *words)
+
+
+@contextmanager
+def serving(folder: Path, root: Path) -> Iterator[Server]:
+    server = serve(folder, root)
+    try:
+        yield server.up()
+    finally:
+        if server.process.poll() is None:
+            server.end(signal.SIGKILL)
 
 
 def program(folder: Path, root: Path) -> subprocess.Popen[str]:
@@ -117,3 +128,82 @@ def test_two_servers_never_turn_one_machine_whatever_their_runtime_directories_a
         server.end(signal.SIGKILL)
         assert ceml("restore", "--runtime-dir", first).returncode == 0
         assert serve(second, root).up().end(signal.SIGTERM)[0] == 0
+
+
+def killed_while_it_turned(kernel: FakeJetson, folder: Path, root: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    found = settings_of(kernel)
+    server, runs = serve(folder, root).up(), program(folder, root)
+    try:
+        gpu = f"/sys/class/devfreq/{kernel.gpu.name}/max_freq"
+        wait_until(lambda: settings_of(kernel)[gpu] != found[gpu], "another clock of the GPU", seconds=60)
+        server.end(signal.SIGKILL)
+    finally:
+        runs.kill()
+        runs.wait()
+
+
+def test_after_a_kill_the_next_server_sees_the_whole_board_whatever_its_runtime_directory_is(tmp_path: Path) -> None:
+    with board(tmp_path, "jetson-tx2") as (kernel, root):
+        before = settings_of(kernel)
+        with serving(tmp_path, root) as server:
+            wait_until(lambda: bool(server.events("run_started")), "the record")
+            whole = server.events("run_started")[0]["knobs"]
+            server.end()
+        for folder in (tmp_path / "first", tmp_path / "second"):
+            killed_while_it_turned(kernel, tmp_path / "first", root)
+            assert settings_of(kernel) != before
+            if folder.name == "second":
+                shutil.rmtree(tmp_path / "first")  # as a session's directory goes with the last logout
+            folder.mkdir(exist_ok=True)
+            with serving(folder, root) as server:
+                assert settings_of(kernel) == before
+                assert server.said("put_back_after_crash")
+                wait_until(lambda: bool(server.events("run_started")), "the record")  # noqa: B023
+                assert server.events("run_started")[0]["knobs"] == whole
+                assert server.end()[0] == 0
+
+
+def test_a_runtime_directory_that_is_swept_away_costs_no_prior_value(tmp_path: Path) -> None:
+    with board(tmp_path, "jetson-tx2") as (kernel, root):
+        before, folder = settings_of(kernel), tmp_path / "swept"
+        folder.mkdir()
+        server, runs = serve(folder, root).up(), program(folder, root)
+        try:
+            wait_until((folder / "journal.json").exists, "something to put back")
+            shutil.rmtree(folder)
+            wait_until((folder / "journal.json").exists, "the journal again", seconds=10)
+            server.end(signal.SIGKILL)
+        finally:
+            runs.kill()
+            runs.wait()
+        done = ceml("restore", "--runtime-dir", folder)
+        assert (done.returncode, settings_of(kernel)) == (0, before), done.stderr
+
+
+def test_limits_set_between_two_programs_are_kept_to_and_left_as_they_were_set(tmp_path: Path) -> None:
+    with board(tmp_path, "jetson-tx2") as (kernel, root):
+        server = serve(tmp_path, root).up()
+        runs = program(tmp_path, root)
+        wait_until(lambda: len(server.events("configuration_applied")) > 2, "the first program's trials", seconds=60)
+        runs.kill()
+        runs.wait()
+        wait_until(lambda: bool(server.events("configuration_released")), "the release")
+        assert not (tmp_path / "journal.json").exists()
+        capped_hz = kernel.gpu.clock.table[4]
+        kernel.write(f"/sys/class/devfreq/{kernel.gpu.name}/max_freq", f"{capped_hz}".encode())
+        before, then = settings_of(kernel), len(server.events())
+        runs = program(tmp_path, root)
+        try:
+            wait_until(lambda: any(e["event"] == "decided" for e in server.events()[then:]), "a decision", seconds=60)
+            code, _ = server.end(signal.SIGTERM)
+        finally:
+            runs.kill()
+            runs.wait()
+        tried = [e["effective"]["gpu_hz"] for e in server.events()[then:] if e["event"] == "configuration_applied"]
+        (said,) = server.events("levels_allowed")
+        assert code == 0, server.log.read_text()
+        assert tried
+        assert max(tried) <= capped_hz
+        assert said["levels"]["gpu_hz"][-1] == capped_hz
+        assert settings_of(kernel) == before

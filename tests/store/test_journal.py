@@ -6,6 +6,8 @@ Not covered here: kill -9 of a whole server (tests/test_restore.py).
 from __future__ import annotations
 
 import json
+import os
+import shutil
 
 import pytest
 from hypothesis import given
@@ -22,9 +24,70 @@ items = st.builds(Item, st.text(max_size=20), st.text(max_size=50), st.none() | 
 def test_what_is_written_comes_back_in_order(tmp_path_factory, entries) -> None:
     path = tmp_path_factory.mktemp("journal") / "journal.json"
     saved = Saved(tuple(entries))
-    journal.write(path, saved)
-    assert journal.read(path) == saved
+    journal.Journal(path).write(saved)
+    left = journal.read(path)
+    assert left is not None
+    assert (left.saved, left.claims, left.root) == (saved, (), path.parent)
     assert list(path.parent.iterdir()) == [path]  # no half-written file left beside it
+
+
+@pytest.fixture
+def copies(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(journal, "COPIES", tmp_path / "machine" / "journals")
+    return tmp_path / "machine" / "journals"
+
+
+SAVED = Saved((Item("sysfs", "/sys/x", "1"),))
+
+
+def test_of_what_belongs_to_the_machine_there_is_a_copy_until_it_is_cleared(tmp_path, copies) -> None:
+    path = tmp_path / "session" / "journal.json"
+    path.parent.mkdir()
+    prior = journal.Journal(path, ["/sys"])
+    prior.write(SAVED)
+    (copy,) = journal.copies()
+    assert copy == journal.copy_of(path.parent)
+    assert journal.read(copy) == journal.read(path)
+    assert copies.parent.stat().st_mode & 0o777 == 0o750
+    prior.clear()
+    assert journal.copies() == []
+    assert not path.exists()
+    journal.Journal(path).write(SAVED)  # nothing of the machine's: no copy
+    assert journal.copies() == []
+
+
+def test_what_somebody_removed_is_written_again_with_its_directory(tmp_path, copies) -> None:
+    path = tmp_path / "session" / "journal.json"
+    path.parent.mkdir()
+    prior = journal.Journal(path, ["/sys"])
+    prior.write(SAVED)
+    prior.ensure(SAVED)
+    before = path.stat().st_mtime_ns
+    shutil.rmtree(path.parent)
+    shutil.rmtree(copies)
+    prior.ensure(SAVED)
+    assert path.stat().st_mtime_ns > before
+    for each in (path, journal.copy_of(path.parent)):
+        left = journal.read(each)
+        assert left is not None
+        assert left.saved == SAVED
+
+
+def test_where_no_copy_can_be_made_it_goes_without(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(journal, "COPIES", tmp_path / "file" / "journals")
+    path = tmp_path / "journal.json"
+    journal.Journal(path, ["/sys"]).write(SAVED)
+    assert path.exists()
+    assert journal.copies() == []
+
+
+def test_it_says_which_process_wrote_it_for_good(tmp_path) -> None:
+    path = tmp_path / "journal.json"
+    journal.Journal(path).write(SAVED)
+    content = json.loads(path.read_text())
+    assert content["pid"] == os.getpid()
+    assert content["start_ticks"] > 0
 
 
 def test_no_journal_means_nothing_to_put_back(tmp_path) -> None:
@@ -34,7 +97,7 @@ def test_no_journal_means_nothing_to_put_back(tmp_path) -> None:
 
 def test_after_another_boot_it_is_discarded(tmp_path) -> None:
     path = tmp_path / "journal.json"
-    journal.write(path, Saved((Item("board_file", "x", "1"),)))
+    journal.Journal(path).write(SAVED)
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "boot_id": "another"}))
     assert journal.read(path) is None

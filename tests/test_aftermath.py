@@ -1,4 +1,4 @@
-"""What dead servers left. Not covered: kill -9 of real ones (tests/test_serve.py, tests/platforms/test_jetson_endings.py)."""
+"""What dead servers left. Not covered: kill -9 of real ones (tests/test_serve.py, test_jetson_endings.py)."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_control_group_that_is_gone_with_its_program_leaves_nothing_to_put_bac
 
 
 def test_what_is_written_and_reads_otherwise_is_said(tmp_path: Path, machine: Path):
-    os.symlink("/dev/null", machine / "deaf")  # takes anything, reads empty
+    (machine / "deaf").symlink_to("/dev/null")  # takes anything, reads empty
     deaf = Item(sysfs.KIND, str(machine / "deaf"), "1300500000")
     came = put_back_left(left_by(tmp_path / "one", machine, deaf))
     assert came is not None

@@ -1,15 +1,19 @@
 """One thread for the slow files of one bus: nothing blocks the mind, and a stuck read never gets a second thread.
 
 A driver may take seconds for a write, or never come back. The caller's deadline then ends its waiting, not the
-write, so whoever comes next is told so (a reading, an order) or waits for the first to end (putting back).
+write, so whoever comes next is told so (a reading, an order) or waits for the first to end (putting back). The thread
+is a daemon: a call that never comes back does not keep the process alive once everything else is over.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+import asyncio
+import threading
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
-from anyio.to_thread import run_sync  # noqa: TID251 - real devices only: real time, never virtual
 
 from ceml.errors import Temporary
 
@@ -17,8 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+Order = tuple["Callable[[], Any]", asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 
 LOOK_S = 0.002  # between two looks whether a call that nobody waits for any more has ended
+IDLE_S = 5.0  # without a call, after which the thread ends; the next call begins another
 
 
 class Worker:
@@ -28,9 +34,12 @@ class Worker:
         """Name it: `what` goes into the message of one who comes too early."""
         self._what = what
         self._busy = False
+        self._orders: SimpleQueue[Order] = SimpleQueue()
+        self._alive = False  # the thread, or about to be
+        self._change = threading.Lock()
 
     async def run(self, work: Callable[[], T], *, wait: bool = False) -> T:
-        """Run `work` in a thread. Cancelled, the call goes on alone and the worker stays busy until it ends.
+        """Run `work` in the thread. Cancelled, the call goes on alone and the worker stays busy until it ends.
 
         Args:
             work: What to run; its errors come through.
@@ -43,18 +52,42 @@ class Worker:
             if not wait:
                 raise Temporary(f"{self._what} has not answered the call before; it is left alone until it does")
             await anyio.sleep(LOOK_S)
-        self._busy, begun = True, False
+        self._busy = True
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+        self._orders.put((work, loop, answer))
+        with self._change:
+            if not self._alive:
+                threading.Thread(target=self._work, name=self._what, daemon=True).start()
+                self._alive = True
+        return await answer
 
-        def call() -> T:
-            nonlocal begun
-            begun = True
+    def _work(self) -> None:
+        """The thread."""
+        while True:
             try:
-                return work()
-            finally:
-                self._busy = False
+                work, loop, answer = self._orders.get(timeout=IDLE_S)
+            except Empty:
+                with self._change:
+                    if self._orders.empty():
+                        self._alive = False
+                        return
+                continue
+            result, error = None, None
+            try:
+                result = work()
+            except BaseException as raised:  # whatever it is: who asked is told
+                error = raised
+            self._busy = False
+            with suppress(RuntimeError):  # nobody waits any more: the loop is closed
+                loop.call_soon_threadsafe(_tell, answer, result, error)
+            del work, loop, answer, result, error  # nothing is kept alive while it waits
 
-        try:
-            return await run_sync(call, abandon_on_cancel=True)
-        finally:
-            if not begun:  # cancelled before a thread took it up
-                self._busy = False
+
+def _tell(answer: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    if answer.done():  # who asked was cancelled
+        return
+    if error is None:
+        answer.set_result(result)
+    else:
+        answer.set_exception(error)

@@ -159,7 +159,7 @@ def test_after_a_kill_the_next_server_sees_the_whole_board_whatever_its_runtime_
             with serving(folder, root) as server:
                 assert settings_of(kernel) == before
                 assert server.said("put_back_after_crash")
-                wait_until(lambda: bool(server.events("run_started")), "the record")  # noqa: B023
+                wait_until(lambda: bool(server.events("run_started")), "the record")
                 assert server.events("run_started")[0]["knobs"] == whole
                 assert server.end()[0] == 0
 

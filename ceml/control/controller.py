@@ -398,7 +398,9 @@ class Controller:
         )
         self._saved, self._touched = saved, True
         if changed:
-            self._levels = LevelsAllowed(at_s=anyio.current_time(), levels=levels, changed=changed)
+            whole = {knob.name: knob.levels for knob in self._space.knobs}
+            fewer = {knob: left for knob, left in levels.items() if len(left) < len(whole.get(knob, ()))}
+            self._levels = LevelsAllowed(at_s=anyio.current_time(), levels=fewer, changed=changed)
             self._bus.publish(self._levels)
             self._tell_all(self._levels)
 

@@ -91,6 +91,7 @@ class House:
     Attributes:
         ending: What interrupts a run that does not answer; None: nothing does.
         prior: Where prior values are written down; None: nowhere.
+        unrestored: What could not be put back at the end, a sentence each.
         say: Tells a person something that no event is for: knowledge that cannot be read or kept.
     """
 
@@ -103,6 +104,7 @@ class House:
     reason: str = "ended"
     ending: Ending | None = None
     prior: Journal | None = None
+    unrestored: tuple[str, ...] = ()
     say: Callable[[str], None] = _say
 
 
@@ -131,7 +133,7 @@ def _put_back_left(path: Path | None) -> None:
     if came is None:
         return
     structlog.get_logger().warning(
-        "put_back_after_crash", knobs=came.count, failed=[str(item) for item in came.failed], beware=list(came.beware)
+        "put_back_after_crash", knobs=came.count, failed=[item.target for item in came.failed], beware=list(came.beware)
     )
     if came.failed:
         said = [f"{item.target} could not be put back: {item.reason}" for item in came.failed]
@@ -263,7 +265,9 @@ async def _put_back(house: House, controller: Controller) -> None:
     if house.parts.settings.dry_run:
         return
     with anyio.CancelScope(shield=True), anyio.move_on_after(RESTORE_DEADLINE_S * house.parts.context.speed):
-        await controller.release("the run ends")
+        house.unrestored = tuple(
+            f"{item.target} could not be put back: {item.reason}" for item in await controller.release("the run ends")
+        )
 
 
 def _read_back(house: House, controller: Controller) -> ReadBack:

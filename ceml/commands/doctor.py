@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ceml.errors import CemlError, SettingsError, Unavailable
 from ceml.store.paths import state_dir
 
+PERIOD_S = 0.1  # of reading power and load, where nobody says otherwise
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
@@ -130,6 +132,8 @@ def examine(root: str, board: str | None) -> Report:
         "total_power": [],
         "devices_measured": [],
         "temperatures": [],
+        "sensors": {},
+        "meters": [],
         "uncertain": [],
         "missing": [],
         "rivals": [{"name": r.name, "seen": r.seen, "does": r.does, "remedy": r.remedy} for r in rivals(root)],
@@ -160,6 +164,7 @@ def _jetson(report: Report, root: str, board: str | None) -> None:
     report["total_power"] = list(found.total)
     report["devices_measured"] = ["cpu", *found.shares]
     report["temperatures"] = list(found.zones)
+    report["sensors"] = {sensor.name: sensor.period_s for sensor in jetson.sensors(found, root, PERIOD_S)}
     report["uncertain"] = list(found.profile.uncertain)
     report["missing"] += found.problems
 
@@ -174,6 +179,8 @@ def _linux(report: Report, root: str) -> None:
     report["total_power"] = sorted({counter.rail for counter in found.counters})
     report["devices_measured"] = ["cpu"]
     report["temperatures"] = list(found.zones)
+    report["sensors"] = {"processor load": PERIOD_S} | ({"energy counters": PERIOD_S} if found.counters else {})
+    report["meters"] = found.meters
     report["missing"] += found.problems
 
 
@@ -224,6 +231,9 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"gpu       {gpu['name']}: {turns or 'nothing to turn'}"
         yield from (f"          {sentence}" for sentence in gpu["missing"])
     yield f"load      {', '.join(report['devices_measured']) or 'none'}"
+    periods = ", ".join(f"{name} every {period_s:g} s" for name, period_s in report["sensors"].items())
+    if periods:
+        yield f"read      {periods} (--sensor-period-s); resolution: as seen by ceml doctor --probe"
     if report["temperatures"]:
         yield f"heat      {', '.join(report['temperatures'])}"
     for heading, key in (("missing", "missing"), ("uncertain", "uncertain")):
@@ -236,8 +246,16 @@ def _lines(report: Report) -> Iterator[str]:
     if "probe" in report:
         yield from lines(report["probe"])
     offers = [gpu["platform"] for gpu in report["gpus"] if gpu["knobs"]]
-    if platforms := [*filter(None, [report["platform"]]), *offers]:
-        yield f"next      {'' if os.geteuid() == 0 else 'sudo '}ceml serve --platform {'+'.join(platforms)}"
+    platform = report["platform"]
+    powered = bool(report["total_power"]) or platform is None
+    if not powered and report["meters"]:
+        platform = f"{platform}:meter={report['meters'][0]}"
+        yield f"meters    {', '.join(report['meters'])}: name the one that measures the whole machine"
+    if platforms := [*filter(None, [platform]), *offers]:
+        blind = "" if powered or report["meters"] or offers else " --objective performance"
+        yield f"next      {'' if os.geteuid() == 0 else 'sudo '}ceml serve --platform {'+'.join(platforms)}{blind}"
+        if blind:
+            yield "          without a measurement of power only speed can be tuned for; see missing, above"
 
 
 def _level(name: str, levels: Sequence[Level]) -> str:

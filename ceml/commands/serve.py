@@ -55,12 +55,11 @@ def run(args: argparse.Namespace) -> int:
     """Serve until a signal comes."""
     from ceml.sources import load
 
-    serve(load(args.config, given_flags(args), os.environ))
-    return 0
+    return int(serve(load(args.config, given_flags(args), os.environ)))
 
 
-def serve(loaded: Loaded, *, program: Launched | None = None) -> None:
-    """Serve until a signal comes or the program ends.
+def serve(loaded: Loaded, *, program: Launched | None = None) -> bool:
+    """Serve until a signal comes or the program ends; returns whether something could not be put back.
 
     Args:
         loaded: The settings.
@@ -122,12 +121,15 @@ def serve(loaded: Loaded, *, program: Launched | None = None) -> None:
         progress.clear()
         if record:
             record.close()
+    for sentence in house.unrestored:
+        sys.stderr.write(f"ceml: {sentence}\n")
     if program is None or not settings.quiet:
         told = "\n".join([summary(ledger, parts.platform.labels), *_in_truth(parts, ledger.told)])
         beside = Lossy(sys.stderr)  # the exit status is the program's, whatever becomes of this
         print(told, file=sys.stdout if program is None else beside)
         if program is not None and program.started and not ledger.steps:
             beside.write("ceml: no heartbeat came from the program, so nothing was tuned; see ceml client --help\n")
+    return bool(house.unrestored)
 
 
 def _level(settings: Settings, beside_a_program: bool) -> str:

@@ -157,6 +157,12 @@ def look(root: str, board: str | None, shares: dict[str, float]) -> Found:
     """
     profile, guessed, model = detect(root, board)
     found = Found(profile=profile, guessed=guessed, model=model)
+    chips = _tree(sysfs.under(root, COMPATIBLE))
+    if chips and profile.soc not in chips:
+        found.problems.append(
+            f"the device tree says {', '.join(chips)}, and the profile {profile.id} is for {profile.soc}: rails and "
+            "memory rates may be another board's; leave --board out to have the board detected"
+        )
     for search in (_cpu, _gpu, _memory):
         try:
             search(found, root, shares)
@@ -234,6 +240,12 @@ def _rails(found: Found, root: str) -> None:
     missing = [
         label for label, rail in found.profile.rails.items() if rail in found.profile.total and label not in there
     ]
+    absent = [f"{label} ({rail})" for label, rail in found.profile.rails.items() if label not in {*there, *missing}]
+    if absent and there:
+        found.problems.append(
+            f"no rail {', '.join(absent)} among {', '.join(sorted(there))}: what it feeds is not measured by itself, "
+            "nor can it have a budget; where it is called otherwise, give a profile of your own (--board FILE.toml)"
+        )
     if missing:
         found.problems.append(
             f"power is not measured: no rail {', '.join(missing)} among {', '.join(sorted(there)) or 'none'}; "

@@ -20,6 +20,7 @@ from ceml.errors import SettingsError
 _toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 FOLDER = Path(__file__).with_name("boards")
+DEVICES = ("cpu", "gpu", "mem", "total")  # rails of these names mean something to CEML; others are names alone
 Word = Annotated[str, Field(min_length=1)]
 Hz = Annotated[float, Field(ge=1e6, le=1e11)]
 
@@ -126,6 +127,10 @@ class Profile(_Part):
         missing = [rail for rail in self.total if rail not in self.rails.values()]
         if missing:
             raise ValueError(f"total names {', '.join(missing)}, which is no rail: {', '.join(self.rails.values())}")
+        for rail in self.rails.values():
+            meant = [] if rail in DEVICES else get_close_matches(rail.lower(), DEVICES, n=1, cutoff=0.75)
+            if meant:
+                raise ValueError(f"rails names {rail}: did you mean {meant[0]}? Or choose a name less like it")
         twice = sorted({rail for rail in self.rails.values() if list(self.rails.values()).count(rail) > 1})
         if twice:
             raise ValueError(f"rails names {', '.join(twice)} more than once: each label needs a rail of its own")

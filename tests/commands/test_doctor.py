@@ -14,6 +14,9 @@ from ceml.commands.doctor import _lines, examine
 from ceml.errors import SettingsError
 from ceml.platforms import profiles
 from ceml.platforms.sysfs import become_root
+from ceml.saved import Saved
+from ceml.store import journal
+from ceml.store.journal import Journal
 from ceml.testing.amdsmi import FakeAmdsmi
 from ceml.testing.directory import Directory
 from ceml.testing.host import FakeHost
@@ -96,6 +99,51 @@ def test_a_linux_machine_is_told_as_one(tmp_path: Path) -> None:
     with Directory(host, tmp_path) as root:
         report = examine(str(root), None)
     assert (report["platform"], report["total_power"]) == ("linux", ["cpu", "mem"])
+
+
+def test_what_a_server_left_turned_is_said_before_all_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(journal, "COPIES", tmp_path / "copies")
+    with Directory(FakeJetson("jetson-tx2"), tmp_path / "board") as root:
+        words = ["doctor", "--root", str(root), "--runtime-dir", str(tmp_path / "mine")]
+        main([*words, "--json"])
+        assert json.loads(capsys.readouterr().out)["missing"] == []
+        (tmp_path / "theirs").mkdir()
+        Journal(tmp_path / "theirs" / "journal.json", [f"{root}/sys"]).write(Saved())
+        main([*words, "--json"])
+        (told,) = json.loads(capsys.readouterr().out)["missing"]
+        assert "a server runs, or was killed" in told
+        assert main([*words, "--probe", "--knowledge", str(tmp_path / "known")]) == 2
+        assert "run ceml restore first" in capsys.readouterr().err
+
+
+def test_a_rail_that_is_not_there_and_a_profile_of_another_chip_are_said(tmp_path: Path) -> None:
+    kernel = FakeJetson("jetson-tx2")
+    for path, text in list(kernel.texts()):
+        if text is not None and text.strip() == "VDD_SYS_GPU":
+            kernel.constant(path, "SOMETHING_ELSE")
+    with Directory(kernel, tmp_path) as root:
+        (missing,) = examine(str(root), None)["missing"]
+        assert "no rail VDD_SYS_GPU (gpu) among" in missing
+        other = " ".join(examine(str(root), "jetson-agx-orin")["missing"])
+    assert "nvidia,tegra186" in other
+    assert "the profile jetson-agx-orin is for nvidia,tegra234" in other
+
+
+def test_what_to_do_next_is_what_serve_takes(tmp_path: Path) -> None:
+    """A machine with a meter but no counters is told to name it; one without either, that only speed can be tuned for."""
+    for name, hwmon, words in (("meter", True, ":meter=board"), ("none", False, "--objective performance")):
+        host = FakeHost()
+        for path, _ in list(host.texts()):
+            if "/powercap/" in path or "/hwmon/" in path:
+                host.remove(path)
+        if hwmon:
+            host.constant("/sys/class/hwmon/hwmon7/name", "ina238")
+            host.constant("/sys/class/hwmon/hwmon7/power1_label", "board")
+            host.constant("/sys/class/hwmon/hwmon7/power1_input", "7000000")
+        with Directory(host, tmp_path / name) as root:
+            told = list(_lines(examine(str(root), None)))
+        (line,) = [line for line in told if line.startswith("next")]
+        assert line.endswith(f"ceml serve --platform linux{words}" if hwmon else f"--platform linux {words}")
 
 
 def test_a_machine_that_offers_nothing_is_told_so_and_fails(tmp_path: Path) -> None:

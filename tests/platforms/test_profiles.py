@@ -37,6 +37,7 @@ def test_a_profile_of_ones_own_is_taken_by_its_path(tmp_path: Path) -> None:
     ("old", "new", "says"),
     [
         ("nodes", "nods", r"no field gpu\.nods \(did you mean nodes\?\)"),
+        ('VIN = "total"', 'VIN = "total"\nB = "gpuu"', "rails names gpuu: did you mean gpu"),
         ("[rails]", "[rail]", r"no field rail \(did you mean rails\?\)"),
         ('soc = "acme,soc"\n', "", "soc is missing"),
         ('"mine"', '"My Board"', "id = 'My Board'"),

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,20 @@ if TYPE_CHECKING:
     from ceml.control.ending import Ending
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
+_HELD = """\
+import os, signal, sys
+gate = int(sys.argv[1])
+if not os.read(gate, 1):
+    os._exit(0)  # who held it is gone, or could not start
+os.close(gate)
+for number in (signal.SIGPIPE, signal.SIGXFSZ):
+    signal.signal(number, signal.SIG_DFL)
+try:
+    os.execvp(sys.argv[2], sys.argv[2:])
+except OSError as error:
+    os.write(2, f"ceml: cannot start {sys.argv[2]!r}: {error.strerror}\\n".encode())
+    os._exit(127 if isinstance(error, FileNotFoundError) else 126)
+"""
 
 
 class Launched:
@@ -44,6 +59,7 @@ class Launched:
         self._command = list(command)
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
+        self._gate: int | None = None  # what a process that is held waits for
         self._deaf = [number for number in ENDING if signal.getsignal(number) is signal.SIG_IGN]
         self.status = 0
         self.problem = ""
@@ -52,7 +68,28 @@ class Launched:
     @property
     def started(self) -> bool:
         """Whether it was started."""
-        return self._process is not None
+        return self._process is not None and self._gate is None
+
+    def hold(self) -> int:
+        """Make its process, which becomes the program once we are ready; returns its number, for who must know it."""
+        reader, self._gate = os.pipe()
+        try:
+            self._start([sys.executable, "-I", "-S", "-c", _HELD, str(reader), *self._command], pass_fds=(reader,))
+        finally:
+            os.close(reader)
+        if self._process is None:
+            self._drop()
+            return 0
+        return self._process.pid
+
+    def _drop(self) -> None:
+        """A process that was held and never became the program goes."""
+        if self._gate is not None:
+            os.close(self._gate)
+            self._gate = None
+            if self._process is not None:
+                self._process.wait()
+                self._process = None
 
     async def run(self, _ending: Ending) -> str:
         """Start it and wait for its end; returns the reason of ours. The house's own ending never comes first."""
@@ -65,7 +102,12 @@ class Launched:
         before = signal.signal(signal.SIGCHLD, told)
         try:
             with self._passing_on():
-                self._start()
+                if self._gate is None:
+                    self._start(self._command)
+                else:
+                    os.write(self._gate, b"1")
+                    os.close(self._gate)
+                    self._gate = None
                 while self._process is not None and self._process.poll() is None:
                     await changed.wait()
                     changed = anyio.Event()
@@ -76,6 +118,7 @@ class Launched:
 
     def wait(self) -> None:
         """Wait for its end where we came to ours first: no trouble of ours is worth a training run."""
+        self._drop()
         if self._process is not None:
             with self._passing_on():
                 self._process.wait()
@@ -93,11 +136,12 @@ class Launched:
             else:
                 self._cannot(NOT_FOUND, "there is no such program; name one on $PATH, or give the path of a file")
 
-    def _start(self) -> None:
+    def _start(self, command: Sequence[str], pass_fds: Sequence[int] = ()) -> None:
         try:
             # What we were told to ignore, it shall ignore too: `nohup ceml run -- ...`, or a job in the background.
             self._process = subprocess.Popen(
-                self._command,
+                command,
+                pass_fds=pass_fds,
                 env={**os.environ, **self._environment},
                 preexec_fn=lambda: [signal.signal(number, signal.SIG_IGN) for number in self._deaf] and None,
             )

@@ -206,8 +206,9 @@ def _processors(report: Report) -> None:
     count = len(os.sched_getaffinity(0))
     if count > 1:
         report["missing"].append(
-            f"without clocks the {count} processors are left: ceml serve --platform bandwidth:pid=PID tunes how many "
-            "of them a program uses; power is then estimated, not measured"
+            f"without clocks the {count} processors are left: ceml run --platform bandwidth -- PROGRAM tunes how many "
+            "of them it uses, and as root, where it gets a control group of its own, for which share of the time (of a "
+            "program that runs already: ceml serve --platform bandwidth:pid=PID); power is then estimated, not measured"
         )
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ceml.commands.flags import add_settings_flags, given_flags
 
 if TYPE_CHECKING:
+    from ceml.apps.launched import Launched
     from ceml.commands.flags import Verbs
+    from ceml.sources import Loaded
 
 _EPILOG = """\
 examples:
@@ -19,6 +23,8 @@ examples:
   ceml run --platform linux --max-slowdown 10% -- python train.py
                                                    least energy, at most 10 % slower, on this machine (as root)
   ceml run --budget 7W --objective performance --record run.jsonl -- ./infer
+  ceml run --platform bandwidth -- python train.py
+                                                   no clocks here (virtual machine): processors and their time, as root
   ceml run --speed 50 -- ceml app --workload resnet50 --steps 500
                                                    a simulated program on the simulated board
 The program sends heartbeats: `ceml.attach()`, one of the callbacks of ceml.apps.callbacks, or `ceml client`. They find
@@ -52,8 +58,7 @@ def add(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve while the program runs; returns its exit status."""
     from ceml.apps.launched import Launched
-    from ceml.commands.serve import serve
-    from ceml.errors import CemlError, SettingsError
+    from ceml.errors import SettingsError
     from ceml.sources import load
     from ceml.store.paths import RuntimePaths
 
@@ -64,6 +69,33 @@ def run(args: argparse.Namespace) -> int:
     paths = RuntimePaths.at(loaded.settings.runtime_dir)
     pipe = Path(loaded.settings.pipe or paths.beats).absolute()
     program = Launched(command, {"CEML_PIPE": str(pipe), "CEML_RUNTIME_DIR": str(paths.root)})
+    with ExitStack() as stack:
+        if not program.problem:
+            loaded = _told_whom(loaded, program, stack)
+        return _served(loaded, program)
+
+
+def _told_whom(loaded: Loaded, program: Launched, stack: ExitStack) -> Loaded:
+    """Where the platform turns one program, that is ours: its process is made now, with a control group of its own."""
+    from ceml.control.bundle import members
+
+    parts = members(loaded.settings.platform)
+    lacking = [part for part in parts if part.partition(":")[0] == "bandwidth" and "pid=" not in part]
+    if not lacking:
+        return loaded
+    from ceml.platforms.bandwidth import own_group
+
+    pid = program.hold()
+    if not program.problem:
+        stack.enter_context(own_group(pid))
+    told = [f"{part}{',' if ':' in part else ':'}pid={pid}" if part in lacking else part for part in parts]
+    return replace(loaded, settings=loaded.settings.model_copy(update={"platform": "+".join(told)}))
+
+
+def _served(loaded: Loaded, program: Launched) -> int:
+    from ceml.commands.serve import serve
+    from ceml.errors import CemlError
+
     if not program.problem:
         try:
             serve(loaded, program=program)

@@ -187,18 +187,20 @@ def _checked(config: str) -> None:
     """
     import tempfile
 
-    from ceml.plugins import known
+    from ceml.plugins import check_options
     from ceml.sources import load
 
     with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as file:
         file.write(config)
         file.flush()
         platform = load(Path(file.name), {}, {}).settings.platform
-    names = [plugin.name for plugin in known("platforms")]
     for part in members(platform):
-        name = part.partition(":")[0]
-        if name not in names and not name.endswith(".py"):
-            raise SettingsError(f"platform = {platform!r}: there is no {name!r}; known are: {', '.join(names)}")
+        if part.partition(":")[0] == "bandwidth" and "pid=" not in part:
+            raise SettingsError(
+                f"platform = {platform!r}: bandwidth turns one program, which a service does not know beforehand: use "
+                "ceml run --platform bandwidth -- PROGRAM, or name one that always runs: bandwidth:pid=PID"
+            )
+        check_options("platforms", part, positional=1)
     if platform.partition(":")[0] == "replay":
         raise SettingsError("platform replay runs in virtual time: use ceml replay, it needs no service")
 

@@ -7,7 +7,10 @@ processor time. Nothing here measures power: it is ESTIMATED from how busy the p
 from __future__ import annotations
 
 import os
+import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import anyio
@@ -22,7 +25,7 @@ from ceml.platforms.procstat import CpuLoad, ProgramLoad
 from ceml.store.paths import PlatformContext  # noqa: TC001 - pydantic reads the annotation when the plugin is made
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -36,6 +39,7 @@ RAIL = "estimated"
 LABELS = ("power estimated from processor load",)
 PROGRAM_LABELS = ("power estimated from the processor time of the program",)
 SETTLE_S = 0.1  # a quota counts from its next period of 0.1 s on
+GROUP_LOOKS, GROUP_LOOK_S = 50, 0.02
 LEAST_QUOTA_US = 1000  # kernel: sched-bwc
 
 
@@ -52,7 +56,7 @@ def bandwidth(
 
     Args:
         context: What is known of the process.
-        pid: The program to turn; its children come along.
+        pid: The program to turn; its children come along. `ceml run` fills it in.
         idle_w: Assumed power of the idle machine.
         core_w: Assumed power that one busy processor adds.
         estimate: Whose processor time counts: all of the machine's, or the program's alone, as where others share it.
@@ -77,7 +81,7 @@ def bandwidth(
     return Platform(
         name="bandwidth",
         space=KnobSpace(knobs, _sensible(knobs)),
-        sensors=(EstimatedPower(load, cores, idle_w=idle_w, core_w=core_w),),
+        sensors=(EstimatedPower(load, cores, pid, idle_w=idle_w, core_w=core_w),),
         actuators=(LeverActuator("bandwidth", levers),),
         total_rails=(RAIL,),
         rails=(RAIL,),
@@ -190,6 +194,50 @@ def find_quota(pid: int) -> Quota | str:
     return Quota(path, period_us, unified) if sysfs.writable(path) else f"this user may not write {path}"
 
 
+@contextmanager
+def own_group(pid: int, *, ahead: bool = False) -> Generator[bool]:
+    """Give a program a control group of its own while this lasts, so that its share of time can be turned; needs root.
+
+    Args:
+        pid: The program, not yet or already running; its children come along.
+        ahead: Let it go before whatever else runs here.
+
+    Yields:
+        Whether it has one.
+    """
+    made: Path | None = None
+    for unified in (False, True):
+        mount = _mount(unified=unified)
+        with suppress(OSError):
+            if mount is not None and _moved(group := Path(mount) / f"ceml-{pid}", pid, ahead=ahead):
+                made = group
+                break
+    try:
+        yield made is not None
+    finally:
+        for _ in range(GROUP_LOOKS if made is not None else 0):  # the kernel takes a moment to see that it is empty
+            with suppress(OSError):
+                made.rmdir()  # type: ignore[union-attr]
+                break
+            time.sleep(GROUP_LOOK_S)  # noqa: TID251 - outside of any event loop
+
+
+def _moved(group: Path, pid: int, *, ahead: bool) -> bool:
+    group.mkdir()
+    try:
+        if (group / "cpu.max").exists() or (group / "cpu.cfs_quota_us").exists():
+            for weight, most in (("cpu.weight", "1000"), ("cpu.shares", "10000")):
+                if ahead and (group / weight).exists():
+                    (group / weight).write_text(most, encoding="ascii")
+            (group / "cgroup.procs").write_text(str(pid), encoding="ascii")
+            return True
+    except OSError:
+        group.rmdir()
+        raise
+    group.rmdir()
+    return False
+
+
 def _folder(text: str) -> tuple[str, bool] | None:
     """Directory of the cgroup that has the cpu controller, and whether it is of version 2 (cgroups(7))."""
     paths: dict[str, str] = {}
@@ -266,8 +314,9 @@ class EstimatedPower:
     name = "estimated power"
     lag_s = 0.0
 
-    def __init__(self, load: CpuLoad | ProgramLoad, cores: int, *, idle_w: float, core_w: float) -> None:
+    def __init__(self, load: CpuLoad | ProgramLoad, cores: int, pid: int, *, idle_w: float, core_w: float) -> None:
         """Nothing is read before first use."""
+        self._pid = pid
         self.period_s = load.period_s
         self._load = load
         self._cores = cores
@@ -279,8 +328,13 @@ class EstimatedPower:
 
         Raises:
             Temporary: The load is not known this time.
-            Unavailable: There is no /proc.
+            Unavailable: The program is gone, or there is no /proc.
         """
+        if not sysfs.exists(f"/proc/{self._pid}"):
+            raise Unavailable(
+                f"process {self._pid} is gone, and with it all that could be turned: end this and start anew with the "
+                "next one, best by ceml run"
+            )
         sample = await self._load.read()
         busy = sample.utilisation.get("cpu")
         if busy is None:

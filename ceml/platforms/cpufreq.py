@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ceml.domain.knobs import Knob, KnobKind
 from ceml.errors import CemlError, Temporary, Unavailable
 from ceml.platforms import sysfs
 from ceml.platforms.levers import nearest, settled
@@ -17,7 +18,7 @@ from ceml.platforms.levers import nearest, settled
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ceml.domain.knobs import Knob, Level
+    from ceml.domain.knobs import Level
     from ceml.saved import Item
 
 POLICIES = "/sys/devices/system/cpu/cpufreq/policy[0-9]*"
@@ -27,6 +28,8 @@ WAIT_S = 0.04  # drivers declare at most 0.3 ms for a transition; the rest is fo
 HINTED = ("intel_pstate", "intel_cpufreq", "amd-pstate", "amd_pstate", "amd-pstate-epp")
 STEP_HZ = 1e8  # of a list made up for them: what their limits are rounded to
 MOST_LEVELS = 16
+EPP_SETTLE_S = 0.05
+_OFFERED = "energy_performance_available_preferences"
 ALIKE = 0.9  # processors whose highest clocks are this near to each other turn together
 
 
@@ -271,6 +274,51 @@ class CpuLever:
                 if _optional_text(policy.file("scaling_governor")) == "userspace"
             ]
         return sysfs.kept(paths)
+
+
+class PreferenceLever:
+    """What the processors are told to prefer, speed or energy (EPP); they choose their clocks within the limits by it.
+
+    Kernel documentation: admin-guide/pm/intel_pstate, amd-pstate. Under the governor `performance` a kernel takes no
+    preference but that one (EBUSY).
+    """
+
+    def __init__(self, policies: Sequence[Policy]) -> None:
+        """Nothing is written.
+
+        Raises:
+            Unavailable: The driver has no preferences.
+        """
+        self._files = [policy.file("energy_performance_preference") for policy in policies]
+        offered = [set(_optional_text(policy.file(_OFFERED)).split()) - {"default"} for policy in policies]
+        shared = set[str].intersection(*offered) if offered else set[str]()
+        if len(shared) < 2:
+            raise Unavailable("preference: no driver here offers one; intel_pstate and amd-pstate do, while active")
+        self.knob = Knob(name="cpu_epp", levels=tuple(sorted(shared)), kind=KnobKind.CATEGORY, settle_s=EPP_SETTLE_S)
+
+    def look(self) -> Level:
+        """The preference of all; that of the first, where they differ."""
+        return sysfs.text(self._files[0])
+
+    def order(self) -> Level:
+        """The first that is not as that of the first policy, else it."""
+        found = [sysfs.text(file) for file in self._files]
+        return next((word for word in found if word != found[0]), found[0])
+
+    def put(self, level: str) -> str:
+        """Tell all of them.
+
+        Raises:
+            Refused: The kernel would not take it.
+            Temporary: Not this time.
+        """
+        for file in self._files:
+            sysfs.order(file, level, knob=self.knob.name)
+        return str(self.order())
+
+    def items(self) -> tuple[Item, ...]:
+        """The preference of each policy."""
+        return sysfs.kept(self._files)
 
 
 def _within(hz: float, limits_hz: tuple[float, float]) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import structlog
 
@@ -53,8 +53,8 @@ class Lever(Protocol):
         """
         ...
 
-    def put(self, level: float) -> float:
-        """Write a level and read back what is then true, after a bounded wait.
+    def put(self, level: Any) -> Level:
+        """Write a level, a number or a word, and read back what is then true, after a bounded wait.
 
         Raises:
             Refused: The kernel would not take it.
@@ -171,7 +171,7 @@ class LeverActuator:
             name = lever.knob.name
             if name in wanted and now[name] != wanted[name]:
                 try:
-                    now[name] = lever.put(float(wanted[name]))
+                    now[name] = lever.put(wanted[name] if isinstance(wanted[name], str) else float(wanted[name]))
                 except Unavailable as error:
                     raise Temporary(str(error)) from None
         return Configuration(now)

@@ -41,7 +41,13 @@ class Found:
 
 
 def linux(
-    context: PlatformContext, *, root: str = "/", meter: str | None = None, sensor_period_s: float = 0.1
+    context: PlatformContext,
+    *,
+    root: str = "/",
+    meter: str | None = None,
+    limit: bool = False,
+    preference: bool = False,
+    sensor_period_s: float = 0.1,
 ) -> Platform:
     """A Linux machine by cpufreq and RAPL; needs root.
 
@@ -49,6 +55,8 @@ def linux(
         context: What is known of the process.
         root: Where /sys and /proc are; another directory for tests.
         meter: Label of a power meter in hwmon that measures the whole machine; unset, RAPL counters are used.
+        limit: The power limit of the processor packages (RAPL) is a knob, too.
+        preference: So is what they are told to prefer, speed or energy (EPP of intel_pstate and amd-pstate).
         sensor_period_s: Seconds between two readings of power.
 
     Raises:
@@ -60,6 +68,10 @@ def linux(
     if not 0.01 <= sensor_period_s <= 60:
         raise SettingsError(f"sensor_period_s={sensor_period_s}: must be from 0.01 to 60 seconds")
     found = look(root)
+    if limit:
+        found.levers.append(rapl.LimitLever(root))
+    if preference:
+        found.levers.append(cpufreq.PreferenceLever(cpufreq.policies(root)[0]))
     levers, denied = allowed(found.levers)
     if not levers:
         raise Unavailable("\n".join([*found.problems, *denied]))
@@ -114,8 +126,8 @@ def look(root: str) -> Found:
     if not policies:
         found.problems.append(
             f"no CPU clock can be set: {sysfs.under(root, '/sys/devices/system/cpu/cpufreq')} has no policy (a virtual "
-            "machine or a container has none); there ceml serve --platform bandwidth:pid=PID turns the share of "
-            "processors that a program gets"
+            "machine or a container has none); there ceml run --platform bandwidth -- PROGRAM turns the processors "
+            "and the share of their time that a program gets"
         )
     found.counters, problems = rapl.counters(root)
     found.problems += problems

@@ -11,17 +11,25 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from ceml.domain.knobs import Knob, KnobKind
 from ceml.domain.values import Sample
-from ceml.errors import CemlError, Temporary
+from ceml.errors import CemlError, Temporary, Unavailable
 from ceml.platforms import sysfs
+from ceml.platforms.levers import nearest
 from ceml.platforms.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ceml.domain.knobs import Level
+    from ceml.saved import Item
+
 ZONES = "/sys/class/powercap/intel-rapl:*"  # not intel-rapl-mmio, which shows the same counters again
 RAILS = {"package": "cpu", "dram": "mem", "psys": "total"}
 MOST_W = 5000.0
+LIMIT, MOST = "constraint_0_power_limit_uw", "constraint_0_max_power_uw"
+STEPS, LEAST = 8, 0.3  # levels of the limit, from this share of the most on
+LIMIT_SETTLE_S = 0.1  # it holds for the mean over its time window; after a tenth of a second the clocks follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,69 @@ def counters(root: str) -> tuple[list[Counter], list[str]]:
         except CemlError as error:
             problems.append(str(error))
     return found, problems
+
+
+class LimitLever:
+    """The power limit of the processor packages (the long-term one), in W for each package.
+
+    What the hardware makes of a limit is in units of its own, an eighth of a watt mostly; a limit that firmware has
+    locked is refused or does nothing, which reading back shows.
+    """
+
+    def __init__(self, root: str) -> None:
+        """Nothing is written.
+
+        Raises:
+            Unavailable: There is no package with such a limit.
+        """
+        self._zones = [
+            path
+            for path in sysfs.find(root, ZONES)
+            if sysfs.exists(f"{path}/{LIMIT}") and sysfs.text(f"{path}/name").startswith("package")
+        ]
+        if not self._zones:
+            raise Unavailable(f"limit: no package in {sysfs.under(root, '/sys/class/powercap')} has a {LIMIT}")
+        most_w = min(self._most_w(zone) for zone in self._zones)
+        levels = {float(round(most_w * (LEAST + (1.0 - LEAST) * step / STEPS))) for step in range(STEPS + 1)}
+        self.knob = Knob(
+            name="cpu_w",
+            levels=tuple(sorted(watts for watts in levels if watts > 0)),
+            kind=KnobKind.POWER_LIMIT,
+            settle_s=LIMIT_SETTLE_S,
+        )
+
+    @staticmethod
+    def _most_w(zone: str) -> float:
+        """What the package is made for, where it says so; nobody's own limit is ever raised."""
+        found = sysfs.number(f"{zone}/{LIMIT}")
+        made_for = sysfs.number(f"{zone}/{MOST}") if sysfs.exists(f"{zone}/{MOST}") else 0
+        return (min(found, made_for) if made_for > 0 else found) * 1e-6
+
+    def look(self) -> Level:
+        """The limit in force: the lowest, where packages differ."""
+        watts = min(sysfs.number(f"{zone}/{LIMIT}") for zone in self._zones) * 1e-6
+        return nearest(self.knob.levels, watts)
+
+    def order(self) -> Level:
+        """The same: the limit is the order."""
+        return self.look()
+
+    def put(self, level: float) -> float:
+        """Set it for each package and read it back.
+
+        Raises:
+            Refused: The hardware would not take it.
+            Temporary: It does not answer now.
+        """
+        for zone in self._zones:
+            sysfs.order(f"{zone}/{LIMIT}", round(level * 1e6), knob=self.knob.name)
+            if sysfs.exists(f"{zone}/enabled") and sysfs.text(f"{zone}/enabled") == "0":
+                sysfs.order(f"{zone}/enabled", 1, knob=self.knob.name)
+        return float(self.look())
+
+    def items(self) -> tuple[Item, ...]:
+        """The limit of each package, and whether it is kept to."""
+        return sysfs.kept(f"{zone}/{name}" for zone in self._zones for name in (LIMIT, "enabled"))
 
 
 class RaplSensor:

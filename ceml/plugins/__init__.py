@@ -66,12 +66,31 @@ def find(kind: str, reference: str, /, *positional: object, **defaults: object) 
         SettingsError: Unknown name, a file that does not work, options that do not fit, or a thing that is no
             plugin of this kind. The text says what is known, taken or missing.
     """
-    name, options = _split(kind, reference)
-    found = _from_file(kind, reference) if name.endswith(".py") else _from_entry_point(kind, name)
+    found, options = _found(kind, reference)
     given = {key: value for key, value in defaults.items() if value is not None}
     made = _call(found, positional, _typed(found, {**given, **options}, skip=len(positional)))
     _check(kind, found, made)
     return made
+
+
+def check_options(kind: str, reference: str, *, positional: int = 0) -> None:
+    """Look whether a plugin is there and takes the options in the reference; nothing is made.
+
+    Args:
+        kind: One of `KINDS`.
+        reference: What the user wrote.
+        positional: How many arguments its factory gets first.
+
+    Raises:
+        SettingsError: It is not known, or its options do not fit.
+    """
+    found, options = _found(kind, reference)
+    _typed(found, options, skip=positional)
+
+
+def _found(kind: str, reference: str) -> tuple[_Found, dict[str, str]]:
+    name, options = _split(kind, reference)
+    return _from_file(kind, reference) if name.endswith(".py") else _from_entry_point(kind, name), options
 
 
 def known(kind: str) -> list[Known]:

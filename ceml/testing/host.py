@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -68,6 +70,42 @@ class FakeHost(FakeKernel):
             self.constant(f"{folder}/name", zone)
             self.constant(f"{folder}/max_energy_range_uj", str(range_uj))
             self.add(f"{folder}/energy_uj", partial(self._energy, zone, range_uj), secret=True)
+
+    def add_limit(self, *, most_uw: int = 125_000_000, unit_uw: int = 125_000) -> None:
+        """Add the long-term power limit of the first package, which the hardware keeps in units of its own."""
+        folder = "/sys/class/powercap/intel-rapl:0"
+        self.limit_uw, self.limited = most_uw, "1"
+
+        def take(value: str) -> None:
+            if not value.isdecimal():
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            self.limit_uw = int(value) // unit_uw * unit_uw
+
+        def enable(value: str) -> None:
+            if value not in ("0", "1"):
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            self.limited = value
+
+        self.add(f"{folder}/constraint_0_power_limit_uw", lambda: str(self.limit_uw), take)
+        self.constant(f"{folder}/constraint_0_max_power_uw", str(most_uw))
+        self.add(f"{folder}/enabled", lambda: self.limited, enable)
+
+    def add_preferences(self, prefers: str = "balance_performance") -> None:
+        """Add EPP to every policy: under the governor `performance` no other preference is taken."""
+        offered = ("default", "performance", "balance_performance", "balance_power", "power")
+        self.prefers = [prefers for _ in self.policies]
+        for place, policy in enumerate(self.policies):
+            folder = f"/sys/devices/system/cpu/cpufreq/policy{policy.cpus[0]}"
+            self.constant(f"{folder}/energy_performance_available_preferences", " ".join(offered))
+
+            def take(value: str, place: int = place, policy: Cpufreq = policy) -> None:
+                if value not in offered:
+                    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+                if policy.governor == "performance" and value != "performance":
+                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+                self.prefers[place] = value
+
+            self.add(f"{folder}/energy_performance_preference", lambda place=place: self.prefers[place], take)
 
     def _energy(self, zone: str, range_uj: int) -> str:
         return str(round((time.monotonic() - self._from_s) * self.watts[zone] * 1e6) % range_uj)

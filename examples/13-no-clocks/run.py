@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from ceml.platforms.bandwidth import bandwidth
+from ceml.platforms.bandwidth import bandwidth, own_group
 from ceml.store.paths import PlatformContext
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="ceml-no-clocks-") as name, ExitStack() as stack:
         folder = Path(name)
         process = stack.enter_context(training(options.python, folder, framework))
-        share = own_group(process.pid)
+        share = stack.enter_context(own_group(process.pid, ahead=True))  # what else runs here would be measured, too
         said = f"bandwidth:pid={process.pid},estimate=program,idle_w={options.idle_w:g},core_w={options.core_w:g}"
         chosen = tuned(folder, said, options.longest_stay_s)
         swept = anyio.run(sweep, folder, process.pid, options)
@@ -63,36 +63,6 @@ def training(python: str, folder: Path, framework: str) -> Iterator[subprocess.P
     finally:
         process.kill()
         process.wait()
-        for base in GROUPS:
-            group = base / f"ceml-example-{process.pid}"
-            for _ in range(50):  # the kernel takes a moment to see that it is empty
-                if not group.exists():
-                    break
-                try:
-                    group.rmdir()
-                except OSError:
-                    time.sleep(0.02)
-
-
-GROUPS = (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup"))
-
-
-def own_group(pid: int) -> bool:
-    """Move the training into a control group of its own, so that its share can be turned; needs root."""
-    for base in GROUPS:
-        group = base / f"ceml-example-{pid}"
-        try:
-            group.mkdir()
-            if (group / "cpu.max").exists() or (group / "cpu.cfs_quota_us").exists():
-                for weight, most in (("cpu.weight", "1000"), ("cpu.shares", "10000")):
-                    if (group / weight).exists():  # against what else runs here, which would be measured, too
-                        (group / weight).write_text(most)
-                (group / "cgroup.procs").write_text(str(pid))
-                return True
-            group.rmdir()
-        except OSError:
-            continue
-    return False
 
 
 def tuned(folder: Path, platform: str, longest_s: float) -> dict[str, float]:

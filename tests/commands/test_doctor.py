@@ -101,7 +101,7 @@ def test_a_linux_machine_is_told_as_one(tmp_path: Path) -> None:
     assert (report["platform"], report["total_power"]) == ("linux", ["cpu", "mem"])
 
 
-def test_what_a_server_left_turned_is_said_before_all_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_what_a_server_left_turned_is_said_before_all_else(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(journal, "COPIES", tmp_path / "copies")
     with Directory(FakeJetson("jetson-tx2"), tmp_path / "board") as root:
         words = ["doctor", "--root", str(root), "--runtime-dir", str(tmp_path / "mine")]
@@ -130,7 +130,7 @@ def test_a_rail_that_is_not_there_and_a_profile_of_another_chip_are_said(tmp_pat
 
 
 def test_what_to_do_next_is_what_serve_takes(tmp_path: Path) -> None:
-    """A machine with a meter but no counters is told to name it; one without either, that only speed can be tuned for."""
+    """A machine with a meter but no counters is told to name it; one without either, that speed alone is left."""
     for name, hwmon, words in (("meter", True, ":meter=board"), ("none", False, "--objective performance")):
         host = FakeHost()
         for path, _ in list(host.texts()):

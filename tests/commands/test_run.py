@@ -230,3 +230,58 @@ def test_it_leaves_news_to_verbose(tmp_path: Path):
     wait_until(lambda: process.poll() is not None, "the end")
     _, err = process.communicate()
     assert "ready" in err
+
+
+# A program that the platform must know --------------------------------------------------------------------------------
+
+WORKS = """
+import ceml, os, sys
+with ceml.attach("works") as heartbeats:
+    for _ in range(int(sys.argv[1])):
+        sum(number * number for number in range(20000))
+        heartbeats.beat()
+print(open("/proc/self/cgroup").read())
+"""
+several = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="ONE PROCESSOR: nothing to turn")
+
+
+@several
+def test_where_the_platform_turns_a_program_it_is_the_one_that_is_run(tmp_path: Path):
+    record = tmp_path / "run.jsonl"
+    options = ["--platform", "bandwidth:idle_w=3", "--record", record, "--longest-stay-s", 0.3]
+    done = run(tmp_path, *options, program=[sys.executable, "-c", WORKS, 1200])
+    assert done.returncode == 0, done.stderr
+    (started,) = events(record, "run_started")
+    assert int(started["board"]["pid"]) > 1
+    assert "cpu_cores" in started["knobs"]
+    assert len(events(record, "configuration_applied")) > 1
+    if f"/ceml-{started['board']['pid']}" in done.stdout:  # as root: its share of time, too
+        assert "cpu_share" in started["knobs"]
+        assert not list(Path("/sys/fs/cgroup").glob(f"**/ceml-{started['board']['pid']}"))
+    else:
+        assert os.geteuid() != 0 or "cpu_share" not in started["knobs"]
+
+
+@several
+def test_a_program_that_was_held_for_nothing_never_runs(tmp_path: Path):
+    mark = tmp_path / "mark"
+    done = run(tmp_path, "--platform", "bandwidth", "--objective", "none", program=["sh", "-c", f"touch {mark}"])
+    assert (done.returncode, mark.exists()) == (2, False)
+    assert "no objective is called 'none'" in done.stderr
+
+
+@several
+@pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -9 $$", 137), ("kill -PIPE $$", 141)])
+def test_a_program_that_was_held_is_the_program_itself(tmp_path: Path, script: str, status: int):
+    done = run(tmp_path, "--platform", "bandwidth", "--quiet", program=["sh", "-c", f"echo $CEML_PIPE; {script}"])
+    assert (done.returncode, done.stdout) == (status, f"{tmp_path}/beats\n"), done.stderr
+
+
+@several
+def test_an_interpreter_that_is_not_there_is_said_as_a_shell_does(tmp_path: Path):
+    script = tmp_path / "script"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    done = run(tmp_path, "--platform", "bandwidth", "--quiet", program=[script])
+    assert done.returncode == 127
+    assert f"cannot start '{script}'" in done.stderr

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ceml.domain.knobs import Configuration
-from ceml.errors import SettingsError, Unavailable
+from ceml.errors import Refused, SettingsError, Temporary, Unavailable
 from ceml.platforms import cpufreq
 from ceml.platforms.linux import linux, look
 from ceml.platforms.rapl import spent_uj
@@ -19,6 +19,7 @@ from ceml.testing.checks import check_actuator, check_sensor
 from ceml.testing.directory import Directory
 from ceml.testing.fuse import available, mounted
 from ceml.testing.host import FakeHost
+from ceml.testing.kernel import Attribute
 
 with_fuse = pytest.mark.skipif(available() is not None, reason=f"NO FUSE FACE HERE: {available()}")
 
@@ -40,6 +41,79 @@ def test_every_driver_keeps_its_promises(tmp_path: Path, driver: str) -> None:
         assert {path: text for path, text in host.texts() if "scaling_" in path} == before
         for sensor in made.sensors:
             await check_sensor(sensor)
+
+    with mounted(host, tmp_path) as root:
+        anyio.run(main, root)
+
+
+@with_fuse
+def test_limit_and_preference_are_knobs_where_asked_for_and_put_back(tmp_path: Path) -> None:
+    host = FakeHost("intel_pstate")
+    host.policies[0].governor = host.policies[1].governor = "powersave"
+    host.add_rapl()
+    host.add_limit()
+    host.limited = "0"  # as some firmware leaves it
+    host.add_preferences()
+
+    async def main(root: Path) -> None:
+        assert [knob.name for knob in platform(root).space.knobs] == ["cpu_hz"]
+        made = platform(root, limit=True, preference=True)
+        clock, limit, preference = made.space.knobs
+        assert (limit.name, limit.levels[0], limit.levels[-1]) == ("cpu_w", 38.0, 125.0)
+        assert preference.levels == ("balance_performance", "balance_power", "performance", "power")
+        (actuator,) = made.actuators
+        saved = await actuator.save()
+        wanted = Configuration({"cpu_hz": clock.levels[0], "cpu_w": limit.levels[2], "cpu_epp": "power"})
+        assert await actuator.apply(wanted) == wanted
+        assert (host.limit_uw, host.limited, host.prefers) == (round(limit.levels[2] * 1e6), "1", ["power"] * 2)
+        assert await actuator.glance() == wanted
+        assert await actuator.restore(saved) == ()
+        assert (host.limit_uw, host.limited, host.prefers) == (125_000_000, "0", ["balance_performance"] * 2)
+        await check_actuator(actuator, levels_per_knob=4)
+
+    with mounted(host, tmp_path) as root:
+        anyio.run(main, root)
+
+
+@with_fuse
+def test_a_limit_of_somebody_is_never_raised_and_what_is_locked_is_refused(tmp_path: Path) -> None:
+    host = FakeHost()
+    host.add_rapl()
+    host.add_limit()
+    host.limit_uw = 60_000_000
+
+    async def main(root: Path) -> None:
+        made = platform(root, limit=True)
+        assert made.space.knobs[1].levels[-1] == 60.0
+        host.files["/sys/class/powercap/intel-rapl:0/constraint_0_power_limit_uw"] = Attribute(
+            lambda: "60000000", lambda _: None
+        )
+        effective = await made.actuators[0].apply(Configuration({"cpu_w": made.space.knobs[1].levels[0]}))
+        assert effective["cpu_w"] == 60.0  # firmware has locked it: what is read is believed
+
+    with mounted(host, tmp_path) as root:
+        anyio.run(main, root)
+
+
+@pytest.mark.parametrize("option", ["limit", "preference"])
+def test_what_this_machine_does_not_have_cannot_be_asked_for(tmp_path: Path, option: str) -> None:
+    host = FakeHost()
+    host.add_rapl()
+    with Directory(host, tmp_path) as root, pytest.raises(Unavailable, match=f"{option}: no "):
+        platform(root, **{option: True})
+
+
+@with_fuse
+def test_under_the_governor_performance_other_preferences_are_refused(tmp_path: Path) -> None:
+    host = FakeHost("amd-pstate-epp")
+    host.add_preferences("performance")
+    for policy in host.policies:
+        policy.governor = "performance"
+
+    async def main(root: Path) -> None:
+        (actuator,) = platform(root, preference=True).actuators
+        with pytest.raises((Temporary, Refused), match="energy_performance_preference does not take power"):
+            await actuator.apply(Configuration({"cpu_epp": "power"}))
 
     with mounted(host, tmp_path) as root:
         anyio.run(main, root)

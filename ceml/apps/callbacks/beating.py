@@ -70,7 +70,6 @@ class Beating:
 
     Attributes:
         started: Whether a run began and did not end yet, be it mute.
-        step: The framework's own count, as it said last.
     """
 
     def __init__(self, app: "Optional[str]", pipe: "Optional[str]" = None) -> None:
@@ -83,12 +82,13 @@ class Beating:
         self._hang_up: "Any" = None
         self._unsaid: "List[Number]" = []  # threads may share it: appending and popping are one instruction each
         self._beat_s = 0.0
+        self._ahead: "List[int]" = []  # counts of the framework that were not looked at yet; appended to likewise
+        self._count = [0]  # the highest that was
         self._ref: "Any" = None
         self._run = 0
         self._metrics_s = 0.0
         self._counting = _thread.allocate_lock()
         self.started = False
-        self.step = 0
 
     def __getstate__(self) -> "Dict[str, Any]":
         # What is sent to another process, or copied, speaks for itself once it starts.
@@ -119,12 +119,13 @@ class Beating:
                 return
             self.close()
             self._ref = weakref.ref(run)
-            self.started, self.step = True, step
+            self.started = True
+            self._count[0] = step
             if (local_rank() if rank is None else rank) == 0 and self._claim(run):
                 self._beats = attach(self._app or app, total_work=total_work, pipe=self._pipe)
-                self._hang_up = weakref.finalize(
-                    self, _hang_up, self._beats, self._unsaid
-                )  # also where training raised
+                self._hang_up = weakref.finalize(  # also where training raised
+                    self, _hang_up, self._beats, self._unsaid, self._ahead, self._count
+                )
         except Exception:
             self._beats = None
 
@@ -137,15 +138,23 @@ class Beating:
         return True
 
     def reached(self, step: int) -> int:
-        """Steps since the last call, by the framework's own count: a hook that is called twice counts once.
+        """Steps to say now, by the framework's own count: a hook that is called twice counts once; 0 until a beat is due.
 
         Keras calls from several threads at a time, not always in order; the sum is right all the same.
         """
+        self._ahead.append(step)
+        if time.monotonic() < self._beat_s:
+            return 0
         with self._counting:
-            work = step - self.step
-            if work > 0:
-                self.step = step
-        return work
+            return _counted(self._ahead, self._count)
+
+    def restart(self) -> None:
+        """The framework's own count begins anew, as with each epoch of Keras; what it came to before is said later."""
+        with self._counting:
+            work = _counted(self._ahead, self._count)
+            self._count[0] = 0
+        if work:
+            self._unsaid.append(work)
 
     def wants_metrics(self) -> bool:
         """Whether it is time to say metrics again."""
@@ -185,8 +194,18 @@ def _taken(unsaid: "List[Number]") -> "Number":
     return work
 
 
-def _hang_up(beats: "Heartbeats", unsaid: "List[Number]") -> None:
-    beats.beat(_taken(unsaid))
+def _counted(ahead: "List[int]", count: "List[int]") -> int:
+    """By how much the highest of the counts ahead is above what it was, which it then is."""
+    before = count[0]
+    while ahead:
+        step = ahead.pop()
+        if step > count[0]:
+            count[0] = step
+    return count[0] - before
+
+
+def _hang_up(beats: "Heartbeats", unsaid: "List[Number]", ahead: "List[int]", count: "List[int]") -> None:
+    beats.beat(_counted(ahead, count) + _taken(unsaid))
     beats.close()
 
 

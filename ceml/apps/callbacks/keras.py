@@ -36,7 +36,7 @@ class Heartbeat(_Callback):
             epochs, steps = self.params.get("epochs"), self.params.get("steps")
             total = (epochs - epoch) * steps if epochs and steps else None
             self._beating.start(self.model, total, app=self.model.name)
-        self._beating.step = 0  # batches are counted from anew; those of the epoch before were all said at its end
+        self._beating.restart()  # batches are counted from anew
 
     def on_train_batch_end(self, batch: int, logs: "Any" = None) -> None:
         """Beat; with `steps_per_execution` for several batches at once."""

@@ -139,6 +139,23 @@ def test_however_often_and_in_whatever_order_a_hook_is_called_the_work_is_the_hi
     assert sum(max(one.reached(count), 0) for count in counts) == max(counts, default=0)
 
 
+@pytest.mark.parametrize("ends", ["closed", "dropped"])
+def test_steps_between_two_beats_are_said_with_the_next_across_epochs_and_at_the_end(pipe: Listener, ends: str):
+    one, run = started(), Run()
+    one.start(run)
+    for _ in range(3):
+        one.restart()
+        for step in range(1, 1001):
+            if (work := one.reached(step)) > 0:
+                one.beat(work)
+    if ends == "closed":
+        one.close()
+    else:  # training raised
+        del one
+        gc.collect()
+    assert pipe.work() == 3000
+
+
 def test_what_is_copied_or_sent_elsewhere_is_mute_and_leaves_the_original_alone(pipe: Listener):
     one = started("original")
     copies = [copy.deepcopy(one), copy.copy(one), pickle.loads(pickle.dumps(one))]

@@ -138,7 +138,7 @@ class Beating:
         return True
 
     def reached(self, step: int) -> int:
-        """Steps to say now, by the framework's own count: a hook that is called twice counts once; 0 until a beat is due.
+        """Steps to say now, by the framework's own count: a hook called twice counts once; 0 until a beat is due.
 
         Keras calls from several threads at a time, not always in order; the sum is right all the same.
         """

@@ -133,6 +133,7 @@ def examine(root: str, board: str | None) -> Report:
         "devices_measured": [],
         "temperatures": [],
         "sensors": {},
+        "throttling": [],
         "meters": [],
         "uncertain": [],
         "missing": [],
@@ -154,6 +155,7 @@ def examine(root: str, board: str | None) -> Report:
 
 def _jetson(report: Report, root: str, board: str | None) -> None:
     from ceml.platforms import jetson
+    from ceml.platforms.throttles import Throttles
 
     found = jetson.look(root, board, {})
     report["platform"] = "jetson"
@@ -165,12 +167,14 @@ def _jetson(report: Report, root: str, board: str | None) -> None:
     report["devices_measured"] = ["cpu", *found.shares]
     report["temperatures"] = list(found.zones)
     report["sensors"] = {sensor.name: sensor.period_s for sensor in jetson.sensors(found, root, PERIOD_S)}
+    report["throttling"] = list(Throttles(root).names)
     report["uncertain"] = list(found.profile.uncertain)
     report["missing"] += found.problems
 
 
 def _linux(report: Report, root: str) -> None:
     from ceml.platforms import linux
+    from ceml.platforms.throttles import Throttles
 
     found = linux.look(root)
     report["knobs"] = [_knob(lever) for lever in found.levers]
@@ -181,6 +185,7 @@ def _linux(report: Report, root: str) -> None:
     report["temperatures"] = list(found.zones)
     report["sensors"] = {"processor load": PERIOD_S} | ({"energy counters": PERIOD_S} if found.counters else {})
     report["meters"] = found.meters
+    report["throttling"] = list(Throttles(root).names)
     report["missing"] += found.problems
 
 
@@ -237,6 +242,8 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"read      {periods} (--sensor-period-s); resolution: as seen by ceml doctor --probe"
     if report["temperatures"]:
         yield f"heat      {', '.join(report['temperatures'])}"
+    if report["throttling"]:
+        yield f"throttles {', '.join(report['throttling'])}: when they hold clocks down, the record says so"
     for heading, key in (("missing", "missing"), ("uncertain", "uncertain")):
         for sentence in report[key]:
             yield f"{heading:9} {sentence}".replace("\n", "\n          ")

@@ -20,6 +20,7 @@ from ceml.domain.events import (
     Sampled,
     SensorLost,
     SensorRecovered,
+    Throttled,
     WindowClosed,
 )
 from ceml.domain.phase import MODEL_SMALL, Signs, cause_of
@@ -65,6 +66,7 @@ class SensorPoller:
         self._back_s = -inf
         self._relapses = 0
         self._due_s = 0.0
+        self._throttled: tuple[str, ...] = ()
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Poll until cancelled; on a fixed beat, so that slow reads do not stretch the period."""
@@ -160,6 +162,9 @@ class SensorPoller:
                 covers_s=sample.covers_s,
             )
         )
+        if sample.throttled != self._throttled:
+            self._throttled = sample.throttled
+            self._bus.publish(Throttled(at_s=sample.at_s, sensor=self._sensor.name, reasons=sample.throttled))
         return self._next(now_s, 0.0)
 
 
@@ -192,7 +197,7 @@ class PhaseWatcher:
         self._make_detector = make_detector
         self._inbox = bus.subscribe(
             "phase watcher",
-            *(WindowClosed, AppJoined, AppLeft, KnobOverwritten, Sampled),
+            *(WindowClosed, AppJoined, AppLeft, KnobOverwritten, Sampled, Throttled),
             gathered=(Sampled,),
             patience_s=PATIENCE_S,
         )
@@ -200,6 +205,7 @@ class PhaseWatcher:
         self._blamed: set[tuple[tuple[str, str], Configuration]] = set()
         self._present: set[tuple[str, str]] = set()
         self._hottest_c = nan
+        self._throttled: dict[str, tuple[str, ...]] = {}  # by sensor
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Watch until cancelled."""
@@ -210,6 +216,8 @@ class PhaseWatcher:
                     self._window(event)
                 case Sampled() if event.temperatures_c:
                     self._hottest_c = max(event.temperatures_c.values())
+                case Throttled():
+                    self._throttled[event.sensor] = event.reasons
                 case KnobOverwritten():  # the latest windows may be of another state
                     for watched in [each for known in self._watched.values() for each in known]:
                         watched.moved(watched.configuration)
@@ -261,6 +269,7 @@ class PhaseWatcher:
             power_w=seen.power_w,
             busiest=max(seen.utilisation.values(), default=nan),
             hottest_c=self._hottest_c,
+            throttled=", ".join(reason for reasons in self._throttled.values() for reason in reasons),
             others=len(self._present - {key}),
         )
 

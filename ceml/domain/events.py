@@ -78,6 +78,15 @@ class Sampled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Throttled:
+    """The hardware began to hold clocks down against our will, for other reasons than before, or no more (none)."""
+
+    at_s: float
+    sensor: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SensorLost:
     """A sensor stopped answering; the run goes on without it."""
 
@@ -449,6 +458,7 @@ Event = (
     | Heartbeat
     | LinesRefused
     | Sampled
+    | Throttled
     | SensorLost
     | SensorRecovered
     | SensorStuck

@@ -205,6 +205,7 @@ class Signs:
         power_w: Watts of the board.
         busiest: Busy share of the busiest device, 0 to 1.
         hottest_c: Temperature of the hottest zone.
+        throttled: What holds clocks down, as the hardware tells it; empty: nothing.
         others: Other programs that are known to run.
     """
 
@@ -212,6 +213,7 @@ class Signs:
     power_w: float = float("nan")
     busiest: float = float("nan")
     hottest_c: float = float("nan")
+    throttled: str = ""
     others: int = 0
 
 
@@ -219,7 +221,8 @@ def cause_of(before: Signs, after: Signs, *, model_was_right: bool) -> tuple[str
     """The likeliest cause of a change, and what speaks for it: `model`, `interference`, `throttling` or `program`.
 
     Comparisons with NaN are false: a sensor that is not there speaks for nothing, and what nothing speaks against is
-    the program itself. Throttling lowers rate and power on a hot board; another program lowers the rate alone.
+    the program itself. Throttling is what the hardware says it is, else what lowers rate and power on a hot board;
+    another program lowers the rate alone.
     """
     if not model_was_right:
         return "model", f"no window since the decision was within {MODEL_SMALL:.0%} of the prediction"
@@ -228,6 +231,8 @@ def cause_of(before: Signs, after: Signs, *, model_was_right: bool) -> tuple[str
         return "interference", f"{after.others - before.others} more program(s) on the machine"
     if slower and after.busiest > before.busiest + MORE_BUSY:
         return "interference", f"slower, and the busiest device went from {before.busiest:.0%} to {after.busiest:.0%}"
+    if slower and after.throttled and not before.throttled:
+        return "throttling", f"slower, and {after.throttled}"
     hot = after.hottest_c >= HOT_C or after.hottest_c >= before.hottest_c + HOTTER_C
     if slower and hot and after.power_w < before.power_w * (1.0 - SLOWER):
         return "throttling", f"slower and with less power at {after.hottest_c:.0f} C"

@@ -32,6 +32,7 @@ class Sample:
         utilisation: Busy share per device, 0 to 1.
         temperatures_c: Temperature per zone.
         covers_s: 0 for an instantaneous reading, else the past seconds that it is the mean of.
+        throttled: What holds clocks down against our will, as the hardware tells it, a few words each.
     """
 
     at_s: float
@@ -39,6 +40,7 @@ class Sample:
     utilisation: Mapping[str, float] = field(default_factory=dict[str, float])
     temperatures_c: Mapping[str, float] = field(default_factory=dict[str, float])
     covers_s: float = 0.0
+    throttled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -81,6 +82,15 @@ def _text(value: str | bytes) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
+_REASONS = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")  # new, old
+_HELD_BY = {  # bits of nvml.h; not those that mean idle, our own clocks, or our own power limit
+    0x08: "hardware slowdown",
+    0x20: "too hot, by the driver",
+    0x40: "too hot, by the hardware",
+    0x80: "power brake",
+}
+
+
 class CardSensor:
     """Power, load and temperature. Power from the energy counter where there is one, else as the driver averages it."""
 
@@ -92,6 +102,7 @@ class CardSensor:
         self._counts = self._has("nvmlDeviceGetTotalEnergyConsumption")
         self.measures_power = self._counts or self._has("nvmlDeviceGetPowerUsage")
         self.lag_s = 0.1 if self._counts else 1.0  # the counter steps every 20 to 100 ms; power is a mean over 1 s
+        self._throttles = next((name for name in _REASONS if self._has(name)), None)
         self._before: tuple[float, int] | None = None
         self._worker = Worker(self.name)
 
@@ -110,19 +121,26 @@ class CardSensor:
         Raises:
             Temporary: Nothing answers this time.
         """
-        energy_mj, watts, busy, celsius = await self._worker.run(self._read)
+        energy_mj, watts, busy, celsius, held = await self._worker.run(self._read)
         now_s, rail = anyio.current_time(), self._card.rail
         if energy_mj is None:
             rails_w = {} if watts is None else {rail: watts}
-            return Sample(at_s=now_s, rails_w=rails_w, utilisation=busy, temperatures_c=celsius)
+            return Sample(at_s=now_s, rails_w=rails_w, utilisation=busy, temperatures_c=celsius, throttled=held)
         before, self._before = self._before, (now_s, energy_mj)
         if before is None or energy_mj < before[1] or now_s <= before[0]:  # counts from the driver's start
-            return Sample(at_s=now_s, utilisation=busy, temperatures_c=celsius)
+            return Sample(at_s=now_s, utilisation=busy, temperatures_c=celsius, throttled=held)
         took_s = now_s - before[0]
         mean_w = (energy_mj - before[1]) * 1e-3 / took_s
-        return Sample(at_s=now_s, rails_w={rail: mean_w}, utilisation=busy, temperatures_c=celsius, covers_s=took_s)
+        return Sample(
+            at_s=now_s,
+            rails_w={rail: mean_w},
+            utilisation=busy,
+            temperatures_c=celsius,
+            covers_s=took_s,
+            throttled=held,
+        )
 
-    def _read(self) -> tuple[int | None, float | None, dict[str, float], dict[str, float]]:
+    def _read(self) -> tuple[int | None, float | None, dict[str, float], dict[str, float], tuple[str, ...]]:
         card, library = self._card, self._card.library
         energy_mj: int | None = None
         watts: float | None = None
@@ -141,4 +159,9 @@ class CardSensor:
         except CemlError:
             if energy_mj is None and watts is None:
                 raise
-        return energy_mj, watts, busy, celsius
+        held: tuple[str, ...] = ()
+        if self._throttles is not None:
+            with suppress(CemlError):
+                bits = card.ask(self._throttles, card.handle)
+                held = tuple(f"{card.rail}: {words}" for bit, words in _HELD_BY.items() if bits & bit)
+        return energy_mj, watts, busy, celsius, held

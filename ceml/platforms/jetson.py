@@ -16,6 +16,7 @@ from ceml.domain.knobs import Knob, KnobSpace
 from ceml.errors import CemlError, SettingsError, Unavailable
 from ceml.platforms import cpufreq, devfreq, emc, hwmon, procstat, profiles, rivals, sysfs
 from ceml.platforms.levers import LeverActuator, allowed, say_missing
+from ceml.platforms.throttles import Throttles
 from ceml.store.paths import PlatformContext  # noqa: TC001 - pydantic reads the annotation when the plugin is made
 
 if TYPE_CHECKING:
@@ -262,5 +263,5 @@ def sensors(found: Found, root: str, period_s: float) -> tuple[Sensor, ...]:
         find = partial(hwmon.channels, root)
         made.append(hwmon.PowerSensor("power rails", found.rails, find, needed=found.total, period_s=period_s))
     if found.shares or found.zones:
-        made.append(procstat.LoadSensor(found.shares, found.zones, period_s=period_s))
+        made.append(procstat.LoadSensor(found.shares, found.zones, Throttles(root).now, period_s=period_s))
     return tuple(made)

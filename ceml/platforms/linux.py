@@ -12,6 +12,7 @@ from ceml.domain.knobs import Knob, KnobSpace
 from ceml.errors import SettingsError, Unavailable
 from ceml.platforms import cpufreq, hwmon, procstat, rapl, rivals, sysfs
 from ceml.platforms.levers import LeverActuator, allowed, say_missing
+from ceml.platforms.throttles import Throttles
 from ceml.store.paths import PlatformContext  # noqa: TC001 - pydantic reads the annotation when the plugin is made
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def linux(
     elif found.counters:
         sensors.append(rapl.RaplSensor(found.counters, period_s=sensor_period_s))
     if found.zones:
-        sensors.append(procstat.LoadSensor({}, found.zones, period_s=max(sensor_period_s, 1.0)))
+        sensors.append(procstat.LoadSensor({}, found.zones, Throttles(root).now, period_s=max(sensor_period_s, 1.0)))
     rivals.warn(root)
     total, labels = _total(found, meter)
     return Platform(

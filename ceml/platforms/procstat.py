@@ -148,18 +148,25 @@ class LoadSensor:
     lag_s = 0.0
 
     def __init__(
-        self, shares: Mapping[str, GpuLoad | MemoryLoad], zones: Mapping[str, str], *, period_s: float
+        self,
+        shares: Mapping[str, GpuLoad | MemoryLoad],
+        zones: Mapping[str, str],
+        throttled: Callable[[], tuple[str, ...]] = tuple,
+        *,
+        period_s: float,
     ) -> None:
         """Nothing is read before first use.
 
         Args:
             shares: Device -> how its share is read.
             zones: Thermal zone -> path of its temperature in millidegrees.
+            throttled: Tells what holds clocks down.
             period_s: Seconds between two polls.
         """
         self.period_s = period_s
         self._shares = dict(shares)
         self._zones = dict(zones)
+        self._throttled = throttled
         self._worker = Worker(self.name)
 
     async def read(self) -> Sample:
@@ -168,10 +175,10 @@ class LoadSensor:
         Raises:
             Temporary: Nothing answers.
         """
-        busy, celsius = await self._worker.run(self._read)
-        return Sample(at_s=anyio.current_time(), utilisation=busy, temperatures_c=celsius)
+        busy, celsius, held = await self._worker.run(self._read)
+        return Sample(at_s=anyio.current_time(), utilisation=busy, temperatures_c=celsius, throttled=held)
 
-    def _read(self) -> tuple[dict[str, float], dict[str, float]]:
+    def _read(self) -> tuple[dict[str, float], dict[str, float], tuple[str, ...]]:
         busy: dict[str, float] = {}
         celsius: dict[str, float] = {}
         problem = Temporary(f"{self.name}: there is nothing to read")
@@ -190,7 +197,7 @@ class LoadSensor:
                 celsius[zone] = degrees
         if not busy and not celsius:
             raise problem
-        return busy, celsius
+        return busy, celsius, self._throttled()
 
 
 def thermal_zones(root: str) -> dict[str, str]:

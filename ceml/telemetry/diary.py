@@ -27,6 +27,7 @@ from ceml.domain.events import (
     RhythmFound,
     SensorLost,
     SensorRecovered,
+    Throttled,
     Undecided,
 )
 
@@ -137,6 +138,8 @@ def _of_people(event: Event) -> tuple[str, str, bool] | None:
             return "refused", f"{event.app} is heard but not controlled: {why}", True
         case SensorLost():
             return "sensor", f"{event.sensor} lost: {event.reason}", True
+        case Throttled():
+            return "throttled", ", ".join(event.reasons) or "not any more", bool(event.reasons)
         case SensorRecovered():
             return "sensor", f"{event.sensor} answers again", False
         case _:

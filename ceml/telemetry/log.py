@@ -29,6 +29,7 @@ CHATTY = (events.Heartbeat, events.Sampled, events.WindowClosed)  # debug only: 
 _WARNINGS = (
     events.LinesRefused,
     events.SensorLost,
+    events.Throttled,
     events.SensorStuck,
     events.BudgetRefused,
     events.GuardStepped,
@@ -115,6 +116,8 @@ def level_of(event: Event) -> str:
             bad = event.status is not FitStatus.GOOD
         case events.ConfigurationReleased():
             bad = bool(event.unrestored)
+        case events.Throttled():
+            bad = bool(event.reasons)
         case _:
             pass
     return "warning" if bad else "info"

@@ -26,6 +26,7 @@ class FakeNvml:
         lacking: Names of functions that answer NOT_SUPPORTED.
         failing: Name of a function -> error code that it answers.
         idle: The GPU has nothing to do, and rests below any lock.
+        hot: The driver slows it down for its heat.
         pulled_mhz: Power or heat pull the graphics clock down to this.
         locked: `gpu` and `mem` -> MHz, None without a lock.
         limit_mw: Power limit.
@@ -48,6 +49,7 @@ class FakeNvml:
         self.lacking: set[str] = set()
         self.failing: dict[str, int] = {}
         self.idle = False
+        self.hot = False
         self.pulled_mhz: int | None = None
         self.locked: dict[str, int | None] = {"gpu": None, "mem": None}
         self.limit_mw = 300_000
@@ -120,7 +122,7 @@ class FakeNvml:
         return found if memory or self.pulled_mhz is None else min(found, self.pulled_mhz)
 
     def nvmlDeviceGetCurrentClocksEventReasons(self, handle: int) -> int:
-        return (1 if self.idle else 0) | (4 if self.pulled_mhz is not None else 0)
+        return (1 if self.idle else 0) | (4 if self.pulled_mhz is not None else 0) | (0x20 if self.hot else 0)
 
     def nvmlDeviceGetPowerManagementLimit(self, handle: int) -> int:
         return self.limit_mw

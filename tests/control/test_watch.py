@@ -20,6 +20,7 @@ from ceml.domain.events import (
     Sampled,
     SensorLost,
     SensorRecovered,
+    Throttled,
     WindowClosed,
 )
 from ceml.domain.knobs import Configuration
@@ -324,6 +325,44 @@ def test_slower_with_less_power_on_a_hot_board_is_throttling(virtually) -> None:
     assert "90 C" in changed.why
 
 
+def test_what_the_hardware_says_of_throttling_is_believed(virtually) -> None:
+    slower = [(8.0, 4.9, "idle")] * 4  # power alone would not tell
+    held = {10: Throttled(at_s=10.0, sensor="t", reasons=("gpu0: power brake",))}
+    (changed,) = watched(virtually, STEADY + slower, detector=cusum, meanwhile=dict(held))
+    assert (changed.cause, changed.why) == ("throttling", "slower, and gpu0: power brake")
+    over = {9: Throttled(at_s=9.0, sensor="t", reasons=("x",)), 10: Throttled(at_s=10.0, sensor="t", reasons=())}
+    (changed,) = watched(virtually, STEADY + slower, detector=cusum, meanwhile=over)
+    assert changed.cause == "program"
+
+
 def test_cusum_goes_on_over_configurations_and_finds_no_change_in_them(virtually) -> None:
     turns = [(10.0, 5.0, "idle")] * 20 + [(3.0, 1.0, "profiling")] * 3 + [(10.0, 5.0, "idle")] * 20
     assert watched(virtually, turns, detector=cusum) == []
+
+
+def test_a_poller_says_when_throttling_begins_changes_and_ends(virtually) -> None:
+    told = [(), ("a",), ("a",), ("a", "b"), (), ()]
+
+    class Meter:
+        name, period_s, lag_s = "meter", 0.1, 0.0
+
+        async def read(self) -> Sample:
+            at_s = anyio.current_time()
+            return Sample(at_s=at_s, temperatures_c={"x": 50.0 + at_s}, throttled=told[min(round(at_s * 10), 5)])
+
+    heard: list[Throttled] = []
+
+    async def main() -> None:
+        bus = Bus()
+        inbox = bus.subscribe("eyes", Throttled)
+        async with anyio.create_task_group() as group:
+            await group.start(lambda *, task_status: SensorPoller(Meter(), bus).run(task_status=task_status))
+            await anyio.sleep(0.95)
+            group.cancel_scope.cancel()
+        inbox.close()
+        heard.extend([event async for event in inbox])
+
+    virtually(main)
+    assert [(event.sensor, event.reasons) for event in heard] == [
+        ("meter", ("a",)), ("meter", ("a", "b")), ("meter", ())
+    ]  # fmt: skip

@@ -149,3 +149,16 @@ def test_a_journal_puts_back_each_on_its_own(library: FakeNvml) -> None:
     left = put_all_back(items)
     assert [item.target.partition("#")[2] for item in left] == ["gpu_clocks", "mem_clocks", "fan"]
     assert (library.locked, library.limit_mw) == ({"gpu": 210, "mem": None}, 250_000)
+
+
+@pytest.mark.parametrize("lacks", [(), ("nvmlDeviceGetCurrentClocksEventReasons",)])
+def test_what_slows_it_down_for_heat_is_told_where_the_driver_tells(library: FakeNvml, lacks: tuple[str, ...]) -> None:
+    library.lacking = set(lacks)
+
+    async def main() -> None:
+        (sensor,) = platform().sensors
+        assert (await sensor.read()).throttled == ()
+        library.hot, library.pulled_mhz = True, 1470  # and our own power limit, which is no throttling
+        assert (await sensor.read()).throttled == (() if lacks else ("gpu: too hot, by the driver",))
+
+    anyio.run(main)

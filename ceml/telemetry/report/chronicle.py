@@ -113,6 +113,8 @@ def in_words(event: Event) -> Remark | None:
             return Remark(event.at_s, "sensor", f"{event.sensor} lost: {event.reason}")
         case events.SensorRecovered():
             return Remark(event.at_s, "sensor", f"{event.sensor} answers again")
+        case events.Throttled():
+            return Remark(event.at_s, "sensor", f"throttled: {', '.join(event.reasons) or 'not any more'}")
         case events.ControlPaused():
             return Remark(event.at_s, "control", "paused")
         case events.ControlResumed():

@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ceml.errors import CemlError, SettingsError
+from ceml.errors import CemlError
 from ceml.platforms import sysfs
 from ceml.platforms.restoring import put_back
 from ceml.store import journal
@@ -101,7 +101,7 @@ def put_back_left(path: Path, *, wait_s: float = 0.0) -> Aftermath | None:
                 return _put_back(path, left)
         except Held as error:
             if time.monotonic() >= deadline_s:
-                raise SettingsError(f"{error}\nWhile it lives it puts the knobs back itself when it ends.") from None
+                raise Held(f"{error}\nWhile it lives it puts the knobs back itself when it ends.") from None
         time.sleep(LOOK_S)
 
 

@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 
 Eye = Callable[[Event], None]
 
-RESTORE_DEADLINE_S = 10.0
+RESTORE_DEADLINE_S = 20.0  # below what service managers give; each silent file costs two seconds
 EYES_PATIENCE_S = 0.5  # for beats and samples alone, which nobody reads one by one: each waking has its price
 EYES_DEFER_S = 0.005  # for all else: who turns knobs goes before who writes down why
 
@@ -229,10 +229,11 @@ def _keeper(house: House) -> Eye:
                 store.keep(app, manager.reasoning.remembered(), frozenset(manager.reasoning.unreachable))
             if times.seen and not isinstance(event, Decided):
                 store.keep_settling(times.seen)
-        except OSError as error:
+        except Exception as error:  # whatever it is: a run is worth more than what it taught
             if not told:
                 told = True
-                house.say(f"what was learnt cannot be kept in {store.directory}: {error.strerror or error}")
+                why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+                house.say(f"what was learnt cannot be kept in {store.directory}: {why}")
         for news in store.news():
             house.say(news)
 
@@ -264,6 +265,7 @@ async def _put_back(house: House, controller: Controller) -> None:
         house.ending.rest()
     if house.parts.settings.dry_run:
         return
+    house.unrestored = (f"not everything was put back within {RESTORE_DEADLINE_S:g} s: run ceml restore",)
     with anyio.CancelScope(shield=True), anyio.move_on_after(RESTORE_DEADLINE_S * house.parts.context.speed):
         house.unrestored = tuple(
             f"{item.target} could not be put back: {item.reason}" for item in await controller.release("the run ends")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+VOLATILE = frozenset({"affinity"})  # kinds of values that change by themselves, as threads come and go
+
 
 class Item(NamedTuple):
     """One value to put back.

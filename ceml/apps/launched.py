@@ -27,6 +27,8 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
 _HELD = """\
 import os, signal, sys
 gate = int(sys.argv[1])
+if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 if not os.read(gate, 1):
     os._exit(0)  # who held it is gone, or could not start
 os.close(gate)

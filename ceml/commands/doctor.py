@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform as host
+import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ceml.errors import CemlError, SettingsError, Unavailable
 from ceml.store.paths import state_dir
 
+SILENT_S = 2.0  # of one file
 PERIOD_S = 0.1  # of reading power and load, where nobody says otherwise
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
+    from types import FrameType
 
     from ceml.commands.flags import Verbs
     from ceml.domain.knobs import Level
@@ -51,7 +56,8 @@ def add(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the report."""
-    report = examine(args.root, args.board)
+    with _impatient():
+        report = examine(args.root, args.board)
     report["missing"] = [*_left(args), *report["missing"]]
     root = args.knowledge or Path(os.environ.get("CEML_KNOWLEDGE") or state_dir() / "knowledge")
     if report["knobs"]:
@@ -63,6 +69,27 @@ def run(args: argparse.Namespace) -> int:
         report["missing"].append(f"nothing was probed: there is no knob of this machine{also}")
     print(json.dumps(report, indent=1) if args.json else "\n".join(_lines(report)))
     return 0 if report["knobs"] or any(gpu["knobs"] for gpu in report["gpus"]) else 1
+
+
+@contextmanager
+def _impatient() -> Generator[None]:
+    """Interrupt a file that gives no answer: it is told as one that cannot be read, and the others are looked at."""
+
+    def told(_number: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            if frame.f_code is sysfs.raw_read.__code__:
+                raise OSError(errno.ETIMEDOUT, f"no answer within {SILENT_S:g} s, its driver hangs")
+            frame = frame.f_back
+
+    from ceml.platforms import sysfs
+
+    before = signal.signal(signal.SIGALRM, told)
+    signal.setitimer(signal.ITIMER_REAL, SILENT_S, SILENT_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
 
 
 def _left(args: argparse.Namespace) -> Iterator[str]:

@@ -26,5 +26,5 @@ def add(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> int:
     """Ask and say so."""
     ask(args, "pause")
-    print("paused: the knobs are as they were found; `ceml resume` takes control again")
+    print("paused: every knob goes back to where it was found; `ceml resume` takes control again")
     return 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ceml.aftermath import others, own, put_back_left
 from ceml.errors import CemlError, Unavailable
+from ceml.store.lock import Held
 from ceml.store.paths import RuntimePaths
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
         except CemlError as error:
             if path == mine:
                 raise
-            print(f"ceml: {error}", file=sys.stderr)  # another runtime directory's, which is not what was asked for
+            print(f"ceml: {error}", file=sys.stderr)
+            status = max(status, 0 if isinstance(error, Held) else 1)  # who lives puts back himself
     return status
 
 

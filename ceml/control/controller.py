@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
 
-from ceml.control.hold import Hold
+from ceml.control.hold import UNKNOWN, Hold
 from ceml.domain.events import (
     AppJoined,
     AppLeft,
@@ -19,6 +20,7 @@ from ceml.domain.events import (
     ControlPaused,
     ControlRefused,
     ControlResumed,
+    ControlYielded,
     DecisionSlow,
     Heartbeat,
     KnobOverwritten,
@@ -32,8 +34,10 @@ from ceml.domain.events import (
     Try,
     Use,
 )
+from ceml.domain.knobs import Configuration
 from ceml.domain.values import NO_LIMITS
 from ceml.errors import CemlError, Refused, Temporary
+from ceml.saved import VOLATILE, Unrestored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,10 +48,10 @@ if TYPE_CHECKING:
     from ceml.control.machine import Machine
     from ceml.control.ports import PriorValues
     from ceml.domain.events import Event, Intent
-    from ceml.domain.knobs import Configuration, KnobSpace
+    from ceml.domain.knobs import KnobSpace
     from ceml.domain.manager import RuntimeManager
     from ceml.domain.values import Limits
-    from ceml.saved import Saved, Unrestored
+    from ceml.saved import Saved
 
 Key = tuple[str, str]  # application, source
 
@@ -55,6 +59,7 @@ PATIENCE = (0.5, 2.0, 8.0)  # deadlines to wait before a failed apply is tried a
 NOTHING: frozenset[type] = frozenset()
 BEATS = frozenset((Heartbeat,))
 BEATS_AND_SAMPLES = frozenset((Heartbeat, Sampled))
+TAKE_OVER = 12.0  # deadlines that reading all prior values may take, and where the machine stands at the end
 KEPT_AWAY = 16  # managers of applications that fell silent, kept for their return
 
 
@@ -369,16 +374,24 @@ class Controller:
         try:
             if not self._touched:
                 await self.take_over()
+        except (Temporary, TimeoutError) as error:
+            reason = str(error) or "a driver gives no answer; see ceml doctor"
+            self._refuse(wanted, "", reason)
+            return
         except CemlError as error:
-            self._bus.publish(ControlPaused(at_s=anyio.current_time(), source=str(error)))
+            now_s, why = anyio.current_time(), f"{error}; then: ceml resume"
+            self._bus.publish(ControlYielded(at_s=now_s, knob="", times=0, why=why))
+            self._bus.publish(ControlPaused(at_s=now_s, source=why))
             return
         out = None if self._levels is None else _outside(self._levels, wanted)
         if out is None:
             await self._apply(wanted, why)
             return
-        reason = f"{out} is limited by somebody else since then"
+        self._refuse(wanted, out, f"{out} is limited by somebody else since then")
+
+    def _refuse(self, wanted: Configuration, knob: str, reason: str) -> None:
         self._bus.publish(
-            ConfigurationRefused(at_s=anyio.current_time(), requested=wanted, knob=out, reason=reason, passing=True)
+            ConfigurationRefused(at_s=anyio.current_time(), requested=wanted, knob=knob, reason=reason, passing=True)
         )
 
     async def take_over(self) -> None:
@@ -386,15 +399,17 @@ class Controller:
 
         Raises:
             CemlError: It cannot be read or written down: then nothing may be turned.
+            TimeoutError: A driver gives no answer.
         """
-        saved, levels = await self._machine.save(), await self._machine.allowed()
+        with anyio.fail_after(TAKE_OVER * self._deadline_s):
+            saved, levels = await self._machine.save(), await self._machine.allowed()
         if self._prior is not None:
             self._prior.write(saved)
         before = {item.target: item.value for item in self._saved.items}
         changed = tuple(
             f"{item.target} from {before[item.target]} to {item.value}"
             for item in saved.items
-            if item.target in before and before[item.target] != item.value
+            if item.target in before and before[item.target] != item.value and item.kind not in VOLATILE
         )
         self._saved, self._touched = saved, True
         if changed:
@@ -459,7 +474,12 @@ class Controller:
         A machine that was not touched since then is left as it is: whoever turned a knob meanwhile meant it.
         """
         self._hold.let_go()
-        unrestored = await self._machine.restore(self._saved) if self._touched else ()
+        unrestored: tuple[Unrestored, ...] = ()
+        if self._touched:
+            try:
+                unrestored = await self._machine.restore(self._saved)
+            except CemlError as error:
+                unrestored = (Unrestored("what was turned", f"{error}: run ceml restore"),)
         if not unrestored:
             self._touched = False
             if self._prior is not None:
@@ -467,12 +487,18 @@ class Controller:
         self._bus.publish(
             ConfigurationReleased(
                 at_s=anyio.current_time(),
-                effective=await self._machine.locate(),
+                effective=await self._where(),
                 unrestored=tuple(f"{item.target}: {item.reason}" for item in unrestored),
                 why=why,
             )
         )
         return unrestored
+
+    async def _where(self) -> Configuration:
+        """What is true now; `?` everywhere where a driver does not say so in time."""
+        with suppress(CemlError, TimeoutError), anyio.fail_after(TAKE_OVER * self._deadline_s):
+            return await self._machine.locate()
+        return Configuration({knob.name: UNKNOWN for knob in self._space.knobs})
 
 
 def _outside(allowed: LevelsAllowed, wanted: Configuration) -> str | None:

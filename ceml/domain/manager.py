@@ -156,7 +156,7 @@ class RuntimeManager:
                 self.reasoning.aim(cast("Objective", event.made))
                 return self._wishes_changed(event.at_s, "objective changed")
             case ControlPaused():
-                return self._pause(event.at_s)
+                return self._pause(event.at_s, event.source)
             case ControlResumed():
                 return self._resume(event.at_s)
             case PhaseChanged() if self.phase is Phase.IDLE and event.cause == "model":
@@ -202,13 +202,13 @@ class RuntimeManager:
 
     # Paused -------------------------------------------------------------------------------------------------------
 
-    def _pause(self, at_s: float) -> Answer:
+    def _pause(self, at_s: float, source: str) -> Answer:
         """Hands off; beats and energy still count, since the program goes on."""
         self._paused = True
         if self.phase is Phase.RELEASED:
             return ()
         closed = self._rest(at_s, Phase.PAUSED)
-        return *closed, Release(why="control paused")
+        return *closed, Release(why=f"control paused ({source})" if source else "control paused")
 
     def _resume(self, at_s: float) -> Answer:
         """Go on where it was left: with what was decided, else with the profiling that was broken off."""
@@ -241,7 +241,7 @@ class RuntimeManager:
             return self._give_back()
         stay = self.reasoning.next_stay(at_s)
         if stay is None:
-            return self._explore(at_s, "profiled")
+            return self._explore(at_s, "profiled", else_try=False)
         if stay.commits:
             return self._commit(at_s, stay)
         stay = None if self._blind else self._afforded(stay)
@@ -628,14 +628,14 @@ class RuntimeManager:
 
     # Deciding -------------------------------------------------------------------------------------------------------
 
-    def _explore(self, at_s: float, why: str) -> Answer:
-        """Search the models for the best state and use it (C17 to C20)."""
+    def _explore(self, at_s: float, why: str, *, else_try: bool = True) -> Answer:
+        """Search the models for the best state and use it (C17 to C20); where nothing is known of any, try some."""
         if not len(self.reasoning.space):
             return ()
         turning, stay = self._turns is not None, self._stay
         judgement = self.reasoning.best(at_s, why, turning=turning, blind=self._blind)
         if judgement is None:
-            return self._undecided(at_s)
+            return self._profile(at_s) if else_try and not self.reasoning.known_here else self._undecided(at_s)
         self._stay = replace(stay, state=judgement.choice.state) if stay is not None and stay.commits else None
         return self._decide(at_s, judgement)
 

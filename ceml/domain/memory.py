@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ceml.domain.contracts import ResponseModel
-    from ceml.domain.knobs import Configuration, KnobSpace
+    from ceml.domain.knobs import Configuration, Knob, KnobSpace
 
 MOST_PHASES = 4  # of one program
 MOST_STATES = 64  # of one phase
@@ -83,10 +83,20 @@ class Memory:
         return [present, *self._phases][:MOST_PHASES] if present else self._phases
 
     def remembered(self, space: KnobSpace, measured: Sequence[Observation]) -> tuple[Remembered, ...]:
-        """The same, to be kept for the next run."""
+        """The same, to be kept for the next run, with whatever levels of earlier boots they were measured at."""
         return tuple(
-            Remembered(app=self._app, knobs=space.knobs, observations=phase) for phase in self.phases(space, measured)
+            Remembered(app=self._app, knobs=tuple(_widened(knob, phase) for knob in space.knobs), observations=phase)
+            for phase in self.phases(space, measured)
         )
+
+
+def _widened(knob: Knob, phase: Sequence[Observation]) -> Knob:
+    """The knob with every level that a phase was measured at."""
+    more = {seen.configuration[knob.name] for seen in phase} - set(knob.levels)
+    if not more:
+        return knob
+    levels = [*knob.levels, *sorted(more, key=str)]
+    return replace(knob, levels=tuple(sorted(levels, key=float) if knob.ordered else levels))
 
 
 def of_others(app: str, knowledge: Knowledge) -> Knowledge:

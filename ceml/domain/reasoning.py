@@ -422,9 +422,14 @@ class Reasoning:
         reason = "power is not measured any more" if blind else fit.sentence
         return Judgement(*best, score, f"{why}; {reason}, so the best measured state")
 
+    @property
+    def known_here(self) -> bool:
+        """Whether anything is known of the states that there are; limits of others may leave none that was measured."""
+        return any(self.space.find(seen.configuration) is not None for seen in self.known)
+
     def priceless(self, at_s: float) -> bool:
-        """Whether something is known, and none of it has a cost."""
-        return bool(self.known) and self._best_measured(self.score(at_s)) is None
+        """Whether something is known of states that there are, and none of it has a cost."""
+        return self.known_here and self._best_measured(self.score(at_s)) is None
 
     def undecided(self, at_s: float) -> Undecided:
         """The news that nothing known has a cost."""

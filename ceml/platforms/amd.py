@@ -107,7 +107,8 @@ class CapLever:
         """
         found = card.ask("amdsmi_get_power_cap_info", card.handle)
         least, most = found["min_power_cap"], found["max_power_cap"]
-        self._per_w = 1 if most < LEAST_UW else 1_000_000
+        made_for, most = most, min(most, int(found["power_cap"]) or most)  # somebody may have set it
+        self._per_w = 1 if made_for < LEAST_UW else 1_000_000
         least_w, most_w = least / self._per_w, most / self._per_w
         if most_w < 1:
             raise Unavailable("its power cap cannot be set (guests of a hypervisor may not)")
@@ -138,6 +139,10 @@ class CapLever:
         """
         self._card.order(self.knob.name, "amdsmi_set_power_cap", 0, round(level * self._per_w))
         return float(self.look())
+
+    def bounds(self) -> tuple[float, float]:
+        """Up to the cap that is there."""
+        return 0.0, float(self.look())
 
     def items(self) -> tuple[Item, ...]:
         """The cap in force, in the library's own unit."""

@@ -39,7 +39,7 @@ RAIL = "estimated"
 LABELS = ("power estimated from processor load",)
 PROGRAM_LABELS = ("power estimated from the processor time of the program",)
 SETTLE_S = 0.1  # a quota counts from its next period of 0.1 s on
-GROUP_LOOKS, GROUP_LOOK_S = 50, 0.02
+GROUP_LOOKS, GROUP_LOOK_S = 10, 0.02
 LEAST_QUOTA_US = 1000  # kernel: sched-bwc
 
 
@@ -223,6 +223,9 @@ def own_group(pid: int, *, ahead: bool = False) -> Generator[bool]:
 
 
 def _moved(group: Path, pid: int, *, ahead: bool) -> bool:
+    for old in group.parent.glob("ceml-[0-9]*"):  # of one that was killed; the kernel keeps those with programs in them
+        with suppress(OSError):
+            old.rmdir()
     group.mkdir()
     try:
         if (group / "cpu.max").exists() or (group / "cpu.cfs_quota_us").exists():
@@ -263,13 +266,17 @@ def _mount(*, unified: bool) -> str | None:
 
 
 class QuotaLever:
-    """The share of its processors' time that a cgroup gets; 1 is no limit."""
+    """The share of its processors' time that a cgroup gets, or of what it was found with; 1 is all of that."""
 
     def __init__(self, knob: Knob, quota: Quota, cores: int) -> None:
         """Nothing is written."""
         self.knob = knob
         self._quota = quota
-        self._full_us = quota.period_us * cores
+        self._full_us, self._unlimited = float(quota.period_us * cores), True
+        with suppress(CemlError, ValueError):  # what somebody allows it is the whole: docker --cpus=1
+            word = sysfs.text(quota.path).split()[0]
+            if word not in ("max", "-1") and 0 < int(word) < self._full_us:
+                self._full_us, self._unlimited = float(word), False
 
     def look(self) -> Level:
         """The share; 1 without a limit."""
@@ -294,7 +301,9 @@ class QuotaLever:
             Temporary: It is gone for now.
         """
         unlimited = "max" if self._quota.unified else "-1"
-        quota = unlimited if level >= 1.0 else str(max(round(level * self._full_us), LEAST_QUOTA_US))
+        quota = (
+            unlimited if level >= 1.0 and self._unlimited else str(max(round(level * self._full_us), LEAST_QUOTA_US))
+        )
         sysfs.order(
             self._quota.path, f"{quota} {self._quota.period_us}" if self._quota.unified else quota, knob=self.knob.name
         )

@@ -246,7 +246,7 @@ class CpuLever:
             measured = sysfs.number(policy.file("scaling_cur_freq")) * 1e3
         return nearest(self._knob.levels, measured, wanted)
 
-    def range_hz(self) -> tuple[float, float]:
+    def bounds(self) -> tuple[float, float]:
         """From the lowest minimum of all policies to the highest maximum; each is held within its own.
 
         Raises:
@@ -289,11 +289,19 @@ class PreferenceLever:
         Raises:
             Unavailable: The driver has no preferences.
         """
+        if any(policy.governor == "performance" for policy in policies):
+            raise Unavailable(
+                "preference: under the governor performance the kernel takes no other one; choose powersave first "
+                "(cpupower frequency-set -g powersave), or leave out preference=true"
+            )
         self._files = [policy.file("energy_performance_preference") for policy in policies]
         offered = [set(_optional_text(policy.file(_OFFERED)).split()) - {"default"} for policy in policies]
         shared = set[str].intersection(*offered) if offered else set[str]()
         if len(shared) < 2:
-            raise Unavailable("preference: no driver here offers one; intel_pstate and amd-pstate do, while active")
+            raise Unavailable(
+                "preference: no driver here offers one, only intel_pstate and amd-pstate while active; leave out "
+                "preference=true"
+            )
         self.knob = Knob(name="cpu_epp", levels=tuple(sorted(shared)), kind=KnobKind.CATEGORY, settle_s=EPP_SETTLE_S)
 
     def look(self) -> Level:

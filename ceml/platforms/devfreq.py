@@ -130,7 +130,7 @@ class DevfreqLever:
             raise Temporary(f"{self._device.file('cur_freq')} reads {measured:g}: the device sleeps")
         return nearest(self._knob.levels, measured)
 
-    def range_hz(self) -> tuple[float, float]:
+    def bounds(self) -> tuple[float, float]:
         """Only the maximum limits: the minimum gives way to what is asked for.
 
         Raises:

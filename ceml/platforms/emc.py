@@ -124,8 +124,8 @@ class _Emc:
         self.knob = knob
         self._root = root
 
-    def range_hz(self) -> tuple[float, float]:
-        """See `range_hz` of this file."""
+    def bounds(self) -> tuple[float, float]:
+        """See `range_hz`."""
         return range_hz(self._root)
 
 

@@ -71,8 +71,8 @@ class Lever(Protocol):
 class Ranged(Protocol):
     """A lever within limits that somebody else sets."""
 
-    def range_hz(self) -> tuple[float, float]:
-        """The lowest and the highest that may be asked for, read anew; only while nothing of ours is in force.
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest level that may be asked for, read anew; only while nothing of ours is in force.
 
         Raises:
             CemlError: It cannot be read now.
@@ -142,7 +142,11 @@ class LeverActuator:
             (item.kind, item.target) for item in await self._worker.run(self._items, wait=True)
         )
         items = [item for item in saved.items if (item.kind, item.target) in own]
-        return await self._worker.run(lambda: self._put_back(items), wait=True)
+        try:
+            return await self._worker.run(lambda: self._put_back(items), wait=True)
+        except Temporary:  # one driver does not come back: the others are put back all the same, in another thread
+            self._worker = Worker(self._name)
+            return await self._worker.run(lambda: self._put_back(items))
 
     # In the thread ------------------------------------------------------------------------------------------------
 
@@ -157,11 +161,11 @@ class LeverActuator:
         for lever in self._levers:
             if isinstance(lever, Ranged):
                 with suppress(CemlError):
-                    low_hz, high_hz = lever.range_hz()
+                    low, high = lever.bounds()
                     found[lever.knob.name] = tuple(
                         level
                         for level in lever.knob.levels
-                        if low_hz * (1.0 - SHOWN) <= float(level) <= high_hz * (1.0 + SHOWN)
+                        if low * (1.0 - SHOWN) <= float(level) <= high * (1.0 + SHOWN)
                     )
         return found
 

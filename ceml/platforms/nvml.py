@@ -192,6 +192,7 @@ class LimitLever:
             Unavailable: This GPU has no limit to set.
         """
         least_mw, most_mw = card.ask("nvmlDeviceGetPowerManagementLimitConstraints", card.handle)
+        most_mw = min(most_mw, card.ask("nvmlDeviceGetPowerManagementLimit", card.handle))  # somebody may have set it
         steps = 8
         levels = sorted({round((least_mw + (most_mw - least_mw) * step / steps) / 1e3) for step in range(steps + 1)})
         inside = tuple(float(watts) for watts in levels if least_mw <= watts * 1000 <= most_mw)
@@ -219,6 +220,10 @@ class LimitLever:
         card = self._card
         card.order(self.knob.name, "nvmlDeviceSetPowerManagementLimit", round(level * 1e3))
         return float(self.look())
+
+    def bounds(self) -> tuple[float, float]:
+        """Up to the limit that is there."""
+        return 0.0, float(self.look())
 
     def items(self) -> tuple[Item, ...]:
         """The limit in force."""

@@ -82,7 +82,8 @@ class LimitLever:
             if sysfs.exists(f"{path}/{LIMIT}") and sysfs.text(f"{path}/name").startswith("package")
         ]
         if not self._zones:
-            raise Unavailable(f"limit: no package in {sysfs.under(root, '/sys/class/powercap')} has a {LIMIT}")
+            where = sysfs.under(root, "/sys/class/powercap")
+            raise Unavailable(f"limit: no package in {where} has a {LIMIT}; leave out limit=true")
         most_w = min(self._most_w(zone) for zone in self._zones)
         levels = {float(round(most_w * (LEAST + (1.0 - LEAST) * step / STEPS))) for step in range(STEPS + 1)}
         self.knob = Knob(
@@ -120,6 +121,14 @@ class LimitLever:
             if sysfs.exists(f"{zone}/enabled") and sysfs.text(f"{zone}/enabled") == "0":
                 sysfs.order(f"{zone}/enabled", 1, knob=self.knob.name)
         return float(self.look())
+
+    def bounds(self) -> tuple[float, float]:
+        """Up to the lowest limit that is there.
+
+        Raises:
+            CemlError: It cannot be read now.
+        """
+        return 0.0, min(self._most_w(zone) for zone in self._zones)
 
     def items(self) -> tuple[Item, ...]:
         """The limit of each package, and whether it is kept to."""

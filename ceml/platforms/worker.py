@@ -24,6 +24,7 @@ T = TypeVar("T")
 Order = tuple["Callable[[], Any]", asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 
 LOOK_S = 0.002  # between two looks whether a call that nobody waits for any more has ended
+STUCK_S = 2.0  # drivers take milliseconds; what takes this long may never come back
 IDLE_S = 5.0  # without a call, after which the thread ends; the next call begins another
 
 
@@ -38,18 +39,24 @@ class Worker:
         self._alive = False  # the thread, or about to be
         self._change = threading.Lock()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a call is running, waited for or not."""
+        return self._busy
+
     async def run(self, work: Callable[[], T], *, wait: bool = False) -> T:
         """Run `work` in the thread. Cancelled, the call goes on alone and the worker stays busy until it ends.
 
         Args:
             work: What to run; its errors come through.
-            wait: Wait while an earlier call is still running.
+            wait: Wait while an earlier call is still running, `STUCK_S` at most.
 
         Raises:
-            Temporary: An earlier call has not ended, and `wait` is False.
+            Temporary: An earlier call has not ended.
         """
+        until_s = anyio.current_time() + STUCK_S
         while self._busy:
-            if not wait:
+            if not wait or anyio.current_time() >= until_s:
                 raise Temporary(f"{self._what} has not answered the call before; it is left alone until it does")
             await anyio.sleep(LOOK_S)
         self._busy = True

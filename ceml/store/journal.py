@@ -82,7 +82,7 @@ class Journal:
 
     def _copy(self, saved: Saved) -> None:
         copy = copy_of(self._path.parent)
-        if not self._claims or COPIES.parent == self._path.parent:
+        if not self._claims:
             return
         with suppress(OSError):  # not root, or no /run: then it goes without
             _made(COPIES.parent)

@@ -10,6 +10,8 @@ command line: `ceml plugin check path/to/file.py:factory`.
 from __future__ import annotations
 
 import json
+import time
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from math import isfinite
 from typing import TYPE_CHECKING
@@ -24,12 +26,12 @@ from ceml.testing.objectives import check_objective
 from ceml.testing.promises import BrokenPromise, promise
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from ceml.control.ports import Actuator, Sensor
     from ceml.domain.knobs import Knob, Level
     from ceml.domain.values import Sample
-    from ceml.saved import Unrestored
+    from ceml.saved import Saved, Unrestored
 
 __all__ = [
     "BrokenPromise",
@@ -44,6 +46,9 @@ __all__ = [
 ]
 
 READS = 5
+TICK_S, BLOCKED_S = 0.005, 0.25  # a busy machine may hold any loop up for some hundredths of a second
+TURN_S = 10.0  # the longest that a change of a knob may take
+MOST_W, LEAST_W = 5000.0, -5.0  # what one rail can carry; one without load may read slightly below zero
 READ_S = 2.0  # the longest that one reading may take; a lost device must say so, not hang
 
 
@@ -83,17 +88,25 @@ async def check_actuator(
             promise(await actuator.glance() != ordered, "glance shows what somebody else ordered")
     finally:
         with anyio.CancelScope(shield=True):  # also where the check takes too long
-            left = await actuator.restore(saved)
+            left = await _restored(actuator, saved)
     promise(left == (), f"everything is put back: {left}")
     promise(await actuator.save() == saved, f"after restoring all values are as before: {await actuator.save()}")
     promise(await actuator.restore(saved) == (), "restoring twice is as good as once")
     promise(await actuator.save() == saved, "restoring twice changes nothing")
 
 
+async def _restored(actuator: Actuator, saved: Saved) -> tuple[Unrestored, ...]:
+    try:
+        return await actuator.restore(saved)
+    except Exception as error:
+        raise BrokenPromise(f"restore raises nothing, it returns what could not be put back: {error!r}") from error
+
+
 async def _turn(actuator: Actuator, knobs: list[Knob], count: int) -> None:
     for knob in knobs:
         for level in spread(knob.levels, count):
-            effective = await actuator.apply(Configuration({knob.name: level}))
+            async with _watched(f"{knob.name} = {level}", TURN_S):
+                effective = await actuator.apply(Configuration({knob.name: level}))
             promise(
                 set(effective) == {other.name for other in knobs}, f"apply answers for every knob: {sorted(effective)}"
             )
@@ -147,9 +160,8 @@ async def check_sensor(sensor: Sensor) -> list[Sample]:
     promise(0 <= sensor.lag_s < float("inf"), f"its lag is a number of seconds, not {sensor.lag_s}")
     samples: list[Sample] = []
     for _ in range(READS):
-        with anyio.move_on_after(READ_S) as patience:
+        async with _watched("a reading"):
             samples.append(await sensor.read())
-        promise(not patience.cancelled_caught, f"a reading takes less than {READ_S:g} s")
         _sane(samples[-1])
         await anyio.sleep(sensor.period_s)
     promise(all(before.at_s < after.at_s for before, after in pairwise(samples)), "readings are stamped in their order")
@@ -159,6 +171,43 @@ async def check_sensor(sensor: Sensor) -> list[Sample]:
     return samples
 
 
+@asynccontextmanager
+async def _watched(what: str, longest_s: float = READ_S) -> AsyncGenerator[None]:
+    """What is done inside must end in time, and leave the loop free meanwhile.
+
+    Raises:
+        BrokenPromise: It took too long, or nothing else could run.
+    """
+    longest_gap_s, error, patience = 0.0, None, anyio.CancelScope()
+
+    async def tick() -> None:
+        nonlocal longest_gap_s
+        while True:
+            before_s = time.monotonic()
+            await anyio.sleep(TICK_S)
+            longest_gap_s = max(longest_gap_s, time.monotonic() - before_s - TICK_S)
+
+    began_s = time.monotonic()
+    async with anyio.create_task_group() as group:
+        group.start_soon(tick)
+        await anyio.sleep(0)  # it has begun
+        try:
+            with anyio.move_on_after(longest_s) as patience:
+                yield
+        except Exception as raised:  # not out of the group, which would make a group of it
+            error = raised
+        await anyio.sleep(TICK_S)  # a gap is seen when it is over
+        group.cancel_scope.cancel()
+    if error is not None:
+        raise error
+    promise(
+        longest_gap_s < BLOCKED_S,
+        f"{what} blocks the loop for {longest_gap_s:.2g} s, in which nothing else runs: do it in a thread",
+    )
+    late = patience.cancelled_caught or time.monotonic() - began_s > longest_s + BLOCKED_S
+    promise(not late, f"{what} takes less than {longest_s:g} s")
+
+
 def _sane(sample: Sample) -> None:
     now_s = anyio.current_time()
     promise(now_s - 60 < sample.at_s <= now_s, f"at_s = {sample.at_s} is on the clock of the loop, which is {now_s}")
@@ -166,5 +215,7 @@ def _sane(sample: Sample) -> None:
     for what, readings in (("W", sample.rails_w), ("busy", sample.utilisation), ("C", sample.temperatures_c)):
         for name, value in readings.items():
             promise(isfinite(value), f"{name} = {value} {what} is a number")
+    for name, watts in sample.rails_w.items():
+        promise(LEAST_W <= watts <= MOST_W, f"{name} = {watts:g} W is a power that a rail can carry")
     for device, share in sample.utilisation.items():
         promise(0 <= share <= 1, f"utilisation of {device} = {share} is a share from 0 to 1")

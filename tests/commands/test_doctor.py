@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
 from ceml.cli import main
-from ceml.commands import cards
+from ceml.commands import cards, doctor
 from ceml.commands.doctor import _lines, examine
 from ceml.errors import SettingsError
 from ceml.platforms import profiles
@@ -144,6 +147,22 @@ def test_what_to_do_next_is_what_serve_takes(tmp_path: Path) -> None:
             told = list(_lines(examine(str(root), None)))
         (line,) = [line for line in told if line.startswith("next")]
         assert line.endswith(f"ceml serve --platform linux{words}" if hwmon else f"--platform linux {words}")
+
+
+def test_a_file_whose_driver_hangs_is_named_and_the_rest_is_told(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(doctor, "SILENT_S", 0.2)
+    root = tmp_path / "still"
+    with Directory(FakeJetson("jetson-tx2"), tmp_path / "live") as live:
+        shutil.copytree(live, root, symlinks=True)
+    hangs = next(root.glob("sys/class/devfreq/*/max_freq"))
+    hangs.unlink()
+    os.mkfifo(hangs)  # nobody writes: to open it waits for ever
+    before = signal.getsignal(signal.SIGALRM)
+    with doctor._impatient():
+        report = examine(str(root), None)
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert [knob["name"] for knob in report["knobs"]] == ["cpu_hz", "mem_hz"]
+    assert f"{hangs} cannot be read: no answer within 0.2 s, its driver hangs" in " ".join(report["missing"])
 
 
 def test_a_machine_that_offers_nothing_is_told_so_and_fails(tmp_path: Path) -> None:

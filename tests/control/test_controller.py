@@ -27,6 +27,7 @@ from ceml.domain.events import (
     ControlPaused,
     ControlRefused,
     ControlResumed,
+    ControlYielded,
     Decided,
     DecisionSlow,
     Event,
@@ -296,7 +297,8 @@ def test_where_nothing_can_be_written_down_nothing_is_turned_and_it_is_said(virt
         assert dials[0].writes
 
     heard, _ = lived(virtually, dials, story, prior=notes)
-    assert [event.source for event in of(heard, ControlPaused)] == ["the disk is full"]
+    assert [event.source for event in of(heard, ControlPaused)] == ["the disk is full; then: ceml resume"]
+    assert [event.why for event in of(heard, ControlYielded)] == ["the disk is full; then: ceml resume"]
 
 
 def test_settle_time_is_that_of_the_slowest_knob_that_changed(virtually) -> None:

@@ -14,6 +14,7 @@ from ceml.domain.memory import MOST_PHASES, STEPS_BELIEVED, Memory, of_others, p
 from ceml.domain.response.overlap import overlap
 from ceml.domain.response.paper import paper
 from ceml.domain.values import NAN, Knowledge, Observation, Remembered
+from ceml.store.knowledge_file import phase_of
 
 CPU = Knob(name="cpu_hz", levels=(1e9, 1.5e9, 2e9))
 GPU = Knob(name="gpu_hz", levels=(0.5e9, 1e9))
@@ -160,6 +161,19 @@ def test_pooling_twice_changes_nothing(windows: list[Observation]) -> None:
 def test_windows_that_say_nothing_are_not_pooled() -> None:
     stranger = replace(seen(0, 1.0), configuration=Configuration({"cpu_hz": 7.0}))
     assert pooled(SPACE, [seen(0, NAN), replace(seen(0, 1.0), steps=0.0), stranger]) == ()
+
+
+def test_what_is_kept_names_every_level_that_it_was_measured_at() -> None:
+    """Limits of a boot may leave fewer levels than a phase of an earlier one was measured at."""
+    lower = KnobSpace([CPU, Knob(name="gpu_hz", levels=(0.5e9,))])
+    of = memory(FAST, SLOW)
+    assert not of.recognise(lower, overlap(), seen(0, 9.0))
+    window = replace(seen(0, 9.0), configuration=Configuration({"cpu_hz": 1e9, "gpu_hz": 0.5e9}))
+    kept = of.remembered(lower, [window])
+    assert len(kept) == 3
+    for phase in kept:
+        assert phase_of(phase) is not None
+    assert [phase.knobs[1].levels for phase in kept] == [(0.5e9,), (0.5e9, 1e9), (0.5e9, 1e9)]
 
 
 def test_of_others_leaves_the_program_itself_out() -> None:

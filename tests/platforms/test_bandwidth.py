@@ -259,6 +259,14 @@ def test_a_real_cgroup_keeps_its_promises_and_really_slows_the_program_down(tmp_
             assert await actuator.restore(saved) == ()
 
         anyio.run(main)
+        unified = (folder / "cpu.max").exists()
+        allowed = folder / ("cpu.max" if unified else "cpu.cfs_quota_us")
+        allowed.write_text("50000 100000" if unified else "50000")  # as docker --cpus=0.5 does
+        (lever,) = [lever for lever in look(process.pid) if isinstance(lever, QuotaLever)]
+        assert lever.look() == 1.0
+        for share, quota in ((0.5, "25000"), (1.0, "50000")):
+            assert lever.put(share) == share
+            assert allowed.read_text().split()[0] == quota, "nobody's limit is lifted"
         process.kill()
 
 

@@ -90,6 +90,9 @@ def test_a_limit_of_somebody_is_never_raised_and_what_is_locked_is_refused(tmp_p
         )
         effective = await made.actuators[0].apply(Configuration({"cpu_w": made.space.knobs[1].levels[0]}))
         assert effective["cpu_w"] == 60.0  # firmware has locked it: what is read is believed
+        assert (await made.actuators[0].allowed())["cpu_w"] == made.space.knobs[1].levels
+        host.files["/sys/class/powercap/intel-rapl:0/constraint_0_power_limit_uw"] = Attribute(lambda: "40000000")
+        assert max((await made.actuators[0].allowed())["cpu_w"]) <= 40.0  # somebody lowered it while we were away
 
     with mounted(host, tmp_path) as root:
         anyio.run(main, root)
@@ -104,7 +107,7 @@ def test_what_this_machine_does_not_have_cannot_be_asked_for(tmp_path: Path, opt
 
 
 @with_fuse
-def test_under_the_governor_performance_other_preferences_are_refused(tmp_path: Path) -> None:
+def test_under_the_governor_performance_no_preference_can_be_turned(tmp_path: Path) -> None:
     host = FakeHost("amd-pstate-epp")
     host.add_preferences("performance")
     for policy in host.policies:
@@ -112,10 +115,16 @@ def test_under_the_governor_performance_other_preferences_are_refused(tmp_path: 
 
     async def main(root: Path) -> None:
         (actuator,) = platform(root, preference=True).actuators
+        for policy in host.policies:  # somebody sets it later: then the kernel's own word is told
+            policy.governor = "performance"
         with pytest.raises((Temporary, Refused), match="energy_performance_preference does not take power"):
             await actuator.apply(Configuration({"cpu_epp": "power"}))
 
     with mounted(host, tmp_path) as root:
+        with pytest.raises(Unavailable, match="choose powersave first"):
+            platform(root, preference=True)
+        for policy in host.policies:
+            policy.governor = "powersave"
         anyio.run(main, root)
 
 

@@ -61,6 +61,19 @@ def test_every_knob_keeps_every_promise(library: FakeNvml, idle: bool) -> None:
     assert (library.locked, library.limit_mw) == ({"gpu": None, "mem": None}, 300_000)
 
 
+def test_a_limit_that_somebody_set_is_never_raised(library: FakeNvml) -> None:
+    library.limit_mw = 200_000
+    (knob,) = platform(knobs=("gpu_w",)).space.knobs
+    assert (knob.levels[0], knob.levels[-1]) == (100.0, 200.0)
+
+    async def main() -> None:
+        (actuator,) = platform(knobs=("gpu_w",)).actuators
+        library.limit_mw = 150_000
+        assert max((await actuator.allowed())["gpu_w"]) == 150.0
+
+    anyio.run(main)
+
+
 def test_a_clock_that_was_given_back_is_locked_anew_when_it_is_wanted_again(library: FakeNvml) -> None:
     async def main() -> None:
         (actuator,) = platform().actuators

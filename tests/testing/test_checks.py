@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import anyio
 import pytest
 
 from ceml.domain.knobs import Configuration, Knob
 from ceml.domain.values import Sample
-from ceml.errors import Refused
+from ceml.errors import Refused, Unavailable
 from ceml.saved import Item, Saved, Unrestored
 from ceml.testing.checks import BrokenPromise, check_actuator, check_sensor, spread
 
@@ -225,3 +227,27 @@ def test_a_sensor_that_hangs_is_caught(virtually) -> None:
 def test_levels_are_tried_from_both_sides() -> None:
     assert spread((1, 2, 3, 4, 5), 3) == [5, 3, 1, 3, 5]
     assert spread((1,), 3) == [1]
+
+
+class Blocks(Sensor):
+    async def read(self):
+        time.sleep(0.5)
+        return await super().read()
+
+
+class Fails(Sensor):
+    async def read(self):
+        raise Unavailable("it is gone")
+
+
+def test_a_sensor_that_blocks_the_loop_is_caught_and_an_error_of_its_own_comes_through() -> None:
+    with pytest.raises(BrokenPromise, match=r"a reading blocks the loop for 0\.[45]"):
+        anyio.run(lambda: check_sensor(Blocks()))
+    with pytest.raises(Unavailable, match="it is gone"):
+        anyio.run(lambda: check_sensor(Fails()))
+
+
+@pytest.mark.parametrize("watts", [-20.0, 10_000.0])
+def test_a_power_that_no_rail_carries_is_caught(watts: float) -> None:
+    with pytest.raises(BrokenPromise, match="a power that a rail can carry"):
+        anyio.run(lambda: check_sensor(Sensor(rails_w={"cpu": watts})))

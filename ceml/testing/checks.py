@@ -17,6 +17,7 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 
 from ceml.domain.knobs import Configuration
 from ceml.errors import Refused
@@ -190,7 +191,7 @@ async def _watched(what: str, longest_s: float = READ_S) -> AsyncGenerator[None]
     began_s = time.monotonic()
     async with anyio.create_task_group() as group:
         group.start_soon(tick)
-        await anyio.sleep(0)  # it has begun
+        await anyio.lowlevel.checkpoint()  # it has begun
         try:
             with anyio.move_on_after(longest_s) as patience:
                 yield

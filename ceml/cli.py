@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ceml import __version__
-from ceml.errors import CemlError, Unavailable, place_in_plugin
+from ceml.errors import CemlError, Unavailable, of_a_plugin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -192,7 +192,7 @@ def _status(error: BaseException) -> int:
     Raises:
         BaseException: The error itself, where it is a bug of ours.
     """
-    leaves = [_of_a_plugin(leaf) or leaf for leaf in _leaves(error)]
+    leaves = [of_a_plugin(leaf) or leaf for leaf in _leaves(error)]
     if any(_interrupted(leaf) for leaf in leaves):
         return 130
     if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO):
@@ -208,17 +208,6 @@ def _status(error: BaseException) -> int:
         for line in dict.fromkeys(line for leaf in leaves for line in str(leaf).splitlines()):
             sys.stderr.write(f"ceml: {line}\n")
     return 2
-
-
-def _of_a_plugin(error: BaseException) -> CemlError | None:
-    """What a plugin's file raised, be it in a library that it called, in words; None where it was we."""
-    if not isinstance(error, Exception) or isinstance(error, CemlError):
-        return None
-    told = place_in_plugin(error)
-    if told is None:
-        return None
-    check = f"ceml plugin check {told.rpartition(' line ')[0]}:FACTORY"
-    return CemlError(f"{told} raised {type(error).__name__}: {error}; what else is wrong with it: {check}")
 
 
 def _interrupted(error: BaseException) -> bool:

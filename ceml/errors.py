@@ -60,3 +60,14 @@ def place_in_plugin(error: BaseException) -> str | None:
             told = None
         trace = trace.tb_next
     return told
+
+
+def of_a_plugin(error: BaseException) -> CemlError | None:
+    """What a plugin's file raised, in words; None where it was we, or something meant for a person already."""
+    if not isinstance(error, Exception) or isinstance(error, CemlError):
+        return None
+    told = place_in_plugin(error)
+    if told is None:
+        return None
+    check = f"ceml plugin check {told.rpartition(' line ')[0]}:FACTORY"
+    return CemlError(f"{told} raised {type(error).__name__}: {error}; what else is wrong with it: {check}")

@@ -25,7 +25,7 @@ from ceml.apps.pipe import TICK_S, PipeListener
 from ceml.control import calibration
 from ceml.control.bus import Bus
 from ceml.control.controller import Controller
-from ceml.control.ending import Ending
+from ceml.control.ending import Ending, HeldUp
 from ceml.control.household import Household
 from ceml.control.machine import Machine
 from ceml.control.readback import PERIOD_S, ReadBack
@@ -47,7 +47,7 @@ from ceml.domain.events import (
 from ceml.domain.manager import RuntimeManager
 from ceml.domain.settling import SettleTimes
 from ceml.domain.values import NAN
-from ceml.errors import CemlError, SettingsError
+from ceml.errors import CemlError, SettingsError, leaves, of_a_plugin
 from ceml.parts import check_limits, choose
 from ceml.store.journal import Journal
 from ceml.store.lock import claimed, locked
@@ -76,6 +76,7 @@ if TYPE_CHECKING:
 Eye = Callable[[Event], None]
 
 RESTORE_DEADLINE_S = 20.0  # below what service managers give; each silent file costs two seconds
+INTERRUPTED = "interrupted"  # by Ctrl-C where no signal is heard: then nothing more is said
 EYES_PATIENCE_S = 0.5  # for beats and samples alone, which nobody reads one by one: each waking has its price
 EYES_DEFER_S = 0.005  # for all else: who turns knobs goes before who writes down why
 
@@ -171,6 +172,22 @@ async def live(
     for problem in parts.problems:
         house.say(problem)
     looks = (house.ledger.on, house.diary.on, _keeper(house), *eyes)
+    try:
+        await _live(house, inbox, looks, run, doors)
+    finally:
+        if house.controller is not None and house.reason != INTERRUPTED:
+            for look in looks:
+                look(_ended(house))
+
+
+async def _live(
+    house: House,
+    inbox: Subscription,
+    looks: Sequence[Eye],
+    run: Callable[[House, Household], Any],
+    doors: Callable[[ExitStack], None],
+) -> None:
+    parts, bus = house.parts, house.bus
     async with anyio.create_task_group() as watched:
         watched.start_soon(_look, inbox, looks, name="telemetry")
         try:
@@ -194,12 +211,20 @@ async def live(
                     await run(house, home)
                     group.cancel_scope.cancel()
         except BaseException as error:
-            house.reason = "interrupted" if isinstance(error, anyio.get_cancelled_exc_class()) else "failed"
+            cancelled = isinstance(error, anyio.get_cancelled_exc_class())
+            house.reason = INTERRUPTED if cancelled else f"failed: {_why(error)}"
             raise
         finally:
             inbox.close()
-    for look in looks:
-        look(_ended(house))
+
+
+def _why(error: BaseException) -> str:
+    """What ended a run, in one line."""
+    leaf = leaves(error)[0]
+    told = of_a_plugin(leaf) or leaf
+    if isinstance(told, HeldUp):
+        return f"a plugin or a disk held it up, in {told}"
+    return str(told).partition("\n")[0] if isinstance(told, CemlError) else type(told).__name__
 
 
 async def _look(inbox: Subscription, looks: Sequence[Eye]) -> None:
@@ -408,6 +433,8 @@ async def serve(
 
     with Ending() as ending:
         house.ending = ending
+        ending.heir = [sys.executable, "-m", "ceml", "restore", "--runtime-dir", str(parts.context.runtime_dir)]
+        ending.heir += ["--ends-with", "2"]
         try:
             await live(house, (*eyes, manager.on), run=until_signal, doors=doors)
         finally:

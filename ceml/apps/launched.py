@@ -93,7 +93,7 @@ class Launched:
                 self._process.wait()
                 self._process = None
 
-    async def run(self, _ending: Ending) -> str:
+    async def run(self, ending: Ending) -> str:
         """Start it and wait for its end; returns the reason of ours. The house's own ending never comes first."""
         loop = asyncio.get_running_loop()
         changed = anyio.Event()
@@ -110,6 +110,8 @@ class Launched:
                     os.write(self._gate, b"1")
                     os.close(self._gate)
                     self._gate = None
+                if self._process is not None:
+                    ending.heir += ["--wait-for", str(self._process.pid)]
                 while self._process is not None and self._process.poll() is None:
                     await changed.wait()
                     changed = anyio.Event()

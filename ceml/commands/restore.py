@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -13,8 +14,6 @@ from ceml.store.lock import Held
 from ceml.store.paths import RuntimePaths
 
 if TYPE_CHECKING:
-    import argparse
-
     from ceml.aftermath import Aftermath
     from ceml.commands.flags import Verbs
 
@@ -32,10 +31,22 @@ def add(verbs: Verbs) -> None:
         "what servers with other runtime directories left of the machine is put back, too.",
     )
     verb.add_argument("--runtime-dir", type=Path, metavar="DIR", help="only what the server of this directory left")
+    # In place of a server that went deaf (`Ending.heir`): our child to wait for, or the status to end with.
+    verb.add_argument("--wait-for", type=int, help=argparse.SUPPRESS)
+    verb.add_argument("--ends-with", type=int, default=0, help=argparse.SUPPRESS)
     verb.add_argument("--wait-s", type=float, default=WAIT_S, metavar="SECONDS", help="for the server to be gone")
 
 
 def run(args: argparse.Namespace) -> int:
+    """Put back; in the place of a server that went deaf, end as it should: with the status of its program, or badly."""
+    status = _restore(args)
+    if args.wait_for is None:
+        return max(status, args.ends_with)
+    code = os.waitstatus_to_exitcode(os.waitpid(args.wait_for, 0)[1])
+    return code if code >= 0 else 128 - code
+
+
+def _restore(args: argparse.Namespace) -> int:
     """Wait for the dead server to be gone, put back, say what could not be."""
     given = args.runtime_dir or os.environ.get("CEML_RUNTIME_DIR") or None
     root = RuntimePaths.at(given).root

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -92,18 +93,28 @@ def _told_whom(loaded: Loaded, program: Launched, stack: ExitStack) -> Loaded:
     return replace(loaded, settings=loaded.settings.model_copy(update={"platform": "+".join(told)}))
 
 
+def _tell(error: BaseException) -> None:
+    """What became of us; the program runs on, and the exit status is its own."""
+    from ceml.errors import CemlError, leaves, of_a_plugin
+
+    told = [of_a_plugin(leaf) or leaf for leaf in leaves(error)]
+    if not all(isinstance(leaf, CemlError) for leaf in told):  # a bug of ours, or a plugin that plays Ctrl-C
+        traceback.print_exception(error)
+    for line in dict.fromkeys(line for leaf in told for line in str(leaf).splitlines()):
+        sys.stderr.write(f"ceml: {line}\n")
+    sys.stderr.write("ceml: the knobs are as they were found; the program runs on without ceml\n")
+
+
 def _served(loaded: Loaded, program: Launched) -> int:
     from ceml.commands.serve import serve
-    from ceml.errors import CemlError
 
     if not program.problem:
         try:
             serve(loaded, program=program)
-        except CemlError as error:
+        except BaseException as error:  # no signal raises anything here: they are for the program
             if not program.started:
                 raise
-            for line in str(error).splitlines():
-                sys.stderr.write(f"ceml: {line}\n")
+            _tell(error)
         finally:
             program.wait()
     if program.problem:

@@ -108,10 +108,7 @@ def start_watched() -> Generator[None]:
         signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
 
 
-_LAST_WORDS = (
-    "ceml: {} held the run up and swallowed each interruption, so this process ends without putting anything back: "
-    "`ceml restore` does, and so does the next start\n"
-)
+_LAST_WORDS = "ceml: {} held the run up and swallowed each interruption: {}\n"
 
 
 class HeldUp(BaseException):
@@ -123,16 +120,18 @@ class Ending:
 
     The loop is asked every `PATIENCE_S` whether it lives. That it does not answer is said; what holds it up is
     interrupted at once where a signal came, else after `HANGS` times: a run that hears nothing is better ended. Where
-    it swallows that `DEAF` times, the process ends there and then, as if it had been killed.
+    it swallows that `DEAF` times, nothing of this program is of use any more, and another takes its place.
 
     Attributes:
         reason: Name of the first signal; empty: none came.
+        heir: Command line of the program that takes our place, puts back, and ends as we should; empty: none, we end.
         held_up: Where the loop was held up and interrupted; empty: it answered.
     """
 
     def __init__(self) -> None:
         self.reason = ""
         self.held_up = ""
+        self.heir: list[str] = []
         self._came = anyio.Event()
         self._answered = False
         self._missed = 0  # answers in a row
@@ -201,7 +200,11 @@ class Ending:
         self.held_up = self.held_up or where
         self._interrupted += 1
         if self._interrupted > DEAF:
-            os.write(2, _LAST_WORDS.format(where).encode())
+            self.rest()  # the alarm would outlive us
+            ends = "this process becomes ceml restore" if self.heir else "this process ends, and puts nothing back"
+            os.write(2, _LAST_WORDS.format(where, ends).encode())
+            if self.heir:
+                os.execv(self.heir[0], self.heir)
             os._exit(2)
         raise HeldUp(where)
 

@@ -74,6 +74,12 @@ class Estimated(NamedTuple):
         return self.power_w / self.rate_hz if self.rate_hz > 0 else NAN
 
 
+def saving_between(saving: float, baseline_sd: float) -> tuple[float, float]:
+    """Where a saving lies with 95 %, given the relative standard deviation of the baseline's joules per step."""
+    of = SURELY * baseline_sd
+    return 1.0 - (1.0 - saving) * exp(of), 1.0 - (1.0 - saving) * exp(-of)
+
+
 class Chapter:
     """One application's time with the machine.
 
@@ -174,8 +180,7 @@ class Chapter:
         base = self.baseline
         if not isinstance(base, Estimated) or not isfinite(base.energy_sd) or not isfinite(self.saving):
             return None
-        of = SURELY * base.energy_sd
-        return 1.0 - (1.0 - self.saving) * exp(of), 1.0 - (1.0 - self.saving) * exp(-of)
+        return saving_between(self.saving, base.energy_sd)
 
     @property
     def saving_so_far(self) -> float:

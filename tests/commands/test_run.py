@@ -285,3 +285,53 @@ def test_an_interpreter_that_is_not_there_is_said_as_a_shell_does(tmp_path: Path
     done = run(tmp_path, "--platform", "bandwidth", "--quiet", program=[script])
     assert done.returncode == 127
     assert f"cannot start '{script}'" in done.stderr
+
+
+# A plugin that fails while the program runs ---------------------------------------------------------------------------
+
+FAILS = """
+from ceml.domain.response.paper import paper
+class Mine:
+  inside = paper()
+  def fit(self, space, observations, **options):
+    if observations:
+      {fault}
+    return self.inside.fit(space, observations, **options)
+def mine():
+  return Mine()
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"), [("1 / 0", "ZeroDivisionError"), ("raise KeyboardInterrupt", "KeyboardInterrupt")]
+)
+def test_whatever_becomes_of_us_the_exit_status_is_the_programs_and_the_record_says_why(
+    tmp_path: Path, fault: str, words: str
+):
+    plugin, record = tmp_path / "mine.py", tmp_path / "run.jsonl"
+    plugin.write_text(FAILS.format(fault=fault))
+    app = [*CEML, "app", "--workload", "gpu-bound", "--steps", "300"]
+    script = f"{' '.join(app)} > /dev/null; exit 7"
+    options = [*FAST[2:], "--model", f"{plugin}:mine", "--sampler", "paper", "--record", record]
+    done = run(tmp_path, *options, program=["sh", "-c", script])
+    assert done.returncode == 7, done.stderr
+    assert words in done.stderr
+    assert "the program runs on without ceml" in done.stderr
+    (ended,) = events(record, "run_ended")
+    assert ended["reason"].startswith("failed: ")
+    if fault == "1 / 0":
+        assert "mine.py line 7 raised ZeroDivisionError" in ended["reason"]
+    assert not (tmp_path / "journal.json").exists()
+
+
+def test_what_takes_the_place_of_a_deaf_run_ends_as_its_program_does(tmp_path: Path):
+    """Restoring, then waiting for a child that was ours before: by the very command line that `Ending` execs."""
+    code = (
+        "import os, subprocess, sys\n"
+        "child = subprocess.Popen(['sh', '-c', 'sleep 0.3; ' + sys.argv[2]])\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'ceml', 'restore', '--runtime-dir', sys.argv[1],\n"
+        "         '--ends-with', '2', '--wait-for', str(child.pid)])\n"
+    )
+    for script, status in (("exit 7", 7), ("exit 0", 0), ("kill -9 $$", 137)):
+        command = [sys.executable, "-c", code, str(tmp_path), script]
+        assert subprocess.run(command, env=CLEAN, timeout=30, capture_output=True).returncode == status

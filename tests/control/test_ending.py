@@ -127,13 +127,17 @@ def test_a_loop_that_is_held_up_is_told_and_interrupted_in_the_end(monkeypatch: 
     assert endings[0].waited == "nothing answered for 0.25 s"
 
 
-def test_a_process_that_swallows_every_interruption_is_ended():
+@pytest.mark.parametrize("heir", [False, True])
+def test_a_process_that_swallows_every_interruption_is_ended_or_replaced(heir: bool):
     code = """
+import sys
 import anyio, time
 import ceml.control.ending as ending
 ending.PATIENCE_S = 0.02
 async def work():
-    with ending.Ending():
+    with ending.Ending() as made:
+        if len(sys.argv) > 1:
+            made.heir = [sys.executable, "-c", "import time; time.sleep(0.2); print('the heir'); raise SystemExit(5)"]
         while True:
             try:
                 time.sleep(1000)
@@ -141,10 +145,12 @@ async def work():
                 pass
 anyio.run(work)
 """
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
-    assert ended.returncode == 2
-    assert "`ceml restore` does" in ended.stderr
-    assert "<string> line 9" in ended.stderr
+    command = [sys.executable, "-c", code, *(["heir"] if heir else [])]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == (5 if heir else 2), "no alarm outlives it"
+    assert ended.stdout.endswith("the heir\n") is heir
+    assert ("becomes ceml restore" if heir else "puts nothing back") in ended.stderr
+    assert "<string> line 12" in ended.stderr
 
 
 def test_before_a_run_has_heard_the_first_ctrl_c_it_is_what_it_always_is():

@@ -31,10 +31,11 @@ class Heartbeat(_Callback):
         self._beating = Beating(app, pipe)
 
     def on_train_start(self, trainer: "Any", pl_module: "Any") -> None:
-        """Say who we are and how much is to come."""
+        """Say who we are and how much is to come; how often a module optimizes by hand nobody knows beforehand."""
         step = trainer.global_step
         name = type(pl_module).__name__
-        self._beating.start(trainer, _to_come(trainer, step), rank=trainer.local_rank, app=name, step=step)
+        total = _to_come(trainer, step) if getattr(pl_module, "automatic_optimization", True) else None
+        self._beating.start(trainer, total, rank=trainer.local_rank, app=name, step=step)
 
     def on_train_batch_end(
         self, trainer: "Any", pl_module: "Any", outputs: "Any", batch: "Any", batch_idx: int

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from ceml.domain.values import NAN
-from ceml.telemetry.chapter import SURELY, Estimated
+from ceml.telemetry.chapter import SURELY, Estimated, saving_between
 from ceml.telemetry.report.style import (
     BLACK,
     JOULES,
@@ -75,15 +75,17 @@ class Balance(NamedTuple):
         return self.saved_j / self.baseline_j if self.baseline_j > 0 else NAN
 
     @property
-    def half_width(self) -> float:
-        """Of the 95 % interval of `saving`; NaN where nobody states an uncertainty."""
-        return SURELY * self.sd_j / self.baseline_j if self.baseline_j > 0 else NAN
+    def between(self) -> tuple[float, float] | None:
+        """Where `saving` lies with 95 %; None where nobody states an uncertainty."""
+        sd = self.sd_j / self.baseline_j if self.baseline_j > 0 else NAN
+        return saving_between(self.saving, sd) if isfinite(sd) else None
 
     def in_words(self) -> str:
-        """`saved 15.6 % +- 2.1 % against max frequencies`."""
+        """`saved 15.6 % (95 %: 13.4 % to 17.7 %) against max frequencies`."""
         if not isfinite(self.saving):
             return "what was saved is not known"
-        sure = f" +- {self.half_width:.1%} (95 %)" if isfinite(self.half_width) else ", uncertainty not stated"
+        between = self.between
+        sure = f" (95 %: {between[0]:.1%} to {between[1]:.1%})" if between else ", uncertainty not stated"
         return f"saved {self.saving:.1%}{sure} against {self.baseline}"
 
 
@@ -165,7 +167,7 @@ def ledger(run: Digest, told: Told) -> Picture | None:
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, borderaxespad=0.2, handlelength=1.8)
     headed(figure, f"Energy, {plain(told.chapter.app, 30)}: {sums.in_words()}{said_of(run)}")
     caption = f"{sums.in_words()[0].upper()}{sums.in_words()[1:]}. "
-    if isfinite(sums.half_width):
+    if sums.between:
         caption += "The interval is that of the baseline alone: the power sensor's own error shifts both bars alike. "
     if sums.by_windows:
         caption += "Samples were not recorded, so the energy is that inside windows of measurement. "
@@ -240,7 +242,8 @@ def _savings(axes: Axes, bars: Sequence[tuple[str, Digest, Told]]) -> None:
         if sums is None or not isfinite(sums.saving):
             axes.text(place, 0.0, "?", ha="center", va="bottom")
             continue
-        wide = 100 * sums.half_width if isfinite(sums.half_width) else None
+        ends = sums.between
+        wide = None if ends is None else [[100 * (sums.saving - ends[0])], [100 * (ends[1] - sums.saving)]]
         axes.bar(
             place, 100 * sums.saving, 0.5, color="#9e9e9e", edgecolor=BLACK, linewidth=0.6, yerr=wide, capsize=3,
             error_kw={"linewidth": 0.9},

@@ -48,8 +48,10 @@ def test_a_measured_baseline_is_as_sure_as_its_windows():
     run[3] = replace(run[3], observation=seen)
     got = sums(run)
     assert got is not None
-    assert got.half_width == pytest.approx(SURELY * math.hypot(0.01, 0.01))
-    assert "+-" in got.in_words()
+    of = SURELY * math.hypot(0.01, 0.01)
+    left = 1 - got.saving  # of the baseline, which alone is uncertain
+    assert got.between == pytest.approx((1 - left * math.exp(of), 1 - left * math.exp(-of)))
+    assert "(95 %: " in got.in_words()
 
 
 def test_an_expected_baseline_is_as_sure_as_the_model_says():
@@ -61,7 +63,8 @@ def test_an_expected_baseline_is_as_sure_as_the_model_says():
     got = sums(run)
     assert got is not None
     assert "expects" in got.baseline
-    assert got.half_width == pytest.approx(SURELY * 0.05)
+    left = 1 - got.saving
+    assert got.between == pytest.approx((1 - left * math.exp(SURELY * 0.05), 1 - left * math.exp(-SURELY * 0.05)))
 
 
 def test_without_an_uncertainty_that_is_said():

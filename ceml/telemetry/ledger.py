@@ -2,7 +2,8 @@
 
 Energy is integrated over the timestamps of samples, for each rail on its own: the trapezoid between instantaneous
 readings, the rectangle of readings that are means of the past `covers_s`; what such means do not cover is bridged by
-a trapezoid. Nothing is counted from a lost sensor's last reading on until it answers again.
+a trapezoid. Nothing is counted from a lost sensor's last reading on until it answers again, nor over a gap in which
+nobody looked: the loop was held up, or the machine slept.
 
 One application holds the machine at a time; each new one opens a `Chapter`: its own states, baseline and saving.
 All steps count as work. Only those done while power was measured are held against energy: a program carries over
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from heapq import heappush, heapreplace, nlargest
-from math import isfinite
+from math import inf, isfinite
 from typing import TYPE_CHECKING, NamedTuple
 
 from ceml.domain.events import (
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from ceml.domain.values import Observation
 
 REMARKS = ("far_time", "not_finite")  # said of lines that count all the same
+GAP = 40  # times the usual time between two samples, of which as many were seen
 MOST_STALLS = 1024  # of one window: so many of its slowest steps are remembered until it closes
 Key = tuple[str, str]  # application, source
 
@@ -70,6 +72,12 @@ class _Rail:
         self.at_s = NAN
         self.power_w = NAN
         self._covered_s = 0.0
+        self._usual_s, self._seen = 0.0, 0  # between two samples, a running mean, and of how many
+
+    @property
+    def _longest_s(self) -> float:
+        """Longer than this nobody looked: the loop was held up, or the machine slept."""
+        return GAP * self._usual_s if self._seen >= GAP else inf
 
     def lost(self) -> None:
         """The sensor answers no more: what comes after the last sample is not measured."""
@@ -77,11 +85,13 @@ class _Rail:
 
     def measured_s(self, until_s: float) -> float:
         """Seconds in which it was measured; while it lives, those up to the next sample will be, too."""
-        return self._covered_s + (until_s - self.at_s if isfinite(self.at_s) else 0.0)
+        return self._covered_s + (min(until_s - self.at_s, self._longest_s) if isfinite(self.at_s) else 0.0)
 
     def since_j(self, at_s: float, since_s: float) -> float:
         """Joules from the last sample on, or from `since_s`, if power stays as it is."""
-        return self.power_w * max(at_s - max(self.at_s, since_s), 0.0) if isfinite(self.at_s) else 0.0
+        if not isfinite(self.at_s):
+            return 0.0
+        return self.power_w * max(min(at_s, self.at_s + self._longest_s) - max(self.at_s, since_s), 0.0)
 
     def add(self, at_s: float, power_w: float, covers_s: float, since_s: float) -> tuple[float, float]:
         """Take one sample.
@@ -91,6 +101,11 @@ class _Rail:
         """
         if not isfinite(power_w) or at_s <= self.at_s:
             return 0.0, 0.0
+        if at_s - self.at_s > self._longest_s:
+            self.lost()
+        elif isfinite(self.at_s):
+            self._seen += 1
+            self._usual_s += (at_s - self.at_s - self._usual_s) / min(self._seen, 5 * GAP)
         covered_s = max(covers_s, 0.0)
         bridged_s = 0.0
         if isfinite(self.at_s):

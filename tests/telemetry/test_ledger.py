@@ -363,6 +363,27 @@ def test_energy_per_measured_step_is_the_truth_whatever_gap_the_sensor_had(
     assert ledger.unmeasured_steps * step_s == pytest.approx(gap_s, abs=2 * step_s + 2 * period_s)
 
 
+@given(
+    step_s=st.floats(0.2, 2.0), period_s=st.floats(0.05, 0.5), periods=st.floats(45.0, 80.0), idle_w=st.floats(0.5, 8.0)
+)
+def test_what_nobody_looked_at_is_not_measured(step_s: float, period_s: float, periods: float, idle_w: float):
+    """The loop was held up: samples stop without a word, and the first one after it says nothing of the time between."""
+    ledger, gap_s = Ledger(("total",)), periods * period_s
+    from_s, back_s = 30.0, 30.0 + gap_s
+    moments = [(0.0, joined("a", 0.0))]
+    moments += [(at_s, beat(at_s)) for at_s in (number * step_s for number in range(1, int((back_s + 30) / step_s)))]
+    times = [number * period_s for number in range(int((back_s + 30) / period_s))]
+    watts = {at_s: 8.0 for at_s in times if not from_s < at_s < back_s}
+    first = min(at_s for at_s in watts if at_s >= back_s)
+    watts[first] = idle_w
+    moments += [(at_s, sampled(at_s, total=power_w)) for at_s, power_w in watts.items()]
+    for _, event in sorted(moments, key=lambda moment: moment[0]):
+        ledger.on(event)
+    chapter = ledger.chapter
+    assert chapter.energy_j / chapter.steps == pytest.approx(8.0 * step_s, rel=0.2)
+    assert ledger.energy_j <= 8.0 * (max(times) - gap_s + 3 * period_s)
+
+
 def test_a_window_during_which_another_program_was_here_is_said_to_be_of_both():
     seen = Observation(configuration=MAX, start_s=1.0, end_s=2.0, beats=2, steps=2.0, rate_hz=2.0, power_w=5.0)
     closed = WindowClosed(at_s=2.0, app="a", observation=seen, phase="profiling")

@@ -277,7 +277,8 @@ class Ledger:
         measured_s = min([rail.measured_s(event.at_s) for rail in self._rails.values()], default=0.0)
         share = 0.0
         if event.at_s > self._beat_s:
-            share = min(max((measured_s - self._measured_s) / (event.at_s - self._beat_s), 0.0), 1.0)
+            # Below 0 where what was thought to be measured proves not to be: then it is taken back.
+            share = min((measured_s - self._measured_s) / (event.at_s - self._beat_s), 1.0)
         else:
             self.chapter.begin(event.at_s)
             self._slowest = []

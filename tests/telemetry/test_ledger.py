@@ -367,7 +367,7 @@ def test_energy_per_measured_step_is_the_truth_whatever_gap_the_sensor_had(
     step_s=st.floats(0.2, 2.0), period_s=st.floats(0.05, 0.5), periods=st.floats(45.0, 80.0), idle_w=st.floats(0.5, 8.0)
 )
 def test_what_nobody_looked_at_is_not_measured(step_s: float, period_s: float, periods: float, idle_w: float):
-    """The loop was held up: samples stop without a word, and the first one after it says nothing of the time between."""
+    """The loop was held up: samples stop without a word, and the first one after it tells nothing of that time."""
     ledger, gap_s = Ledger(("total",)), periods * period_s
     from_s, back_s = 30.0, 30.0 + gap_s
     moments = [(0.0, joined("a", 0.0))]

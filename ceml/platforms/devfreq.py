@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ceml.errors import CemlError, Temporary
 from ceml.platforms import sysfs
-from ceml.platforms.levers import nearest, settled
+from ceml.platforms.levers import SHOWN, nearest, settled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,7 @@ def _device(path: str) -> Device:
     top = high if high > 0 else max(listed, default=0.0)  # 0: no limit
     return Device(
         path=path,
-        levels_hz=tuple(sorted(hz for hz in listed if hz <= top * (1 + 1e-6))),  # limits are shown in whole kHz
+        levels_hz=tuple(sorted(hz for hz in listed if hz <= top * (1 + SHOWN))),
         limits_hz=(low, top),
         governor=sysfs.text(f"{path}/governor"),
     )

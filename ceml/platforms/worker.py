@@ -39,11 +39,6 @@ class Worker:
         self._alive = False  # the thread, or about to be
         self._change = threading.Lock()
 
-    @property
-    def busy(self) -> bool:
-        """Whether a call is running, waited for or not."""
-        return self._busy
-
     async def run(self, work: Callable[[], T], *, wait: bool = False) -> T:
         """Run `work` in the thread. Cancelled, the call goes on alone and the worker stays busy until it ends.
 

@@ -23,6 +23,7 @@ from ceml.api.budget_file import BudgetFile
 from ceml.api.socket import ControlSocket
 from ceml.apps.pipe import TICK_S, PipeListener
 from ceml.control import calibration
+from ceml.control.applier import Applier
 from ceml.control.bus import Bus
 from ceml.control.controller import Controller
 from ceml.control.ending import Ending, HeldUp
@@ -196,12 +197,14 @@ async def _live(
                 machine = Machine(parts.platform.actuators)
                 house.found = await machine.locate()
                 bus.publish(_started(house))
-                house.controller = _controller(house, machine, saved)
-                stack.push_async_callback(_put_back, house, house.controller)
+                applier = _applier(house, machine, saved)
+                house.controller = _controller(house, applier)
+                stack.push_async_callback(_put_back, house, applier)
                 async with anyio.create_task_group() as group:
                     home = Household(group)
+                    await home.start("applier", applier.run)
                     await home.start("controller", house.controller.run)
-                    await home.start("read-back", _read_back(house, house.controller).run)
+                    await home.start("read-back", _read_back(house, applier).run)
                     await home.start("phase watcher", PhaseWatcher(bus, parts.make_detector).run)
                     await home.start("stuck watcher", StuckWatcher(bus).run)
                     for sensor in parts.platform.sensors:
@@ -284,7 +287,7 @@ async def _prepare(house: House, stack: AsyncExitStack, doors: Callable[[ExitSta
     return saved
 
 
-async def _put_back(house: House, controller: Controller) -> None:
+async def _put_back(house: House, applier: Applier) -> None:
     """Restore inside a shield, with a deadline."""
     if house.ending is not None:
         house.ending.rest()
@@ -293,17 +296,30 @@ async def _put_back(house: House, controller: Controller) -> None:
     house.unrestored = (f"not everything was put back within {RESTORE_DEADLINE_S:g} s: run ceml restore",)
     with anyio.CancelScope(shield=True), anyio.move_on_after(RESTORE_DEADLINE_S * house.parts.context.speed):
         house.unrestored = tuple(
-            f"{item.target} could not be put back: {item.reason}" for item in await controller.release("the run ends")
+            f"{item.target} could not be put back: {item.reason}" for item in await applier.release("the run ends")
         )
 
 
-def _read_back(house: House, controller: Controller) -> ReadBack:
+def _read_back(house: House, applier: Applier) -> ReadBack:
     context = house.parts.context
     slept_s = (lambda: 0.0) if context.in_process else timeline.slept_s  # virtual time sleeps never
-    return ReadBack(house.bus, controller, period_s=PERIOD_S * context.speed, slept_s=slept_s)
+    return ReadBack(house.bus, applier, period_s=PERIOD_S * context.speed, slept_s=slept_s)
 
 
-def _controller(house: House, machine: Machine, saved: Saved) -> Controller:
+def _applier(house: House, machine: Machine, saved: Saved) -> Applier:
+    parts = house.parts
+    return Applier(
+        house.bus,
+        machine,
+        parts.platform.space,
+        saved=saved,
+        prior=house.prior,
+        dry_run=parts.settings.dry_run,
+        deadline_s=0.25 * parts.context.speed,
+    )
+
+
+def _controller(house: House, applier: Applier) -> Controller:
     parts, mind = house.parts, house.parts.mind
     if not parts.context.in_process:
         mind = replace(mind, unix_offset_s=datetime.now(timezone.utc).timestamp() - anyio.current_time())
@@ -313,14 +329,9 @@ def _controller(house: House, machine: Machine, saved: Saved) -> Controller:
 
     return Controller(
         house.bus,
-        machine,
-        parts.platform.space,
+        applier,
         make_manager,
-        saved=saved,
-        prior=house.prior,
         limits=parts.limits,
-        dry_run=parts.settings.dry_run,
-        deadline_s=0.25 * parts.context.speed,
         patience_s=0.25 * parts.context.speed,
         slow_s=0.25 * parts.context.speed,
     )
@@ -425,7 +436,7 @@ async def serve(
             note = "nothing is changed: what would be tried is named, what would be chosen only measuring can tell"
             structlog.get_logger().info("dry_run", note=note)
         if manager.watchdog_s:
-            await home.start("watchdog", partial(manager.watch, house.controller.verified))
+            await home.start("watchdog", partial(manager.watch, house.controller.applier.verified))
         structlog.get_logger().info("ready", platform=parts.platform.name, pipe=where, end_with="Ctrl-C")
         manager.ready()
         house.reason = await until(ending)
@@ -482,7 +493,7 @@ async def calibrate(house: House, sweep: Sweep, say: Callable[[int, Step], None]
 
             race.start_soon(hear, name="signals")
             assert house.controller is not None  # noqa: S101 - it is up by now
-            await house.controller.take_over()
+            await house.controller.applier.take_over()
             await calibration.run(sweep, machine, house.parts.platform.space, house.bus, say)
             done = True
             race.cancel_scope.cancel()

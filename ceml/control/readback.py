@@ -14,29 +14,29 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
+    from ceml.control.applier import Applier
     from ceml.control.bus import Bus
-    from ceml.control.controller import Controller
 
 PERIOD_S = 1.0  # the shortest windows that count are about as long; a look costs a few tenths of a millisecond
 SHORTEST_SLEEP_S = 0.5  # of a suspension: clocks are read one after the other, so less may be nothing
 
 
 class ReadBack:
-    """Asks the controller to look; the controller never looks while it turns a knob."""
+    """Asks the applier to look, which never does while it turns a knob."""
 
     def __init__(
-        self, bus: Bus, controller: Controller, *, period_s: float = PERIOD_S, slept_s: Callable[[], float] = float
+        self, bus: Bus, applier: Applier, *, period_s: float = PERIOD_S, slept_s: Callable[[], float] = float
     ) -> None:
         """Wire it up.
 
         Args:
             bus: Where a resumption is announced.
-            controller: Who looks, and asserts again.
+            applier: Who looks, and asserts again.
             period_s: Seconds between two looks.
             slept_s: Seconds that the machine has been suspended so far.
         """
         self._bus = bus
-        self._controller = controller
+        self._applier = applier
         self._period_s = period_s
         self._slept_s = slept_s
 
@@ -49,6 +49,6 @@ class ReadBack:
             asleep_s, slept_s = self._slept_s() - slept_s, self._slept_s()
             if asleep_s >= SHORTEST_SLEEP_S:
                 self._bus.publish(MachineResumed(at_s=anyio.current_time(), asleep_s=asleep_s))
-                self._controller.assert_again(f"the machine was suspended for {asleep_s:.0f} s")
+                self._applier.assert_again(f"the machine was suspended for {asleep_s:.0f} s")
             else:
-                self._controller.look_back()
+                self._applier.look_back()

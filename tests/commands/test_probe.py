@@ -25,7 +25,7 @@ from ceml.store.knowledge import KnowledgeStore
 from ceml.store.paths import PlatformContext
 from ceml.testing.fuse import available, mounted
 from ceml.testing.jetson import FakeJetson
-from tests.control.test_controller import KNOBS, Dial
+from tests.control.lived import KNOBS, Dial
 from tests.platforms.test_jetson import settings_of
 from tests.test_serve import CEML, CLEAN, ceml, wait_until
 

@@ -20,7 +20,7 @@ from ceml.domain.events import (
 )
 from ceml.domain.values import Limits
 from ceml.plugins.energy import energy
-from tests.control.test_controller import KNOBS, TOP, Dial, beats, join, lived, of
+from tests.control.lived import KNOBS, TOP, Dial, beats, join, lived, of
 
 
 def now() -> float:

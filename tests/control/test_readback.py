@@ -23,7 +23,7 @@ from ceml.domain.events import (
 )
 from ceml.domain.knobs import Configuration
 from ceml.errors import Temporary
-from tests.control.test_controller import KNOBS, Dial, beats, join, lived, of
+from tests.control.lived import KNOBS, Dial, beats, join, lived, of
 
 
 def dials() -> list[Dial]:

@@ -1,0 +1,300 @@
+"""The applier: carries out what managers want, one at a time, keeps hold of it, and puts everything back.
+
+Before the first write the prior values are read and written down; whatever else happens, they return.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import anyio
+
+from ceml.control.hold import UNKNOWN, Hold
+from ceml.domain.events import (
+    ConfigurationApplied,
+    ConfigurationRefused,
+    ConfigurationReleased,
+    ConfigurationWithheld,
+    ControlPaused,
+    ControlYielded,
+    KnobOverwritten,
+    LevelsAllowed,
+    Release,
+    Try,
+    Use,
+)
+from ceml.domain.knobs import Configuration
+from ceml.errors import CemlError, Refused, Temporary
+from ceml.saved import VOLATILE, Unrestored
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+
+    from ceml.control.bus import Bus
+    from ceml.control.machine import Machine
+    from ceml.control.ports import PriorValues
+    from ceml.domain.events import Intent
+    from ceml.domain.knobs import KnobSpace
+    from ceml.saved import Saved
+
+PATIENCE = (0.5, 2.0, 8.0)  # deadlines to wait before a failed apply is tried again; a busy machine recovers in these
+TAKE_OVER = 12.0  # deadlines that reading all prior values may take, and where the machine stands at the end
+
+
+class Applier:
+    """One hand on the machine, so that no two changes are ever under way."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        machine: Machine,
+        space: KnobSpace,
+        *,
+        saved: Saved,
+        prior: PriorValues | None = None,
+        dry_run: bool = False,
+        deadline_s: float = 0.25,
+    ) -> None:
+        """Wire it up.
+
+        Args:
+            bus: Where to announce what became of it.
+            machine: What to turn.
+            space: The states it may be in.
+            saved: Prior values, put back when no application holds the machine; read anew before the first write after
+                that, since somebody may have changed them meanwhile.
+            prior: Where they are written down; None: nowhere.
+            dry_run: Announce what would be applied and write nothing.
+            deadline_s: How long an apply may take; it never blocks the mind.
+        """
+        self._bus = bus
+        self._machine = machine
+        self._hold = Hold(machine)
+        self._space = space
+        self._saved = saved
+        self._prior = prior
+        self._touched = False  # whether anything was written since the prior values were
+        self._levels: LevelsAllowed | None = None  # the latest word on them
+        self._dry_run = dry_run
+        self._deadline_s = deadline_s
+        self._next: Intent | None = None  # at most one waits
+        self._woken = anyio.Event()
+        self._proofs: list[anyio.Event] = []
+        self._look_due = False
+        self._again = ""  # why what is held is asserted again
+
+    def want(self, intent: Intent) -> None:
+        """Have this done as soon as nothing is being applied; what waited is replaced by it."""
+        self._next = intent
+        self._woken.set()
+
+    async def run(self, *, task_status: TaskStatus[None]) -> None:
+        """One apply at a time, until cancelled; the mind goes on thinking meanwhile."""
+        task_status.started()
+        while True:
+            await self._woken.wait()
+            self._woken = anyio.Event()
+            await self._keep_hold()
+            intent, self._next = self._next, None
+            match intent:
+                case Try() | Use() if self._dry_run:
+                    await self._withhold(intent.configuration, intent.why)
+                case Try() | Use():
+                    await self._turn(intent.configuration, intent.why)
+                case Release():
+                    await self.release(intent.why)
+                case None:
+                    pass
+            if self._proofs:
+                await self._prove()
+
+    async def verified(self) -> None:
+        """Return once the loop that applies has had its turn and read the machine back: what a watchdog waits for."""
+        proof = anyio.Event()
+        self._proofs.append(proof)
+        self._woken.set()
+        await proof.wait()
+
+    async def _prove(self) -> None:
+        proofs, self._proofs = self._proofs, []
+        with anyio.move_on_after(self._deadline_s):
+            await self._machine.locate()
+            for proof in proofs:
+                proof.set()
+
+    def look_back(self) -> None:
+        """Have the machine read back as soon as nothing is being applied."""
+        self._look_due = True
+        self._woken.set()
+
+    def assert_again(self, why: str) -> None:
+        """Have what is in force applied once more."""
+        self._again = why
+        self._woken.set()
+
+    async def _keep_hold(self) -> None:
+        """Put back what somebody else turned, or yield; what is wanted anew matters more."""
+        wanted = self._hold.wanted
+        if self._look_due and self._next is None:
+            turned = await self._read_back()
+            if turned:
+                self._again = f"{' and '.join(turned)} was turned by somebody else"
+        why, self._again, self._look_due = self._again, "", False
+        if why and wanted is not None and self._next is None:
+            self._next = Use(configuration=wanted, why=why)
+
+    async def _read_back(self) -> tuple[str, ...]:
+        """Announce the knobs that somebody else turned; returns their names, none where they are left to them."""
+        turned: tuple[KnobOverwritten, ...] = ()
+        with anyio.move_on_after(self._deadline_s):
+            turned = await self._hold.look()
+            if self._touched and self._prior is not None:
+                self._prior.ensure(self._saved)
+        for event in turned:
+            self._bus.publish(event)
+        yielded = self._hold.lost(turned[0].at_s) if turned else None
+        if yielded is None:
+            return tuple(event.knob for event in turned)
+        self._bus.publish(yielded)
+        self._bus.publish(ControlPaused(at_s=yielded.at_s, source=f"{yielded.knob} is fought over"))
+        return ()
+
+    async def _withhold(self, wanted: Configuration, why: str) -> None:
+        stays = await self._machine.locate()
+        self._bus.publish(ConfigurationWithheld(at_s=anyio.current_time(), requested=wanted, effective=stays, why=why))
+
+    async def _turn(self, wanted: Configuration, why: str) -> None:
+        """Apply what is wanted; before the first write, what stands there is what will be put back."""
+        try:
+            if not self._touched:
+                await self.take_over()
+        except (Temporary, TimeoutError) as error:
+            reason = str(error) or "a driver gives no answer; see ceml doctor"
+            self._refuse(wanted, "", reason)
+            return
+        except CemlError as error:
+            now_s, why = anyio.current_time(), f"{error}; then: ceml resume"
+            self._bus.publish(ControlYielded(at_s=now_s, knob="", times=0, why=why))
+            self._bus.publish(ControlPaused(at_s=now_s, source=why))
+            return
+        out = None if self._levels is None else _outside(self._levels, wanted)
+        if out is None:
+            await self._apply(wanted, why)
+            return
+        self._refuse(wanted, out, f"{out} is limited by somebody else since then")
+
+    def _refuse(self, wanted: Configuration, knob: str, reason: str) -> None:
+        self._bus.publish(
+            ConfigurationRefused(at_s=anyio.current_time(), requested=wanted, knob=knob, reason=reason, passing=True)
+        )
+
+    async def take_over(self) -> None:
+        """Write down what is there; what changed since it was last written down is said, and limits are kept to.
+
+        Raises:
+            CemlError: It cannot be read or written down: then nothing may be turned.
+            TimeoutError: A driver gives no answer.
+        """
+        with anyio.fail_after(TAKE_OVER * self._deadline_s):
+            saved, levels = await self._machine.save(), await self._machine.allowed()
+        if self._prior is not None:
+            self._prior.write(saved)
+        before = {item.target: item.value for item in self._saved.items}
+        changed = tuple(
+            f"{item.target} from {before[item.target]} to {item.value}"
+            for item in saved.items
+            if item.target in before and before[item.target] != item.value and item.kind not in VOLATILE
+        )
+        self._saved, self._touched = saved, True
+        if changed:
+            whole = {knob.name: knob.levels for knob in self._space.knobs}
+            fewer = {knob: left for knob, left in levels.items() if len(left) < len(whole.get(knob, ()))}
+            self._levels = LevelsAllowed(at_s=anyio.current_time(), levels=fewer, changed=changed)
+            self._bus.publish(self._levels)
+
+    async def _apply(self, wanted: Configuration, why: str) -> None:
+        """Apply; what may pass is tried again, unless something else is wanted meanwhile."""
+        for patience in (*PATIENCE, None):
+            refused = await self._try(wanted, why)
+            if refused is None:
+                return
+            if patience is None or not refused.passing or self._next is not None:
+                self._bus.publish(refused)
+                return
+            with anyio.move_on_after(patience * self._deadline_s):
+                await self._wanted_anew()
+
+    async def _wanted_anew(self) -> None:
+        """Wait for another intent; a look that is due cuts no patience short."""
+        while self._next is None:
+            if self._woken.is_set():
+                self._woken = anyio.Event()
+            await self._woken.wait()
+
+    async def _try(self, wanted: Configuration, why: str) -> ConfigurationRefused | None:
+        start_s = anyio.current_time()
+        knob, reason, passing = "", f"no answer within {self._deadline_s:g} s", True
+        try:
+            with anyio.move_on_after(self._deadline_s):
+                await self._read_back()  # what was measured until now counts only if nobody else turned a knob
+                before = await self._machine.locate()
+                self._hold.loosen()
+                effective = before if before == wanted else await self._machine.apply(wanted)
+                now_s = anyio.current_time()
+                self._hold.take(wanted, effective, now_s)
+                self._bus.publish(
+                    ConfigurationApplied(
+                        at_s=now_s,
+                        requested=wanted,
+                        effective=effective,
+                        in_force_s=now_s + self._space.settle_s(before, effective),
+                        took_s=now_s - start_s,
+                        why=why,
+                    )
+                )
+                return None
+        except Refused as error:
+            knob, reason, passing = error.knob, str(error), False
+        except Temporary as error:
+            reason = str(error)
+        return ConfigurationRefused(
+            at_s=anyio.current_time(), requested=wanted, knob=knob, reason=reason, passing=passing
+        )
+
+    async def release(self, why: str) -> tuple[Unrestored, ...]:
+        """Put every knob back to its prior value; says and returns what could not be.
+
+        A machine that was not touched since then is left as it is: whoever turned a knob meanwhile meant it.
+        """
+        self._hold.let_go()
+        unrestored: tuple[Unrestored, ...] = ()
+        if self._touched:
+            try:
+                unrestored = await self._machine.restore(self._saved)
+            except CemlError as error:
+                unrestored = (Unrestored("what was turned", f"{error}: run ceml restore"),)
+        if not unrestored:
+            self._touched = False
+            if self._prior is not None:
+                self._prior.clear()
+        self._bus.publish(
+            ConfigurationReleased(
+                at_s=anyio.current_time(),
+                effective=await self._where(),
+                unrestored=tuple(f"{item.target}: {item.reason}" for item in unrestored),
+                why=why,
+            )
+        )
+        return unrestored
+
+    async def _where(self) -> Configuration:
+        """What is true now; `?` everywhere where a driver does not say so in time."""
+        with suppress(CemlError, TimeoutError), anyio.fail_after(TAKE_OVER * self._deadline_s):
+            return await self._machine.locate()
+        return Configuration({knob.name: UNKNOWN for knob in self._space.knobs})
+
+
+def _outside(allowed: LevelsAllowed, wanted: Configuration) -> str | None:
+    """The knob whose level the limits of others do not leave; None: there is none."""
+    return next((knob for knob, level in wanted.items() if level not in allowed.levels.get(knob, (level,))), None)

@@ -8,7 +8,7 @@
              callbacks    simulated replay                scenario notify       prometheus otel
                   |            |    ^                         |                   ^
                    publish     |    | apply                   | publish           | subscribe
-   MIDDLE           `----->  control/   bus . controller . hold . watch . household . ports
+   MIDDLE           `----->  control/   bus . controller . applier . watch . household . ports
                                   |  asks                      store/   what outlives us: lock, journal, knowledge
    GROUND    plugins/ ------>  domain/   events knobs windows response search sampling guard phase budget manager
              (objectives)      plant/    a board as equations or as a measured table

@@ -6,6 +6,7 @@ the house lives; at the end everything is restored inside a shield, and the jour
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
@@ -119,9 +120,13 @@ def chosen(loaded: Loaded, context: PlatformContext) -> Parts:
     Raises:
         CemlError: What was left cannot be put back, or what is chosen does not fit.
     """
-    if loaded.settings.dry_run:
-        return choose(loaded, context)
     root = context.runtime_dir
+    if loaded.settings.dry_run:
+        parts = choose(loaded, context)
+        for path in filter(None, (own(root), *others(root, parts.platform.claims))):
+            note = "a server lives, or was killed, that turned knobs: what is found is its, not yours (ceml restore)"
+            structlog.get_logger().warning("turned_before", journal=str(path), note=note)
+        return parts
     _put_back_left(own(root))
     parts = choose(loaded, context)
     left = others(root, parts.platform.claims) if parts.platform.claims else []
@@ -437,7 +442,9 @@ async def serve(
             structlog.get_logger().info("dry_run", note=note)
         if manager.watchdog_s:
             await home.start("watchdog", partial(manager.watch, house.controller.applier.verified))
-        structlog.get_logger().info("ready", platform=parts.platform.name, pipe=where, end_with="Ctrl-C")
+        group = parts.settings.group
+        may = f"group {group}" if group else f"user {os.geteuid()} alone; others with --group NAME"
+        structlog.get_logger().info("ready", platform=parts.platform.name, pipe=where, may_beat=may, end_with="Ctrl-C")
         manager.ready()
         house.reason = await until(ending)
         manager.stopping(house.reason)

@@ -568,9 +568,29 @@ def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
         program.communicate()
         assert len(server.events("configuration_withheld")) == 7
         assert server.said("nothing is changed")
+        assert not server.said("turned_before")
         assert server.board == found
         assert server.events("configuration_applied") == []
         assert server.end()[0] == 0
+
+
+def test_a_dry_run_says_that_what_it_finds_was_turned_by_a_server_that_was_killed(tmp_path: Path) -> None:
+    with serving(tmp_path, *FAST) as server:
+        found = server.board
+        program = app(tmp_path, "--workload", "gpu-bound", "--steps", 100_000)
+        wait_until(lambda: server.board != found, "a trial")
+        server.process.kill()
+        server.end()
+        program.kill()
+        program.communicate()
+    turned = server.board
+    with serving(tmp_path, *FAST, "--dry-run") as server:
+        assert server.said("turned_before")
+        assert server.said("ceml restore")
+        assert server.board == turned
+        assert server.end()[0] == 0
+    assert ceml("restore", "--runtime-dir", tmp_path).returncode == 0
+    assert server.board == found
 
 
 def test_a_client_survives_a_restart_of_the_server(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def examine(root: str, board: str | None) -> Report:
 
 def _jetson(report: Report, root: str, board: str | None) -> None:
     from ceml.platforms import jetson
-    from ceml.platforms.throttles import Throttles
+    from ceml.platforms.heat import Throttles
 
     found = jetson.look(root, board, {})
     report["platform"] = "jetson"
@@ -201,7 +201,7 @@ def _jetson(report: Report, root: str, board: str | None) -> None:
 
 def _linux(report: Report, root: str) -> None:
     from ceml.platforms import linux
-    from ceml.platforms.throttles import Throttles
+    from ceml.platforms.heat import Throttles
 
     found = linux.look(root)
     report["knobs"] = [_knob(lever) for lever in found.levers]

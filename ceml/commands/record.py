@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     from ceml.errors import SettingsError
     from ceml.telemetry import export
+    from ceml.telemetry.record import misread
 
     outputs = [(path, write) for path, write in ((args.csv, export.to_csv), (args.parquet, export.to_parquet)) if path]
     if not outputs:
@@ -74,6 +75,8 @@ def _export(args: argparse.Namespace) -> int:
     for path, write in outputs:
         write(table, path)
         print(f"written: {path}: {table.rows} rows, {len(table.columns)} columns")
+    if beware := misread(table.schema):
+        print(f"ceml: {args.file} is of schema {beware}", file=sys.stderr)
     if table.bad_lines:
         print(f"ceml: {table.bad_lines} lines of {args.file} are no event (cut off, or spoilt)", file=sys.stderr)
     return 0
@@ -207,12 +210,16 @@ def _outcome(chapter: Chapter, ledger: Ledger) -> list[str]:
 
 
 def _closing(seen: Seen) -> list[str]:
+    from ceml.telemetry.record import misread
+
     lines = [f"windows    {seen.windows}"]
     if seen.ledger.refused_lines:
         lines.append(f"refused    {seen.ledger.refused_lines} lines on the pipe")
     if seen.ledger.overwritten:
         said = ", ".join(f"{knob} {times}" for knob, times in seen.ledger.overwritten.items())
         lines.append(f"disturbed  knobs that somebody else turned, times: {said}; what was measured then is left out")
+    if seen.started is not None and (beware := misread(seen.started.schema)):
+        lines.append(f"schema     {beware}")
     if seen.unknown:
         lines.append(f"unknown    {seen.unknown} lines of kinds that this version does not know")
     if seen.bad_lines:

@@ -45,7 +45,7 @@ def add(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read, draw, write."""
     needs_matplotlib("ceml report")
-    from ceml.telemetry.report.digest import digest
+    from ceml.telemetry.report.digest import digest, tell_apart
     from ceml.telemetry.report.page import report
 
     output: Path | None = args.output
@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     if output is not None:
         _check(output, args.records)
     runs = [digest(path) for path in dict.fromkeys(args.records)]
+    tell_apart(runs)
     for run in runs:
         if run.bad_lines or run.unknown:
             print(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ceml.aftermath import others, own, put_back_left
 from ceml.errors import CemlError, Unavailable
+from ceml.platforms import cgroup
 from ceml.store.lock import Held
 from ceml.store.paths import RuntimePaths
 
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _restore(args: argparse.Namespace) -> int:
     """Wait for the dead server to be gone, put back, say what could not be."""
+    cgroup.sweep()
     given = args.runtime_dir or os.environ.get("CEML_RUNTIME_DIR") or None
     root = RuntimePaths.at(given).root
     try:

@@ -84,7 +84,7 @@ def _told_whom(loaded: Loaded, program: Launched, stack: ExitStack) -> Loaded:
     lacking = [part for part in parts if part.partition(":")[0] == "bandwidth" and "pid=" not in part]
     if not lacking:
         return loaded
-    from ceml.platforms.bandwidth import own_group
+    from ceml.platforms.cgroup import own_group
 
     pid = program.hold()
     if not program.problem:

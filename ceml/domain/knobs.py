@@ -185,9 +185,9 @@ class KnobSpace:
 
         Read-only: models of anybody are given it.
         """
-        states = np.flatnonzero(self.present)
+        states = np.array(np.flatnonzero(self.present))
         states.setflags(write=False)
-        return states
+        return states[:]  # a view of what is read-only: not even whoever sets its flag can write
 
     def levels_present(self, *axes: int) -> NDArray[np.bool_]:
         """Which levels of these axes some present state has together, shape (levels of each)."""

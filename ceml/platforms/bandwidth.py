@@ -7,10 +7,8 @@ processor time. Nothing here measures power: it is ESTIMATED from how busy the p
 from __future__ import annotations
 
 import os
-import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import anyio
@@ -19,13 +17,13 @@ from ceml.control.ports import Platform
 from ceml.domain.knobs import Knob, KnobKind, KnobSpace
 from ceml.domain.values import Sample
 from ceml.errors import CemlError, SettingsError, Temporary, Unavailable
-from ceml.platforms import affinity, sysfs
+from ceml.platforms import affinity, cgroup, sysfs
 from ceml.platforms.levers import LeverActuator
 from ceml.platforms.procstat import CpuLoad, ProgramLoad
 from ceml.store.paths import PlatformContext  # noqa: TC001 - pydantic reads the annotation when the plugin is made
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -39,7 +37,6 @@ RAIL = "estimated"
 LABELS = ("power estimated from processor load",)
 PROGRAM_LABELS = ("power estimated from the processor time of the program",)
 SETTLE_S = 0.1  # a quota counts from its next period of 0.1 s on
-GROUP_LOOKS, GROUP_LOOK_S = 10, 0.02
 LEAST_QUOTA_US = 1000  # kernel: sched-bwc
 
 
@@ -178,7 +175,7 @@ class Quota:
 def find_quota(pid: int) -> Quota | str:
     """The quota of a program's own cgroup; or why there is none."""
     try:
-        theirs, ours = (_folder(sysfs.text(f"/proc/{who}/cgroup")) for who in (pid, os.getpid()))
+        theirs, ours = (cgroup.of(who) for who in (pid, os.getpid()))
         if theirs is None:
             return "no cgroup with the cpu controller is mounted here"
         if theirs == ours:
@@ -192,77 +189,6 @@ def find_quota(pid: int) -> Quota | str:
     except (CemlError, ValueError, IndexError) as error:
         return str(error)
     return Quota(path, period_us, unified) if sysfs.writable(path) else f"this user may not write {path}"
-
-
-@contextmanager
-def own_group(pid: int, *, ahead: bool = False) -> Generator[bool]:
-    """Give a program a control group of its own while this lasts, so that its share of time can be turned; needs root.
-
-    Args:
-        pid: The program, not yet or already running; its children come along.
-        ahead: Let it go before whatever else runs here.
-
-    Yields:
-        Whether it has one.
-    """
-    made: Path | None = None
-    for unified in (False, True):
-        mount = _mount(unified=unified)
-        with suppress(OSError):
-            if mount is not None and _moved(group := Path(mount) / f"ceml-{pid}", pid, ahead=ahead):
-                made = group
-                break
-    try:
-        yield made is not None
-    finally:
-        for _ in range(GROUP_LOOKS if made is not None else 0):  # the kernel takes a moment to see that it is empty
-            with suppress(OSError):
-                made.rmdir()  # type: ignore[union-attr]
-                break
-            time.sleep(GROUP_LOOK_S)  # noqa: TID251 - outside of any event loop
-
-
-def _moved(group: Path, pid: int, *, ahead: bool) -> bool:
-    for old in group.parent.glob("ceml-[0-9]*"):  # of one that was killed; the kernel keeps those with programs in them
-        with suppress(OSError):
-            old.rmdir()
-    group.mkdir()
-    try:
-        if (group / "cpu.max").exists() or (group / "cpu.cfs_quota_us").exists():
-            for weight, most in (("cpu.weight", "1000"), ("cpu.shares", "10000")):
-                if ahead and (group / weight).exists():
-                    (group / weight).write_text(most, encoding="ascii")
-            (group / "cgroup.procs").write_text(str(pid), encoding="ascii")
-            return True
-    except OSError:
-        group.rmdir()
-        raise
-    group.rmdir()
-    return False
-
-
-def _folder(text: str) -> tuple[str, bool] | None:
-    """Directory of the cgroup that has the cpu controller, and whether it is of version 2 (cgroups(7))."""
-    paths: dict[str, str] = {}
-    for line in text.splitlines():
-        number, controllers, path = line.split(":", 2)
-        paths.update(dict.fromkeys(controllers.split(",") if number != "0" else ["unified"], path))
-    unified = "cpu" not in paths
-    path = paths.get("unified" if unified else "cpu")
-    mount = _mount(unified=unified)
-    return None if path is None or mount is None else (sysfs.under(mount, path), unified)
-
-
-def _mount(*, unified: bool) -> str | None:
-    """Where the hierarchy is mounted (proc(5), mountinfo)."""
-    for line in sysfs.text("/proc/self/mountinfo").splitlines():
-        before, _, after = line.partition(" - ")
-        kind, _, options = (*after.split(" ", 2), "", "")[:3]
-        if unified and kind == "cgroup2":
-            return before.split()[4]
-        if not unified and kind == "cgroup" and "cpu" in options.split(","):
-            return before.split()[4]
-    return None
 
 
 class QuotaLever:

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Literal
 from ceml.control.ports import Platform, Sensor
 from ceml.domain.knobs import Knob, KnobSpace
 from ceml.errors import CemlError, SettingsError, Unavailable
-from ceml.platforms import cpufreq, devfreq, emc, hwmon, procstat, profiles, rivals, sysfs
+from ceml.platforms import cpufreq, devfreq, emc, heat, hwmon, procstat, profiles, rivals, sysfs
 from ceml.platforms.levers import LeverActuator, allowed, say_missing
-from ceml.platforms.throttles import Throttles
 from ceml.store.paths import PlatformContext  # noqa: TC001 - pydantic reads the annotation when the plugin is made
 
 if TYPE_CHECKING:
@@ -170,7 +169,7 @@ def look(root: str, board: str | None, shares: dict[str, float]) -> Found:
         except CemlError as error:
             found.problems.append(str(error))
     _rails(found, root)
-    found.zones = procstat.thermal_zones(root)
+    found.zones = heat.thermal_zones(root)
     return found
 
 
@@ -262,6 +261,6 @@ def sensors(found: Found, root: str, period_s: float) -> tuple[Sensor, ...]:
     if found.rails:
         find = partial(hwmon.channels, root)
         made.append(hwmon.PowerSensor("power rails", found.rails, find, needed=found.total, period_s=period_s))
-    if found.shares or found.zones:
-        made.append(procstat.LoadSensor(found.shares, found.zones, Throttles(root).now, period_s=period_s))
-    return tuple(made)
+    if found.shares:
+        made.append(procstat.LoadSensor(found.shares, period_s=period_s))
+    return (*made, *heat.sensors(root, found.zones, period_s))

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from ceml.control.ports import Platform, Sensor
 from ceml.domain.knobs import Knob, KnobSpace
 from ceml.errors import SettingsError, Unavailable
-from ceml.platforms import cpufreq, hwmon, procstat, rapl, rivals, sysfs
+from ceml.platforms import cpufreq, heat, hwmon, procstat, rapl, rivals, sysfs
 from ceml.platforms.levers import LeverActuator, allowed, say_missing
-from ceml.platforms.throttles import Throttles
 from ceml.store.paths import PlatformContext  # noqa: TC001 - pydantic reads the annotation when the plugin is made
 
 if TYPE_CHECKING:
@@ -85,8 +84,7 @@ def linux(
         sensors.append(hwmon.PowerSensor("power meter", {meter: "total"}, channels, period_s=sensor_period_s))
     elif found.counters:
         sensors.append(rapl.RaplSensor(found.counters, period_s=sensor_period_s))
-    if found.zones:
-        sensors.append(procstat.LoadSensor({}, found.zones, Throttles(root).now, period_s=max(sensor_period_s, 1.0)))
+    sensors += heat.sensors(root, found.zones, sensor_period_s)
     rivals.warn(root)
     total, labels = _total(found, meter)
     return Platform(
@@ -138,7 +136,7 @@ def look(root: str) -> Found:
             f"power is not measured: no energy counter in /sys/class/powercap{_or_root()}, and no power meter in "
             "/sys/class/hwmon; load the driver of the counters: sudo modprobe intel_rapl_msr"
         )
-    found.zones = procstat.thermal_zones(root)
+    found.zones = heat.thermal_zones(root)
     return found
 
 

@@ -1,4 +1,4 @@
-"""How busy the devices are, and how hot: /proc/stat, the GPU's load file, the memory's activity, thermal zones."""
+"""How busy the devices are: /proc/stat, the GPU's load file, the memory's activity."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 STAT = "/proc/stat"
-CONSTANT_ZONES = frozenset({"PMIC-Die"})  # reads 50 or 100 degrees whatever happens (hardware.md A6)
-COLDEST_C, HOTTEST_C = -60.0, 200.0
 
 
 class CpuLoad:
@@ -142,72 +140,39 @@ class MemoryLoad:
 
 
 class LoadSensor:
-    """Busy shares of the devices beside the CPU, and temperatures, at one moment."""
+    """Busy shares of the devices beside the CPU, at one moment."""
 
     name = "device load"
     lag_s = 0.0
 
-    def __init__(
-        self,
-        shares: Mapping[str, GpuLoad | MemoryLoad],
-        zones: Mapping[str, str],
-        throttled: Callable[[], tuple[str, ...]] = tuple,
-        *,
-        period_s: float,
-    ) -> None:
+    def __init__(self, shares: Mapping[str, GpuLoad | MemoryLoad], *, period_s: float) -> None:
         """Nothing is read before first use.
 
         Args:
             shares: Device -> how its share is read.
-            zones: Thermal zone -> path of its temperature in millidegrees.
-            throttled: Tells what holds clocks down.
             period_s: Seconds between two polls.
         """
         self.period_s = period_s
         self._shares = dict(shares)
-        self._zones = dict(zones)
-        self._throttled = throttled
         self._worker = Worker(self.name)
 
     async def read(self) -> Sample:
-        """What answers now; a zone of a gated block does not.
+        """What answers now.
 
         Raises:
             Temporary: Nothing answers.
         """
-        busy, celsius, held = await self._worker.run(self._read)
-        return Sample(at_s=anyio.current_time(), utilisation=busy, temperatures_c=celsius, throttled=held)
+        busy = await self._worker.run(self._read)
+        return Sample(at_s=anyio.current_time(), utilisation=busy)
 
-    def _read(self) -> tuple[dict[str, float], dict[str, float], tuple[str, ...]]:
+    def _read(self) -> dict[str, float]:
         busy: dict[str, float] = {}
-        celsius: dict[str, float] = {}
         problem = Temporary(f"{self.name}: there is nothing to read")
         for device, load in self._shares.items():
             try:
                 busy[device] = load.share()
             except CemlError as error:
                 problem = Temporary(str(error))
-        for zone, path in self._zones.items():
-            try:
-                degrees = sysfs.number(path) / 1000.0
-            except CemlError as error:
-                problem = Temporary(str(error))
-                continue
-            if COLDEST_C < degrees < HOTTEST_C:
-                celsius[zone] = degrees
-        if not busy and not celsius:
+        if not busy:
             raise problem
-        return busy, celsius, self._throttled()
-
-
-def thermal_zones(root: str) -> dict[str, str]:
-    """Thermal zones of the tree at `root` by type, with the path of the temperature; constants are left out."""
-    zones: dict[str, str] = {}
-    for path in sysfs.find(root, "/sys/class/thermal/thermal_zone[0-9]*"):
-        try:
-            name = sysfs.text(f"{path}/type")
-        except CemlError:
-            continue
-        if name not in CONSTANT_ZONES:
-            zones.setdefault(name, f"{path}/temp")
-    return zones
+        return busy

@@ -146,9 +146,10 @@ def read(path: Path) -> Left | None:
 
 
 def remove(path: Path) -> None:
-    """It is of no use any more."""
-    with suppress(FileNotFoundError):
-        path.unlink()
+    """It is of no use any more, nor is what a kill in the midst of writing it left."""
+    for file in (path, _unfinished(path)):
+        with suppress(FileNotFoundError):
+            file.unlink()
 
 
 def boot_id() -> str:
@@ -173,9 +174,13 @@ def _made(directory: Path) -> None:
         directory.chmod(0o750)  # after the fact: the umask would win over mkdir's own mode
 
 
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f"{path.name}.new")  # one name: who writes holds a lock, and takes the place of a killed one
+
+
 def write_durably(path: Path, text: str) -> None:
     """Replace a file atomically and durably: a reader sees the old or the new text, whatever happens between."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    fresh = _unfinished(path)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     try:
         try:

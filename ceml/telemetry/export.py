@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ceml.errors import SettingsError, Unavailable
-from ceml.telemetry.record import read
+from ceml.telemetry.record import SCHEMA_VERSION, read
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -62,6 +62,7 @@ class Table:
         rows: How many there are.
         bad_lines: Lines that are no event.
         kinds: Events of each kind in the record, exported or not.
+        schema: Which one the record says it follows; ours where it does not say.
     """
 
     def __init__(self, path: Path, kinds: Collection[str]) -> None:
@@ -74,11 +75,14 @@ class Table:
         self.rows = 0
         self.bad_lines = 0
         self.kinds: dict[str, int] = {}
+        self.schema: object = SCHEMA_VERSION
         self._path = path
         self._wanted = frozenset(kinds)
         for entry in read(path, on_bad_line=self._bad):
             kind = entry["event"]
             self.kinds[kind] = self.kinds.get(kind, 0) + 1
+            if kind == "run_started":
+                self.schema = entry.get("schema")
             if not self._wants(kind):
                 continue
             self.rows += 1

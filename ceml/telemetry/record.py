@@ -285,6 +285,13 @@ def _parse(line: bytes, loads: Callable[[bytes], Any]) -> dict[str, Any] | None:
     return known if isinstance(known.get("event"), str) and isinstance(known.get("at_s"), (int, float)) else None
 
 
+def misread(schema: object) -> str | None:
+    """What to beware of in a record that says it follows this schema; None where it is ours."""
+    if schema == SCHEMA_VERSION:
+        return None
+    return f"{schema}; this version reads schema {SCHEMA_VERSION}: what has another meaning there is shown wrong"
+
+
 # The schema -----------------------------------------------------------------------------------------------------------
 
 

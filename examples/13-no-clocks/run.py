@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from ceml.platforms.bandwidth import bandwidth, own_group
+from ceml.platforms.bandwidth import bandwidth
+from ceml.platforms.cgroup import own_group
 from ceml.store.paths import PlatformContext
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -187,3 +188,15 @@ def test_the_true_best_says_what_it_does_not_care_for(
     assert main(["record", "show", str(record)]) == 0
     (said,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("true best")]
     assert ("limits and other objectives aside" in said) is aside
+
+
+def test_a_record_of_another_schema_is_shown_and_exported_with_a_warning(tmp_path: Path, capsys):
+    begun, *rest = a_run()
+    path = recorded(tmp_path / "r", [replace(begun, schema=7), *rest])
+    assert main(["record", "show", str(path)]) == 0
+    assert "schema     7; this version reads schema 1" in capsys.readouterr().out
+    assert main(["record", "export", str(path), "--csv", str(tmp_path / "t.csv")]) == 0
+    assert "schema 7; this version reads schema 1" in capsys.readouterr().err
+    ours = recorded(tmp_path / "ours", a_run())
+    assert main(["record", "export", str(ours), "--csv", str(tmp_path / "t.csv")]) == 0
+    assert "schema" not in capsys.readouterr().err

@@ -174,3 +174,11 @@ def test_states_that_have_some_levels_are_those_whose_configuration_says_so(spac
     said = [state for state in space.states if levels.items() <= dict(space.configuration(state)).items()]
     assert space.having(levels).tolist() == said
     assert space.having({**levels, "no such knob": 1.0}).size == 0
+
+
+def test_states_that_anybody_is_given_cannot_be_written_not_even_after_setting_the_flag():
+    states = KnobSpace([Knob(name="cpu_hz", levels=(1e9, 2e9))]).states
+    with pytest.raises(ValueError, match="read-only"):
+        states[0] = 1
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        states.flags.writeable = True

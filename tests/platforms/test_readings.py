@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ceml.errors import CemlError, Temporary
 from ceml.platforms import hwmon
-from ceml.platforms.procstat import CpuLoad, GpuLoad, MemoryLoad, thermal_zones
+from ceml.platforms.heat import thermal_zones
+from ceml.platforms.procstat import CpuLoad, GpuLoad, MemoryLoad
 
 counts = st.integers(0, 10**9)
 

@@ -82,6 +82,17 @@ def test_where_no_copy_can_be_made_it_goes_without(tmp_path, monkeypatch: pytest
     assert journal.copies() == []
 
 
+def test_what_a_kill_in_the_midst_of_writing_left_goes_with_the_journal_of_the_next(tmp_path, copies) -> None:
+    path = tmp_path / "session" / "journal.json"
+    prior = journal.Journal(path, ["/sys"])
+    for whose in (path, journal.copy_of(path.parent)):
+        whose.parent.mkdir(parents=True)
+        whose.with_name(f"{whose.name}.new").write_text('{"version": 2, "bo')
+    prior.clear()  # nothing was ever whole
+    assert not list(path.parent.iterdir())
+    assert not list(copies.iterdir())
+
+
 def test_it_says_which_process_wrote_it_for_good(tmp_path) -> None:
     path = tmp_path / "journal.json"
     journal.Journal(path).write(SAVED)

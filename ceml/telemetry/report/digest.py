@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from math import isfinite, sqrt
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ceml.domain import events
@@ -16,8 +17,7 @@ from ceml.telemetry.report.chronicle import Agreement, Lines, Remark, Span, Told
 from ceml.telemetry.report.trace import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
     from ceml.domain.events import Event, RunEnded, RunStarted
     from ceml.domain.knobs import Configuration
@@ -236,6 +236,16 @@ def quick_loads() -> Callable[[bytes], Any]:
     except ImportError:
         return json.loads
     return loads
+
+
+def tell_apart(runs: Sequence[Digest]) -> None:
+    """Records of one name in several directories are named with as much of their paths as they differ by."""
+    longest = max(len(run.path.absolute().parts) for run in runs)
+    for count in range(2, longest + 1):
+        named = Counter(run.name for run in runs)
+        for run in runs:
+            if named[run.name] > 1:
+                run.name = str(Path(*run.path.absolute().parts[-count:]))
 
 
 def digest(path: Path) -> Digest:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ceml.domain.budget import named
 from ceml.telemetry.progress import chapter_rows
-from ceml.telemetry.record import SCHEMA_VERSION
+from ceml.telemetry.record import misread
 from ceml.telemetry.report import balance, space, style, timeline, tradeoff
 
 if TYPE_CHECKING:
@@ -164,9 +164,8 @@ def _flaws(run: Digest) -> Iterator[tuple[str, str]]:
         yield "unread", f"{which} no event (cut off, or spoilt); the rest is shown"
     if run.unknown:
         yield "unknown", f"{run.unknown} lines of kinds or shapes that this version of ceml does not know"
-    if run.started is not None and run.started.schema != SCHEMA_VERSION:
-        also = f"this version reads schema {SCHEMA_VERSION}: what has another meaning there is shown wrong"
-        yield "schema", f"{run.started.schema}; {also}"
+    if run.started is not None and (beware := misread(run.started.schema)):
+        yield "schema", beware
     if run.ledger.refused_lines:
         yield "refused", f"{run.ledger.refused_lines} lines on the pipe"
     if not run.kinds.get("window_closed"):

@@ -15,7 +15,7 @@ from ceml.domain.values import NAN, Limits
 from ceml.errors import SettingsError
 from ceml.telemetry.record import as_json
 from ceml.telemetry.report import digest as module
-from ceml.telemetry.report.digest import Digest, digest
+from ceml.telemetry.report.digest import Digest, digest, tell_apart
 from tests.commands.test_record_show import LOW, MAX, a_run, applied, recorded, window
 from tests.telemetry.any_event import any_event
 
@@ -145,3 +145,18 @@ def test_a_record_of_another_version_alone_is_refused(tmp_path: Path):
     path.write_text('{"event":"aliens_landed","at_s":1.0}\n')
     with pytest.raises(SettingsError, match="no event that this version"):
         digest(path)
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["a/run", "b/run", "b/other"], ["a/run", "b/run", "other"]),
+        (["x/a/run", "y/a/run", "y/b/run"], ["x/a/run", "y/a/run", "b/run"]),
+        (["run"], ["run"]),
+        (["a/run", "a/run"], ["a/run", "a/run"]),  # twice the same: the page tells them apart by their letters
+    ],
+)
+def test_records_of_one_name_are_told_apart_by_what_their_paths_differ_in(paths: list[str], names: list[str]):
+    runs = [Digest(Path("/", path)) for path in paths]
+    tell_apart(runs)
+    assert [run.name.removeprefix("/") for run in runs] == names

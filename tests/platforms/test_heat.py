@@ -6,8 +6,7 @@ from pathlib import Path
 
 import anyio
 
-from ceml.platforms.procstat import LoadSensor
-from ceml.platforms.throttles import Throttles
+from ceml.platforms.heat import HeatSensor, Throttles
 from ceml.testing.directory import Directory
 from ceml.testing.kernel import FakeKernel
 
@@ -45,7 +44,7 @@ def test_what_is_told_is_new_each_time(tmp_path: Path):
 
     async def read() -> tuple[str, ...]:
         zones = {"cpu": f"{tmp_path}/sys/class/thermal/thermal_zone0/temp"}
-        return (await LoadSensor({}, zones, throttles.now, period_s=1.0).read()).throttled
+        return (await HeatSensor(zones, throttles, period_s=0.1).read()).throttled
 
     assert anyio.run(read) == ()
     put("/sys/class/thermal/cooling_device0/cur_state", 1)

@@ -83,8 +83,8 @@ def _fault(ask: Callable[[], None]) -> str | None:
             ask()
     except CemlError as error:
         return str(error)
-    except _TooLong:
-        return _too_long("a decision must take milliseconds")
+    except _TooLong as error:
+        return _too_long(error, "a decision must take milliseconds")
     except (Exception, SystemExit) as error:  # the part's own code: whatever it raises is said in words
         return f"it raised {type(error).__name__}: {error} ({_place(error)})"
     return None
@@ -99,12 +99,12 @@ def in_time(ask: Callable[[], T], why: str) -> T:
     try:
         with _limited(LIMIT_S):
             return ask()
-    except _TooLong:
-        raise BrokenPromise(_too_long(why)) from None
+    except _TooLong as error:
+        raise BrokenPromise(_too_long(error, why)) from None
 
 
-def _too_long(why: str) -> str:
-    return f"it gave no answer within {LIMIT_S:g} s: it hangs, sleeps or waits; {why}"
+def _too_long(error: BaseException, why: str) -> str:
+    return f"it gave no answer within {LIMIT_S:g} s: it hangs, sleeps or waits, in {_place(error)}; {why}"
 
 
 def _place(error: BaseException) -> str:

@@ -262,7 +262,7 @@ def leaves():
 @pytest.mark.parametrize(
     ("factory", "words"),
     [
-        ("sleeps", "breaks 1 of its promises:\n- it gave no answer within 0.2 s"),
+        ("sleeps", "breaks 1 of its promises:\n- it gave no answer within 0.2 s: it hangs, sleeps or waits, in /"),
         ("deaf", "breaks 1 of its promises:\n- it gave no answer within 2.2 s and could not be interrupted"),
         ("crashes", "it ended the process that it was asked in (SIGKILL)"),
         ("leaves", "while it was made, it ended the process that it was asked in (exit status 3)"),

@@ -6,6 +6,7 @@ where it came from. Everything here runs on the loop and waits for nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isfinite
 from typing import TYPE_CHECKING
 
@@ -199,11 +200,18 @@ class Desk:
         )
 
     def _headrooms(self, manager: RuntimeManager | None, latest: Observation | None, now_s: float) -> list[Limit]:
-        """Of every limit the share of its bound that is left where the latest window was measured."""
+        """Of every limit the share of its bound that is left, by the latest window of what is in force.
+
+        Until one has closed, by the latest readings of power alone: what an earlier state showed would be no truth.
+        """
         if manager is None or latest is None:
             return [Limit(name=each.name, headroom=NAN) for each in constraints_of(self.limits)]
         now = manager.reasoning.situation(now_s)
         constraints = (*manager.reasoning.objective.constraints, *constraints_of(self.limits))
+        if latest.configuration != self._ledger.configuration:
+            latest = replace(
+                latest, rate_hz=NAN, power_w=self._ledger.power_w, rail_w=dict(self._ledger.readings_w), step_cv=NAN
+            )
         return [Limit(name=each.name, headroom=_headroom(each, latest, now)) for each in constraints]
 
     def _explain(self, top: int) -> Explained:
@@ -259,7 +267,8 @@ class Desk:
 
 
 def _headroom(constraint: Constraint, latest: Observation, now: Situation) -> float:
-    return float(np.asarray(margin(constraint, Prediction.measured(latest), now))[0])
+    left = float(np.asarray(margin(constraint, Prediction.measured(latest), now))[0])
+    return left if isfinite(left) else NAN
 
 
 def _measurement(seen: Observation | None) -> Measurement | None:

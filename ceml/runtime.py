@@ -417,7 +417,7 @@ async def serve(
 
     async def watch_budget(path: Path, desk: Desk, *, task_status: TaskStatus[None]) -> None:
         check = partial(check_limits, platform=parts.platform)
-        watcher = BudgetFile(path, parts.limits, check, lambda: desk.limits, speed=parts.context.speed)
+        watcher = BudgetFile(path, check, lambda: desk.limits, speed=parts.context.speed)
         await watcher.run(house.bus.publish, task_status=task_status)
 
     async def until_signal(house: House, home: Household) -> None:

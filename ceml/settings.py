@@ -105,8 +105,8 @@ class Settings(BaseModel):
     budget_file: File | None = _field(
         None,
         AIM,
-        "Watched TOML file of limits (budget, rail_budget, target, ... as here), which override these settings "
-        "whenever it is saved. Unset: they change by ceml budget or a restart.",
+        "Watched TOML file of limits (budget, rail_budget, target, ... as here): what it names is in force whenever it "
+        "is saved, what it does not name stays as it is. Unset: they change by ceml budget or a restart.",
     )
     scenario: File | None = _field(
         None,

@@ -4,13 +4,12 @@
     rail_budget = ["gpu=3W"]
     target = "2.5/s"
 
-The keys are those of the settings. A file that names a limit is a wish for the whole set: what it names overrides the
-settings, `none` lifts a limit, and what it does not name is as the settings say. The latest wish is in force, wherever
-it came from: saving the file again, be it with the same text, takes back what the control socket changed since.
+The keys are those of the settings. What the file names is in force, `none` lifts a limit, and what it does not name
+stays as it is: it may be half-written, and a cap must not be lost for that. The latest wish is in force, wherever it
+came from: saving the file again, be it with the same text, takes back what the control socket changed of it since.
 
-A file that names nothing (empty, comments only, taken away) is no wish: it may be half-written, or lost. The limits in
-force stay, and `BudgetRefused` says so once, with what lifts them. What is no good is refused as well, and what was in
-force stays so.
+Where it no longer names what it named before, or is taken away, `BudgetRefused` says once that it stays, and what lifts
+it. What is no good is refused as well, and what was in force stays so.
 
 The file is looked at by stat() twice a second: 2 us each. The watcher library `watchfiles` costs 2.5 MB of resident
 memory, two threads and 1 ms of CPU time a second (measured), and threads are invisible to virtual time.
@@ -49,7 +48,6 @@ class BudgetFile:
 
     Args:
         path: The file; it may be absent.
-        settings: The limits of the settings.
         check: Raises SettingsError for limits that this board cannot keep.
         in_force: Tells the limits in force, or about to be.
         speed: Seconds of the loop per second of the clock.
@@ -58,25 +56,26 @@ class BudgetFile:
     def __init__(
         self,
         path: Path,
-        settings: Limits,
         check: Callable[[Limits], None],
         in_force: Callable[[], Limits],
         *,
         speed: float = 1.0,
     ) -> None:
         self._path = path
-        self._settings = settings
         self._check = check
         self._in_force = in_force
         self._speed = speed
         self._stamp: Stamp = None
         self._source = f"file {path}"
-        self._mute = True  # nothing was named yet, or that it names nothing was said already
+        self._named: frozenset[str] = frozenset()  # of which it is not said yet that they are named no more
 
     async def run(self, publish: Publish, *, task_status: TaskStatus[None]) -> None:
         """Watch until cancelled; what the file says at the start is in force once `started()` was called."""
         if (stamp := self._look()) is not None:
             self._take(stamp, publish)
+        else:
+            beware = f"{self._path} is not there (is it the right name?): the limits of the settings are in force"
+            publish(BudgetRefused(at_s=anyio.current_time(), source=self._source, reason=beware))
         task_status.started()
         while True:
             await anyio.sleep(PERIOD_S * self._speed)
@@ -101,34 +100,25 @@ class BudgetFile:
         now_s = anyio.current_time()
         try:
             said = {} if stamp is None else read_toml(self._path, "budget file")
-            if not said:
-                self._keep(gone=stamp is None)
-                return
-            self._mute = False
             limits = self._wanted(said)
         except SettingsError as error:
             publish(BudgetRefused(at_s=now_s, source=self._source, reason=str(error)))
             return
         if limits != self._in_force():
             publish(BudgetChanged(at_s=now_s, limits=limits, source=self._source))
+        if missing := self._named - said.keys():
+            publish(BudgetRefused(at_s=now_s, source=self._source, reason=self._stays(missing, gone=stamp is None)))
+        self._named = frozenset(said)
 
     def _wanted(self, said: Mapping[str, object]) -> Limits:
-        limits = changed_limits(self._settings, said, self._source)
+        limits = changed_limits(self._in_force(), said, self._source)
         self._check(limits)
         return limits
 
-    def _keep(self, *, gone: bool) -> None:
-        """It names nothing, so nothing changes.
-
-        Raises:
-            SettingsError: That, once until it names something again.
-        """
-        if not self._mute:
-            self._mute = True
-            raise SettingsError(
-                f"{self._path} {'is gone' if gone else 'names no limit'}: the limits in force stay. To lift them: "
-                '`ceml budget --clear`, or a line such as budget = "none" in the file'
-            )
+    def _stays(self, missing: frozenset[str], *, gone: bool) -> str:
+        what = "is gone" if gone else f"no longer names {' and '.join(sorted(missing))}"
+        lifts = f'a line such as {min(missing)} = "none" in the file, or `ceml budget --clear`'
+        return f"{self._path} {what}: what is in force stays. To lift it: {lifts}"
 
     def _look(self) -> Stamp:
         """What changes when the file does; None where there is none."""

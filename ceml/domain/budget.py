@@ -276,7 +276,7 @@ def runs_short(constraints: Sequence[Constraint], seen: Observation, now: Situat
 def cannot_hold(
     constraints: Sequence[Constraint], everywhere: Prediction, chosen: Prediction, now: Situation
 ) -> str | None:
-    """What is wrong where no state is feasible, in words: the constraint that is broken most by the chosen state.
+    """What is wrong where no state is feasible, in words: what no state keeps, and what is broken most besides.
 
     Args:
         constraints: What should hold.
@@ -286,21 +286,23 @@ def cannot_hold(
 
     Returns:
         `power cap 1 W cannot hold` where no state keeps it; else, with what it conflicts with, `target 9 steps/s cannot
-        hold together with power cap 4 W`; None where no constraint is broken.
+        hold together with power cap 4 W`; both, joined, where both are so; None where no constraint is broken.
     """
     with np.errstate(all="ignore"):
-        broken = [(float(constraint.violation(chosen, now)[0]), constraint) for constraint in constraints]
-        most, culprit = max(broken, key=lambda pair: pair[0], default=(0.0, None))
-        if culprit is None or not most > 0.0:
-            return None
-        kept = culprit.violation(everywhere, now) <= 0.0
-        against = [
-            other.name
-            for other in constraints
-            if other is not culprit and kept.any() and (other.violation(everywhere, now)[kept] > 0.0).any()
-        ]
-    together = f" together with {' and '.join(against)}" if against else ""
-    return f"{culprit.name} cannot hold{together}"
+        broken = {at: float(each.violation(chosen, now)[0]) for at, each in enumerate(constraints)}
+        keeps = {at: constraints[at].violation(everywhere, now) <= 0.0 for at, most in broken.items() if most > 0.0}
+        alone = [at for at, kept in keeps.items() if not kept.any()]
+        culprit = max((at for at in keeps if at not in alone), key=lambda at: broken[at], default=None)
+        said = [f"{' and '.join(constraints[at].name for at in alone)} cannot hold"] if alone else []
+        if culprit is not None:
+            against = [
+                other.name
+                for at, other in enumerate(constraints)
+                if at != culprit and (other.violation(everywhere, now)[keeps[culprit]] > 0.0).any()
+            ]
+            together = f" together with {' and '.join(against)}" if against else ""
+            said.append(f"{constraints[culprit].name} cannot hold{together}")
+    return ", and ".join(said) or None
 
 
 def _over(amount: float, predicted: Prediction) -> Numbers:

@@ -445,7 +445,7 @@ class RuntimeManager:
     def _leave(self, at_s: float, alarm: Alarm) -> Answer:
         """Power or temperature breaks a cap: leave the state now, learn from it, think later."""
         window, reasoning = self._measuring.window, self.reasoning
-        if window is None or reasoning.hopeless:  # nothing lower is left: the least violation was chosen
+        if window is None or reasoning.hopeless(alarm.bound):  # nothing lower is left: the least violation was chosen
             return ()
         here = window.configuration
         reasoning.violators.add(here, alarm)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SAFE_Z = 2.0  # constraints must hold, but for the slack, that many standard deviations towards the unlucky side
 SLACK = 0.02  # excess that no power sensor tells from none; the median must keep the constraint itself
+AS_GOOD = 0.01  # excess that is no reason to prefer one state to another, where a cap cannot hold
 DEPTHS = np.array([-3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, SAFE_Z])  # quantiles looked at, ascending
 PAIRS, STEEPER = 6.0, 1.5  # of knobs, as four make: where there are more, a state tells less of the whole
 NUDGE = 1e-4  # of ln time and ln power, for derivatives
@@ -132,7 +133,10 @@ def look(
     if good.any():
         best = int(np.argmin(np.where(good, loss, np.inf)))
     else:  # nothing measured is safe: the least risk, but no wish is worth a broken cap; a tie is broken by cost
-        held = harmless if harmless.any() else sane
+        held = harmless
+        if not held.any():
+            held = sane & caps_kept(replace(score, surely=cumulative(np.array([SAFE_Z])).item()), predicted)
+            held = held if held.any() else sane
         lowest = risk[held].min()
         best = int(np.argmin(np.where(held & (risk <= lowest), loss, np.inf)))
     return Outlook(
@@ -205,6 +209,26 @@ def caps_of(score: Score) -> tuple[Constraint, ...]:
     with np.errstate(all="ignore"):
         told = [(each, each.violation(cold_and_hot, score.now)) for each in score.constraints]
     return tuple(each for each, (cold, hot) in told if hot > 0.0 >= cold)
+
+
+def caps_kept(score: Score, predicted: Prediction) -> NDArray[np.bool_]:
+    """Which states keep the caps on power as well as can be, (n,); all where there is none.
+
+    A cap that some state keeps is kept, one after the other; of what breaks another one the least, but for `AS_GOOD`.
+    So neither a cap that cannot hold nor any wish costs one that can.
+    """
+    kept = np.ones(len(predicted.rate_hz), dtype=np.bool_)
+    broken: list[Numbers] = []
+    for cap in caps_of(score):
+        violation = replace(score, constraints=(cap,)).of(predicted).violation
+        keeps = kept & (violation <= 0.0)
+        if keeps.any():
+            kept = keeps
+        else:
+            broken.append(violation)
+    for violation in broken:
+        kept &= violation <= violation[kept].min() + AS_GOOD
+    return kept
 
 
 def held_against_max(score: Score) -> bool:

@@ -21,7 +21,7 @@ from ceml.domain.events import Decided, ModelFitted, Undecided
 from ceml.domain.guard import BOARD, HEAT, STEP_TIME, Violators
 from ceml.domain.keeping import SURELY_Z, amount, keeps, least
 from ceml.domain.memory import Memory, of_others, pooled, reachable
-from ceml.domain.outlook import caps_of
+from ceml.domain.outlook import caps_kept, caps_of
 from ceml.domain.search import initial_state
 from ceml.domain.spent import Spent
 from ceml.domain.values import NAN, Choice, FitStatus, Prediction, Situation, Stay
@@ -48,11 +48,10 @@ SURELY = 0.95  # a search keeps constraints at this quantile: nothing measures t
 
 
 def within_caps(score: Score, states: States) -> NDArray[np.bool_]:
-    """Which states surely keep every cap on power, (n,); all where there is no other constraint, or no cap."""
-    caps = caps_of(score)
-    if not caps or len(caps) == len(score.constraints):
+    """Which states surely keep the caps on power, (n,), as well as can be: see `caps_kept`; all where there is none."""
+    if not caps_of(score):
         return np.ones(len(states), dtype=bool)
-    return replace(score, constraints=caps, surely=SURELY)(states).violation <= 0.0
+    return caps_kept(replace(score, surely=SURELY), score.fit.predict(states))
 
 
 def _cap_w(limits: Limits) -> float:
@@ -274,27 +273,31 @@ class Reasoning:
     @property
     def forbidden(self) -> frozenset[Configuration]:
         """States that are known to break a limit in force, and not yet believed to keep it."""
-        return self.violators.forbidden(self.bounds, self._surely) if len(self.violators) else frozenset()
+        if not len(self.violators):
+            return frozenset()
+        return self._breaking([bound for bound in self.bounds if not self.hopeless(bound)])
 
     @property
     def _safe(self) -> KnobSpace:
         """The space without states that are known to break a cap; one that misses a target may take turns."""
-        caps = [bound for bound in self.bounds if bound.signal != STEP_TIME]
-        broken = self.violators.forbidden(caps, self._surely)
+        broken = self._breaking([b for b in self.bounds if b.signal != STEP_TIME and not self.hopeless(b)])
         gone = [state for state in map(self.space.find, broken) if state is not None]
         return self.space.without(gone) if gone and len(gone) < len(self.space) else self.space
 
-    @property
-    def hopeless(self) -> bool:
-        """Whether even the lowest state is known to break a cap: then the least violation is what is left."""
-        return self.space.configuration(self.space.min_state) in self.forbidden
+    def hopeless(self, bound: Bound) -> bool:
+        """Whether even the lowest state is known to break a cap: then the least violation of it is what is left."""
+        lowest = self.space.configuration(self.space.min_state)
+        return bound.signal != STEP_TIME and len(self.violators) > 0 and lowest in self._breaking([bound])
+
+    def _breaking(self, bounds: Sequence[Bound]) -> frozenset[Configuration]:
+        return self.violators.forbidden(bounds, self._surely)
 
     @property
     def allowed(self) -> KnobSpace:
         """The space without known violators; the whole space where nothing would be left, or nothing helps."""
         forbidden = self.forbidden
         gone = [state for state in map(self.space.find, forbidden) if state is not None]
-        if not gone or len(gone) >= len(self.space) or self.hopeless:
+        if not gone or len(gone) >= len(self.space):
             return self.space
         allowed = self._allowed
         if allowed is None or len(allowed) != len(self.space) - len(gone) or allowed.present[gone].any():
@@ -440,13 +443,13 @@ class Reasoning:
         return Undecided(at_s=at_s, app=self._app, why=why)
 
     def _within_caps(self, space: KnobSpace, score: Score, choice: Choice) -> Choice | None:
-        """The least violation among states that surely keep every cap on power; None where all or none do.
+        """The least violation among states that surely keep the caps on power as well as can be; None where all do.
 
         A target or a deadline that cannot hold is a wish, and no wish is worth a broken cap.
         """
         states = candidates(space, score, (choice.state,))
         kept = within_caps(score, states)
-        if kept.all() or not kept.any():
+        if kept.all():
             return None
         return self._mind.search.best(space.without(states[~kept].tolist()), score, choice.state)
 

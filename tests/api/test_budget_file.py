@@ -56,7 +56,7 @@ def lived(
     force = force or Force()
 
     async def main() -> None:
-        watcher = BudgetFile(path, BASE, check, lambda: force.limits)
+        watcher = BudgetFile(path, check, lambda: force.limits)
         async with anyio.create_task_group() as group:
             await group.start(lambda *, task_status: watcher.run(force.hear, task_status=task_status))
             await story()
@@ -95,18 +95,20 @@ def test_without_a_file_the_settings_count_and_it_may_come_and_go(virtually, tmp
         await anyio.sleep(30)
         write(path, 'rail_budget = "none"')
 
-    came, gone, again = lived(virtually, path, story)
+    absent, came, gone, again = lived(virtually, path, story)
+    assert isinstance(absent, BudgetRefused)
+    assert f"{path} is not there" in absent.reason
     assert came.limits == Limits(rail_caps_w={"gpu": 3.0}, target_hz=2.0)
     assert isinstance(gone, BudgetRefused)
-    assert again.limits == BASE
+    assert again.limits == Limits(target_hz=2.0)
 
 
 @pytest.mark.parametrize(
     ("lose", "said"),
     [
-        (lambda path: write(path, ""), "names no limit"),
-        (lambda path: write(path, "# budget = '6W'\n\n"), "names no limit"),
-        (lambda path: replaced(path, ""), "names no limit"),
+        (lambda path: write(path, ""), "no longer names budget"),
+        (lambda path: write(path, "# budget = '6W'\n\n"), "no longer names budget"),
+        (lambda path: replaced(path, ""), "no longer names budget"),
         (lambda path: path.unlink(), "is gone"),
     ],
 )
@@ -126,9 +128,27 @@ def test_a_file_that_names_nothing_lifts_nothing_and_is_told_once_with_the_remed
 
     _, refused = lived(virtually, path, story, force=force)
     assert isinstance(refused, BudgetRefused)
-    for words in (str(path), said, "the limits in force stay", "ceml budget --clear", 'budget = "none"'):
+    for words in (str(path), said, "what is in force stays", "ceml budget --clear", 'budget = "none"'):
         assert words in refused.reason
     assert force.limits == Limits(rail_caps_w={"gpu": 3.0})
+
+
+def test_a_file_that_is_half_written_lifts_no_cap_and_says_what_it_no_longer_names(virtually, tmp_path: Path) -> None:
+    path, force = tmp_path / "b.toml", Force()
+    write(path, 'budget = "6W"\ntarget = "1/s"')
+    seen: list[float | None] = []
+
+    async def story() -> None:
+        for text in ('target = "0.5/s"\n', 'target = "0.5/s"\nbudget = "5W"', 'budget = "5W"\ntarget = "none"'):
+            write(path, text)
+            await anyio.sleep(3)
+            seen.append(force.limits.power_cap_w)
+
+    heard = lived(virtually, path, story, force=force)
+    assert seen == [6.0, 5.0, 5.0]
+    assert force.limits == Limits(power_cap_w=5.0)
+    (stays,) = [event for event in heard if isinstance(event, BudgetRefused)]
+    assert "no longer names budget" in stays.reason
 
 
 def test_a_file_made_anew_is_not_read_before_it_is_written(virtually, tmp_path: Path) -> None:
@@ -159,7 +179,7 @@ def test_saving_the_same_text_again_is_a_wish_too_the_latest_wins(virtually, tmp
         save(path, 'budget = "7W"')
 
     _, again = lived(virtually, path, story, force=force)
-    assert again.limits == force.limits == Limits(power_cap_w=7.0, target_hz=2.0)
+    assert again.limits == force.limits == Limits(power_cap_w=7.0)
 
 
 @pytest.mark.parametrize(("save", "latest_s"), [(replaced, 0.5), (write, 0.61)])

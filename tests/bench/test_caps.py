@@ -105,3 +105,25 @@ def test_a_wish_that_cannot_hold_breaks_no_cap(wish: dict[str, str]):
     allowed = plant.power_w <= 7.0
     chosen = plant.space.find(figures.chosen or {})
     assert plant.step_s[chosen] <= 1.15 * np.nanmin(np.where(allowed, plant.step_s, np.nan)), "the least violation"
+
+
+@pytest.mark.parametrize(
+    "wish", [{"deadline": "10s"}, {"target": "3/s"}, {"max_slowdown": "5%"}, {"energy_allowance": "500J"}]
+)
+def test_where_no_state_keeps_a_cap_no_wish_makes_it_worse(wish: dict[str, str]):
+    plant = jetson_tx2("vit")
+    least_w = float(np.nanmin(plant.power_w))
+    board = played(plant, steps=300, seed=0)
+    given = {"budget": f"{0.9 * least_w:.6g}W", **wish}
+    figures = play(load(None, given, {}), steps=300, platform=board, timed=False).figures
+    chosen = plant.space.find(figures.chosen or {})
+    assert plant.power_w[chosen] <= 1.02 * least_w
+
+
+def test_a_cap_that_can_hold_is_kept_though_one_of_a_rail_cannot():
+    plant = jetson_tx2("vit")
+    board = played(plant, steps=300, seed=0)
+    given = {"budget": "5W", "rail_budget": ["gpu=0.3W"], "target": "5/s"}
+    figures = play(load(None, given, {}), steps=300, platform=board, timed=False).figures
+    assert figures.seconds_above_cap == 0.0
+    assert figures.feasible is False

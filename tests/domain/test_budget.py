@@ -164,6 +164,16 @@ def test_constraints_that_only_together_cannot_hold_are_both_named() -> None:
     assert cannot_hold((Target(1.0),), everywhere, of([1.0], [4.0]), KNOWN) is None
 
 
+def test_what_cannot_hold_at_all_is_named_before_what_it_keeps_from_holding() -> None:
+    everywhere = of([1.0, 2.0], [4.0, 9.0])
+    limits = (PowerCap(2.0), Target(2.0), Target(50.0))
+    said = cannot_hold(limits, everywhere, of([1.0], [4.0]), KNOWN)
+    assert said == (
+        "power cap 2 W and target 50 steps/s cannot hold, and target 2 steps/s cannot hold together with power cap 2 W "
+        "and target 50 steps/s"
+    )
+
+
 def test_limits_are_named_for_people_and_none_is_said_too() -> None:
     assert named(Limits()) == "no limits"
     assert named(Limits(power_cap_w=8.0, rail_caps_w={"gpu": 3.0})) == "power cap 8 W, power cap 3 W of rail gpu"

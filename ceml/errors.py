@@ -64,7 +64,7 @@ def place_in_plugin(error: BaseException) -> str | None:
 
 def of_a_plugin(error: BaseException) -> CemlError | None:
     """What a plugin's file raised, in words; None where it was we, or something meant for a person already."""
-    if not isinstance(error, Exception) or isinstance(error, CemlError):
+    if not isinstance(error, Exception | SystemExit | GeneratorExit) or isinstance(error, CemlError):
         return None
     told = place_in_plugin(error)
     if told is None:

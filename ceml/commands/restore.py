@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from ceml.aftermath import others, own, put_back_left
 from ceml.errors import CemlError, Unavailable
@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
 def _restore(args: argparse.Namespace) -> int:
     """Wait for the dead server to be gone, put back, say what could not be."""
     cgroup.sweep()
+    ours = sys.stdout if args.wait_for is None else sys.stderr  # in the place of `ceml run` that is its program's
     given = args.runtime_dir or os.environ.get("CEML_RUNTIME_DIR") or None
     root = RuntimePaths.at(given).root
     try:
@@ -58,12 +59,12 @@ def _restore(args: argparse.Namespace) -> int:
         raise Unavailable(f"{root} cannot be looked into: {error.strerror}; run this as the server's user") from None
     elsewhere = others(root) if given is None else []
     if mine is None and not elsewhere:
-        print(f"ceml: nothing to put back: there is no {RuntimePaths.at(root).journal}")
+        print(f"ceml: nothing to put back: there is no {RuntimePaths.at(root).journal}", file=ours)
         return 0
     status = 0
     for path in filter(None, (mine, *elsewhere)):
         try:
-            status = max(status, _told(put_back_left(path, wait_s=args.wait_s if path == mine else 0.0)))
+            status = max(status, _told(put_back_left(path, wait_s=args.wait_s if path == mine else 0.0), ours))
         except CemlError as error:
             if path == mine:
                 raise
@@ -72,9 +73,9 @@ def _restore(args: argparse.Namespace) -> int:
     return status
 
 
-def _told(came: Aftermath | None) -> int:
+def _told(came: Aftermath | None, ours: TextIO) -> int:
     if came is None:
-        print("ceml: nothing to put back: the machine was booted since")
+        print("ceml: nothing to put back: the machine was booted since", file=ours)
         return 0
     for item in came.failed:
         print(f"ceml: could not put back {item.target}: {item.reason}", file=sys.stderr)
@@ -82,5 +83,5 @@ def _told(came: Aftermath | None) -> int:
         print(f"ceml: beware: {sentence}", file=sys.stderr)
     if came.failed:
         return 1
-    print(f"ceml: put back {came.count} saved value{'s' if came.count != 1 else ''}")
+    print(f"ceml: put back {came.count} saved value{'s' if came.count != 1 else ''}", file=ours)
     return 0

@@ -106,15 +106,16 @@ def _read_only(predicted: Prediction) -> Prediction:
     covariance = predicted.covariance
     return replace(
         predicted,
-        rate_hz=_view(predicted.rate_hz),
-        power_w=_view(predicted.power_w),
-        rail_w=changed(predicted.rail_w, lambda _, watts: _view(watts)),
-        rail_std=changed(predicted.rail_std, lambda _, sds: _view(sds)),
-        covariance=None if covariance is None else _view(covariance),
+        rate_hz=_copy(predicted.rate_hz),
+        power_w=_copy(predicted.power_w),
+        rail_w=changed(predicted.rail_w, lambda _, watts: _copy(watts)),
+        rail_std=changed(predicted.rail_std, lambda _, sds: _copy(sds)),
+        covariance=None if covariance is None else _copy(covariance),
     )
 
 
-def _view(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    seen: NDArray[np.float64] = numbers[...]
+def _copy(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Read-only, so that writing is noticed; and a copy, since whoever sets the flag again writes all the same."""
+    seen = np.array(numbers)
     seen.setflags(write=False)
     return seen

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 REMARKS = ("far_time", "not_finite")  # said of lines that count all the same
 GAP = 40  # times the usual time between two samples, of which as many were seen
+EARLY_GAP_S, EARLY = 10.0, 5  # the least that is a gap while fewer were seen, and how many it takes to know of any
+TRUSTED = 2.0  # times the usual time after the last sample of all, of which the power is still believed
 MOST_STALLS = 1024  # of one window: so many of its slowest steps are remembered until it closes
 Key = tuple[str, str]  # application, source
 
@@ -77,7 +79,9 @@ class _Rail:
     @property
     def _longest_s(self) -> float:
         """Longer than this nobody looked: the loop was held up, or the machine slept."""
-        return GAP * self._usual_s if self._seen >= GAP else inf
+        if self._seen < EARLY:
+            return inf
+        return GAP * self._usual_s if self._seen >= GAP else max(GAP * self._usual_s, EARLY_GAP_S)
 
     def lost(self) -> None:
         """The sensor answers no more: what comes after the last sample is not measured."""
@@ -86,6 +90,12 @@ class _Rail:
     def measured_s(self, until_s: float) -> float:
         """Seconds in which it was measured; while it lives, those up to the next sample will be, too."""
         return self._covered_s + (min(until_s - self.at_s, self._longest_s) if isfinite(self.at_s) else 0.0)
+
+    def unproven_s(self, until_s: float) -> float:
+        """How many of those seconds no sample will ever confirm, where none comes after `until_s`."""
+        if not isfinite(self.at_s) or not self._seen:
+            return 0.0
+        return max(min(until_s - self.at_s, self._longest_s) - TRUSTED * self._usual_s, 0.0)
 
     def since_j(self, at_s: float, since_s: float) -> float:
         """Joules from the last sample on, or from `since_s`, if power stays as it is."""
@@ -169,6 +179,7 @@ class Ledger:
         self._profiled_s = 0.0  # in earlier chapters
         self._beat_s = self._measured_s = NAN  # of the holder's last beat; NaN: the next one starts the clock
         self._beat_j = 0.0  # what its chapter had cost up to then
+        self._work_hz = 0.0  # of its latest beat
         self._early: dict[Key, Heartbeat] = {}  # of those who beat while the holder had not yet: one gets the machine
         self._slowest: list[_Step] = []  # of the window that is open, a heap
 
@@ -227,6 +238,8 @@ class Ledger:
                 self.chapter.changed()
             case AppJoined() | AppLeft():
                 self._came_or_went(event)
+            case RunEnded():
+                self._take_back_unproven()
             case ControlRefused() if self._queue[:1] == [(event.app, event.source)]:
                 self._gave_way(event)
             case _:
@@ -287,11 +300,20 @@ class Ledger:
         )
         if event.at_s > self._beat_s and event.work > 0:
             seconds = event.at_s - self._beat_s
+            self._work_hz = event.work / seconds
             self._remember(_Step(seconds / event.work, event.at_s, seconds, event.work * share, until_j - self._beat_j))
         self._beat_s, self._measured_s, self._beat_j = event.at_s, measured_s, until_j
         self.steps += event.work
         self.unmeasured_steps += event.work * (1.0 - share)
         self.chapter.worked(event.work * share)
+
+    def _take_back_unproven(self) -> None:
+        """The run is over: what was done long after the last sample was never measured, though it was thought to be."""
+        unproven_s = max([rail.unproven_s(self._beat_s) for rail in self._rails.values()], default=0.0)
+        steps = min(unproven_s * self._work_hz, self.chapter.steps)
+        if steps > 0.0:
+            self.unmeasured_steps += steps
+            self.chapter.worked(-steps)
 
     def _remember(self, step: _Step) -> None:
         if len(self._slowest) < MOST_STALLS:

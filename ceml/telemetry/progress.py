@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ceml.telemetry.ledger import Ledger
     from ceml.telemetry.stream import Stream
 
+VAGUE = 0.2  # width of an interval from which on no single figure is told: under caps the guess was 10 points too high
 _OF = re.compile(r"\b(\d+)\s*(?:of|/)\s*(\d+)\b")
 _START, _BOLD, _PLAIN = "\r\x1b[K", "\x1b[1m", "\x1b[0m"
 
@@ -150,6 +151,8 @@ def _saving(chapter: Chapter) -> str:
 
     against = f"against {chapter.baseline_name}{' (an estimate)' if estimated else ', both measured'}"
     between = chapter.saving_between
+    if between is not None and between[1] - between[0] > VAGUE:  # a figure to quote would be one too many
+        return f"somewhere between {between[0]:.0%} and {between[1]:.0%} (95 %) of the energy per step {against}"
     sure = "" if between is None else f" (95 %: {between[0]:.0%} to {between[1]:.0%})"
     told = f"{share(chapter.saving)}{sure} of the energy per step {against}"
     if not isfinite(chapter.saving_so_far):

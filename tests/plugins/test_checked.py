@@ -43,6 +43,24 @@ def test_an_objective_that_changes_its_input_is_told_so_and_changes_nothing(name
     given.rate_hz[0] = 2.0  # ours stays ours
 
 
+@pytest.mark.parametrize("through", ["flag", "base"])
+def test_who_writes_all_the_same_writes_into_a_copy(through: str):
+    class Forces:
+        constraints = ()
+
+        def cost(self, predicted: Prediction, now: Situation) -> np.ndarray:
+            numbers = (
+                predicted.power_w if through == "flag" or predicted.power_w.base is None else predicted.power_w.base
+            )
+            numbers.flags.writeable = True
+            numbers[:] *= 2.0
+            return predicted.rate_hz
+
+    given = Prediction(rate_hz=np.ones(3), power_w=np.ones(3))
+    CheckedObjective("mine", Forces()).cost(given, Situation())  # type: ignore[arg-type]
+    assert (given.power_w == 1.0).all()
+
+
 def test_what_an_objective_in_a_file_raises_is_told_with_its_line(tmp_path: Path):
     file = tmp_path / "mine.py"
     file.write_text("class Mine:\n  def cost(self, predicted, now):\n    return 1 / 0\ndef mine(): return Mine()\n")

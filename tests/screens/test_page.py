@@ -150,3 +150,15 @@ def test_it_fits_any_width(browser: Any, tmp_path: Path, width: int):
             assert browser.execute_script("return document.documentElement.scrollWidth") <= width
         finally:
             browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_server_that_hangs_is_no_live_one(browser: Any, tmp_path: Path):
+    with beating(tmp_path, "--web", "127.0.0.1:0") as server:
+        browser.get(f"http://127.0.0.1:{port_of(server)}/")
+        wait_until(lambda: text(browser, "link") == "live", "the page")
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            wait_until(lambda: text(browser, "link").startswith("no news for"), "that nothing comes any more")
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: text(browser, "link") == "live", "the server again")

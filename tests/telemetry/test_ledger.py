@@ -384,6 +384,26 @@ def test_what_nobody_looked_at_is_not_measured(step_s: float, period_s: float, p
     assert ledger.energy_j <= 8.0 * (max(times) - gap_s + 3 * period_s)
 
 
+@pytest.mark.parametrize(("seen_s", "hole_s"), [(0.6, 60.0), (3.0, 60.0), (30.0, 60.0)])
+def test_what_comes_after_the_last_sample_and_an_early_hole_are_not_measured(seen_s: float, hole_s: float):
+    """Samples ten times a second until `seen_s`, a hole, 30 s of samples; then the program goes on without any."""
+    ledger = Ledger(("total",))
+    back_s = seen_s + hole_s
+    moments = [(0.0, joined("a", 0.0))]
+    moments += [(0.25 * number, beat(0.25 * number)) for number in range(1, int(4 * (back_s + 90)))]
+    moments += [
+        (at_s, sampled(at_s, total=8.0))
+        for at_s in (0.1 * number for number in range(int(10 * (back_s + 30))))
+        if not seen_s < at_s < back_s
+    ]
+    for _, event in sorted(moments, key=lambda moment: moment[0]):
+        ledger.on(event)
+    ledger.on(ledger.ended("SIGTERM"))
+    measured_s = ledger.chapter.steps * 0.25
+    assert measured_s == pytest.approx(seen_s + 30.0, abs=1.0)
+    assert ledger.chapter.energy_j / ledger.chapter.steps == pytest.approx(2.0, rel=0.05)
+
+
 def test_a_window_during_which_another_program_was_here_is_said_to_be_of_both():
     seen = Observation(configuration=MAX, start_s=1.0, end_s=2.0, beats=2, steps=2.0, rate_hz=2.0, power_w=5.0)
     closed = WindowClosed(at_s=2.0, app="a", observation=seen, phase="profiling")

@@ -180,6 +180,10 @@ def test_a_saving_against_what_a_model_expects_is_told_as_an_estimate():
     for event in (replace(chose, energy_at_max_sd=0.05), settled):
         ledger.on(event)
     assert "about 25% (95 %: 17% to 32%) of the energy per step" in summary(ledger, ())
+    for event in (replace(chose, energy_at_max_sd=0.2), settled):
+        ledger.on(event)
+    assert "somewhere between -11% and 49% (95 %) of the energy per step against max frequencies" in summary(ledger, ())
+    assert "about" not in summary(ledger, ())
 
 
 @given(st.floats(0.5, 2.0), st.floats(0.0, 0.5))

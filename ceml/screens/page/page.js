@@ -144,9 +144,16 @@ function show(frame) {
 
 function linked(state, text) { document.body.dataset.link = state; put("link", text); }
 
+const STALE_MS = 3000; // frames come five times a second: without one for so long the server hangs, or the network
+let heard = Date.now();
+setInterval(() => {
+  const silent = Date.now() - heard;
+  if (silent > STALE_MS && document.body.dataset.link !== "lost") linked("stale", `no news for ${(silent / 1000).toFixed(0)} s`);
+}, 500);
+
 function listen() {
   const source = new EventSource("events");
-  source.onmessage = (event) => { show(JSON.parse(event.data)); linked("live", "live"); };
+  source.onmessage = (event) => { heard = Date.now(); show(JSON.parse(event.data)); linked("live", "live"); };
   source.onerror = () => {
     linked("lost", "no server: trying again");
     if (source.readyState === EventSource.CLOSED) setTimeout(listen, 1000);

@@ -151,7 +151,8 @@ def _facts(run: Digest) -> Iterator[tuple[str, str]]:
         yield "program", told.chapter.app + (f" and {len(run.told) - 1} more" if len(run.told) > 1 else "")
         yield from chapter_rows(told.chapter, told.chapter.profiling_s(run.end_s))
         sums = balance.balance(told)
-        yield "energy", "power was not measured" if sums is None else f"{sums.total_j:.5g} J, {sums.in_words()}"
+        unknown = "no window had closed" if run.ledger.measured else "power was not measured"
+        yield "energy", unknown if sums is None else f"{sums.total_j:.5g} J, {sums.in_words()}"
     if not run.told:
         yield "program", "none came"
     yield from _flaws(run)
@@ -168,7 +169,7 @@ def _flaws(run: Digest) -> Iterator[tuple[str, str]]:
         yield "schema", beware
     if run.ledger.refused_lines:
         yield "refused", f"{run.ledger.refused_lines} lines on the pipe"
-    if not run.kinds.get("window_closed"):
+    if run.kinds.get("decided") and not run.kinds.get("window_closed"):
         yield "no windows", "recorded with --record-level decisions: rate and power over time are not in it"
 
 

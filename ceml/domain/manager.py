@@ -453,7 +453,8 @@ class RuntimeManager:
             reasoning.excesses += 1
         self._guard.shut()
         times, before = reasoning.times(alarm, here)
-        to = None if self._refuge == here else reasoning.refuge(at_s, here, times=times)
+        hot = alarm.bound.signal == HEAT
+        to = None if self._refuge == here else reasoning.refuge(at_s, here, times=times, cooler=hot)
         wanted = reasoning.space.configuration(reasoning.space.min_state if to is None else to)
         if wanted == here and self.decided is None:
             return ()  # a trial in the lowest state goes on: what cannot hold is said when it is over

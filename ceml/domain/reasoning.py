@@ -376,23 +376,31 @@ class Reasoning:
         before = [amount(each, alarm.bound.signal) for each in seen if each.power_samples >= FEW]
         return (max(alarm.measured / before[0], 1.0), before[0]) if before and before[0] > 0.0 else (1.0, NAN)
 
-    def refuge(self, at_s: float, here: Configuration, *, slow: bool = False, times: float = 1.0) -> int | None:
+    def refuge(
+        self, at_s: float, here: Configuration, *, slow: bool = False, times: float = 1.0, cooler: bool = False
+    ) -> int | None:
         """The best state that was *measured* to keep all caps; None where there is none.
 
-        Measured in this run, and surely: mean plus 1.645 standard errors.
+        Measured in this phase of the program, as far as it was recognised in earlier ones, too, and surely: mean plus
+        1.645 standard errors.
 
         Args:
             at_s: Now.
             here: What is to be left.
             slow: Whether a target is missed, too; else a cap comes before any target.
             times: How many times as much as before the program draws: what is true of one state is feared of all.
+            cooler: Whether it must draw less than `here`, too: what heats a board may be outside of it.
         """
         forbidden, score = self.forbidden, self.score(at_s)
         kept = [self._in_watts(bound) for bound in self.bounds if slow or bound.signal != STEP_TIME]
+        known = pooled(self.space, (*self._memory.recalled, *self.observations))
+        most_w = min((seen.power_w for seen in known if cooler and seen.configuration == here), default=float("inf"))
         best: tuple[float, int] | None = None
-        for seen in pooled(self.space, self.observations):
+        for seen in known:
             state = self.space.find(seen.configuration)
             if state is None or seen.configuration == here or seen.configuration in forbidden:
+                continue
+            if cooler and not seen.power_w < most_w:
                 continue
             if all(keeps(seen, bound, times) for bound in kept):
                 cost = float(score.of(Prediction.measured(seen)).cost[0])

@@ -62,9 +62,17 @@ def sweep() -> None:
         with suppress(CemlError):
             mount = mounted(unified=unified)
         for old in Path(mount).glob(f"{PREFIX}[0-9]*") if mount is not None else ():
-            if not Path("/proc", old.name.removeprefix(PREFIX)).exists():
+            if not _lives(old.name.removeprefix(PREFIX)):
                 with suppress(OSError):  # the kernel keeps one with programs in it
                     old.rmdir()
+
+
+def _lives(pid: str) -> bool:
+    """Whether there is such a process, and it is no zombie that nobody waits for."""
+    try:
+        return Path("/proc", pid, "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _moved(group: Path, pid: int, *, ahead: bool) -> bool:

@@ -305,8 +305,9 @@ class PreferenceLever:
         self.knob = Knob(name="cpu_epp", levels=tuple(sorted(shared)), kind=KnobKind.CATEGORY, settle_s=EPP_SETTLE_S)
 
     def look(self) -> Level:
-        """The preference of all; that of the first, where they differ."""
-        return sysfs.text(self._files[0])
+        """The preference of all; `?` where they differ, so that it is put."""
+        found = {sysfs.text(file) for file in self._files}
+        return found.pop() if len(found) == 1 else "?"
 
     def order(self) -> Level:
         """The first that is not as that of the first policy, else it."""

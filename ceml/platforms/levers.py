@@ -145,8 +145,14 @@ class LeverActuator:
         try:
             return await self._worker.run(lambda: self._put_back(items), wait=True)
         except Temporary:  # one driver does not come back: the others are put back all the same, in another thread
-            self._worker = Worker(self._name)
-            return await self._worker.run(lambda: self._put_back(items))
+            before, self._worker = self._worker, Worker(self._name)
+            before.abandon()
+            left = await self._worker.run(lambda: self._put_back(items))
+            if not before.busy or left:
+                return left
+            return (
+                Unrestored(self._name, "a call to its driver is under way, and may yet turn something: " + sysfs.MEND),
+            )
 
     # In the thread ------------------------------------------------------------------------------------------------
 
@@ -173,6 +179,7 @@ class LeverActuator:
         now = dict(self._look())
         for lever in self._levers:
             name = lever.knob.name
+            sysfs.stop_if_given_up()
             if name in wanted and now[name] != wanted[name]:
                 try:
                     now[name] = lever.put(wanted[name] if isinstance(wanted[name], str) else float(wanted[name]))

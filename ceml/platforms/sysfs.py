@@ -34,7 +34,7 @@ _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 _CGROUPS = "/fs/cgroup/"
-_MEND = "mend the cause, then run ceml restore"
+MEND = "mend the cause, then run ceml restore"
 T = TypeVar("T")
 
 
@@ -113,6 +113,25 @@ def numbers(path: str) -> tuple[int, ...]:
     return tuple(int(word) for word in text(path).split() if word.isdecimal())
 
 
+class _Orders(threading.local):
+    """Whether this thread may still give orders: one that was stuck in a driver may come back when all was put back."""
+
+    given_up: Callable[[], bool] | None = None
+
+
+orders = _Orders()
+
+
+def stop_if_given_up() -> None:
+    """Give no order any more where another thread took over.
+
+    Raises:
+        Temporary: It did.
+    """
+    if orders.given_up is not None and orders.given_up():
+        raise Temporary("everything was put back while a driver gave no answer: nothing more is written")
+
+
 def order(path: str, value: object, *, knob: str) -> None:
     """Write a value. That this returns proves nothing: read back what came of it.
 
@@ -120,6 +139,7 @@ def order(path: str, value: object, *, knob: str) -> None:
         Temporary: Not this time; it is busy, or gone for now.
         Refused: The kernel would not take it, or this user may not write it.
     """
+    stop_if_given_up()
     try:
         raw_write(path, value)
     except OSError as error:
@@ -231,7 +251,7 @@ def put_back(items: Sequence[Item]) -> tuple[Unrestored, ...]:
             try:
                 reason = _reason_against(item)
             except _Silent:
-                told = f"it gave no answer within {HANGS_S:g} s; it should hold {item.value}: {_MEND}"
+                told = f"it gave no answer within {HANGS_S:g} s; it should hold {item.value}: {MEND}"
                 silent.append(Unrestored(item.target, told))
                 continue
             if reason:
@@ -257,7 +277,7 @@ def _reason_against(item: Item) -> str:
     except OSError as error:
         if error.errno == errno.ENOENT and _CGROUPS in item.target and not exists(item.target.rpartition("/")[0]):
             return ""  # the group is gone with its program: nothing is left to put back
-        return f"{error.strerror}; it should hold {item.value}: {_MEND}"
+        return f"{error.strerror}; it should hold {item.value}: {MEND}"
     return ""
 
 

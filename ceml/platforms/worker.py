@@ -2,7 +2,8 @@
 
 A driver may take seconds for a write, or never come back. The caller's deadline then ends its waiting, not the
 write, so whoever comes next is told so (a reading, an order) or waits for the first to end (putting back). The thread
-is a daemon: a call that never comes back does not keep the process alive once everything else is over.
+is a daemon: a call that never comes back does not keep the process alive once everything else is over, unless the
+kernel does, since it sleeps there uninterruptibly.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 
 from ceml.errors import Temporary
+from ceml.platforms import sysfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +40,7 @@ class Worker:
         self._orders: SimpleQueue[Order] = SimpleQueue()
         self._alive = False  # the thread, or about to be
         self._change = threading.Lock()
+        self._abandoned = threading.Event()
 
     async def run(self, work: Callable[[], T], *, wait: bool = False) -> T:
         """Run `work` in the thread. Cancelled, the call goes on alone and the worker stays busy until it ends.
@@ -64,8 +67,18 @@ class Worker:
                 self._alive = True
         return await answer
 
+    @property
+    def busy(self) -> bool:
+        """Whether a call has not ended."""
+        return self._busy
+
+    def abandon(self) -> None:
+        """Another worker takes over: should the call that is under way ever go on, it gives no order any more."""
+        self._abandoned.set()
+
     def _work(self) -> None:
         """The thread."""
+        sysfs.orders.given_up = self._abandoned.is_set
         while True:
             try:
                 work, loop, answer = self._orders.get(timeout=IDLE_S)

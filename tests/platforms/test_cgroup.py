@@ -46,9 +46,11 @@ def test_groups_of_programs_that_are_gone_are_swept_others_stay():
         group.mkdir()  # as `ceml run` does just before it moves its program there
         cgroup.sweep()
         assert group.exists()
-        program.communicate(b"\n")
-    cgroup.sweep()
-    assert not group.exists()
+        assert program.stdin is not None
+        program.stdin.close()
+        os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)  # a zombie now: nobody has waited for it
+        cgroup.sweep()
+        assert not group.exists()
 
 
 def test_who_has_no_group_file_is_said():

@@ -31,7 +31,7 @@ class FileLever:
     def put(self, level: float) -> float:
         if self._gate is not None:
             self._gate.wait()
-        self._path.write_text(f"{level:g}")
+        sysfs.order(str(self._path), f"{level:g}", knob=self.knob.name)
         return self.look()
 
     def items(self) -> tuple[Item, ...]:
@@ -49,13 +49,17 @@ def test_one_driver_that_never_comes_back_keeps_nothing_else_turned(tmp_path: Pa
         saved = await actuator.save()
         with anyio.move_on_after(0.1):
             await actuator.apply(Configuration({"good": 1.0, "bad": 1.0}))
-        assert paths[0].read_text() == "1"
+        assert paths[0].read_text().strip() == "1"
         with pytest.raises(Temporary):
             await actuator.save()
         began_s = time.monotonic()
-        assert await actuator.restore(saved) == ()
+        (left,) = await actuator.restore(saved)
+        assert (left.target, "under way" in left.reason) == ("two", True)  # it may yet write: the journal must stay
         assert time.monotonic() - began_s < 2.0
-        assert paths[0].read_text().strip() == "3"
+        assert [path.read_text().strip() for path in paths] == ["3", "3"]
+        gate.set()  # the driver comes back after all
+        await anyio.sleep(0.2)
+        assert [path.read_text().strip() for path in paths] == ["3", "3"]
+        assert await actuator.restore(saved) == ()
 
     anyio.run(main)
-    gate.set()

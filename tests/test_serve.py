@@ -316,19 +316,20 @@ def test_a_budget_file_is_obeyed_while_a_program_runs_and_a_bad_one_refused(tmp_
         file.write_text('budget = "5W"')
         wait_until(lambda: server.events("decided")[-1]["why"].startswith("budget changed"), "another decision")
         file.write_text('budget = "5V"')
-        wait_until(lambda: len(server.events("budget_refused")) == 1, "a refusal")
+        wait_until(lambda: len(server.events("budget_refused")) == 2, "a refusal")
         assert ceml("budget", "6W", "--runtime-dir", tmp_path).returncode == 0
         file.unlink()
-        wait_until(lambda: len(server.events("budget_refused")) == 2, "word that the file is gone")
+        wait_until(lambda: len(server.events("budget_refused")) == 3, "word that the file is gone")
         file.write_text('budget = "5W"')
         wait_until(lambda: len(server.events("budget_changed")) == 3, "the file's old wish again")
         server.end()
         program.kill()
         program.communicate()
     assert [each["limits"]["power_cap_w"] for each in server.events("budget_changed")] == [5.0, 6.0, 5.0]
-    bad, gone = server.events("budget_refused")
+    absent, bad, gone = server.events("budget_refused")
+    assert "is not there" in absent["reason"]
     assert "not in V" in bad["reason"]
-    assert "is gone: the limits in force stay" in gone["reason"]
+    assert "is gone: what is in force stays" in gone["reason"]
 
 
 def test_a_scenario_happens_in_scaled_time_and_may_lose_a_sensor(tmp_path: Path) -> None:

@@ -273,24 +273,30 @@ class Reasoning:
     @property
     def forbidden(self) -> frozenset[Configuration]:
         """States that are known to break a limit in force, and not yet believed to keep it."""
-        if not len(self.violators):
-            return frozenset()
-        return self._breaking([bound for bound in self.bounds if not self.hopeless(bound)])
+        return self._breaking(self.bounds) if len(self.violators) else frozenset()
 
     @property
     def _safe(self) -> KnobSpace:
         """The space without states that are known to break a cap; one that misses a target may take turns."""
-        broken = self._breaking([b for b in self.bounds if b.signal != STEP_TIME and not self.hopeless(b)])
+        broken = self._breaking([bound for bound in self.bounds if bound.signal != STEP_TIME])
         gone = [state for state in map(self.space.find, broken) if state is not None]
         return self.space.without(gone) if gone and len(gone) < len(self.space) else self.space
 
     def hopeless(self, bound: Bound) -> bool:
         """Whether even the lowest state is known to break a cap: then the least violation of it is what is left."""
-        lowest = self.space.configuration(self.space.min_state)
-        return bound.signal != STEP_TIME and len(self.violators) > 0 and lowest in self._breaking([bound])
+        return bool(broken := self.violators.forbidden([bound], self._surely)) and not self._of_use(bound, broken)
+
+    def _of_use(self, bound: Bound, broken: frozenset[Configuration]) -> bool:
+        return bound.signal == STEP_TIME or self.space.configuration(self.space.min_state) not in broken
 
     def _breaking(self, bounds: Sequence[Bound]) -> frozenset[Configuration]:
-        return self.violators.forbidden(bounds, self._surely)
+        """What breaks one of these, but for caps that even the lowest state breaks."""
+        gone: set[Configuration] = set()
+        for bound in bounds:
+            broken = self.violators.forbidden([bound], self._surely)
+            if self._of_use(bound, broken):
+                gone |= broken
+        return frozenset(gone)
 
     @property
     def allowed(self) -> KnobSpace:
@@ -394,13 +400,13 @@ class Reasoning:
         forbidden, score = self.forbidden, self.score(at_s)
         kept = [self._in_watts(bound) for bound in self.bounds if slow or bound.signal != STEP_TIME]
         known = pooled(self.space, (*self._memory.recalled, *self.observations))
-        most_w = min((seen.power_w for seen in known if cooler and seen.configuration == here), default=float("inf"))
+        drawn_w = [seen.power_w for seen in known if seen.configuration == here] or [self.predicted(here)[1]]
         best: tuple[float, int] | None = None
         for seen in known:
             state = self.space.find(seen.configuration)
             if state is None or seen.configuration == here or seen.configuration in forbidden:
                 continue
-            if cooler and not seen.power_w < most_w:
+            if cooler and not seen.power_w < drawn_w[0]:  # not known: then the lowest state it is
                 continue
             if all(keeps(seen, bound, times) for bound in kept):
                 cost = float(score.of(Prediction.measured(seen)).cost[0])

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 VOLATILE = frozenset({"affinity"})  # kinds of values that change by themselves, as threads come and go
 
@@ -28,6 +31,16 @@ class Saved(NamedTuple):
     """Items in the order in which they must be put back."""
 
     items: tuple[Item, ...] = ()
+
+    def with_values(self, items: Iterable[Item]) -> Saved:
+        """The same targets in the same order, of those named with these values."""
+        new = {(item.kind, item.target): item for item in items}
+        return Saved(tuple(new.get((item.kind, item.target), item) for item in self.items))
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Value by target; what is reset to a driver's default has none."""
+        return {item.target: item.value for item in self.items if item.value is not None}
 
 
 class Unrestored(NamedTuple):

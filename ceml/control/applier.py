@@ -29,13 +29,15 @@ from ceml.errors import CemlError, Refused, Temporary
 from ceml.saved import VOLATILE, Unrestored
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from anyio.abc import TaskStatus
 
     from ceml.control.bus import Bus
     from ceml.control.machine import Machine
-    from ceml.control.ports import PriorValues
+    from ceml.control.ports import NewLimit, PriorValues
     from ceml.domain.events import Intent
-    from ceml.domain.knobs import KnobSpace
+    from ceml.domain.knobs import KnobSpace, Level
     from ceml.saved import Saved
 
 PATIENCE = (0.5, 2.0, 8.0)  # deadlines to wait before a failed apply is tried again; a busy machine recovers in these
@@ -138,7 +140,7 @@ class Applier:
         wanted = self._hold.wanted
         if self._look_due and self._next is None:
             turned = await self._read_back()
-            if turned:
+            if turned and wanted is not None and self._outside(wanted) is None:
                 self._again = f"{' and '.join(turned)} was turned by somebody else"
         why, self._again, self._look_due = self._again, "", False
         if why and wanted is not None and self._next is None:
@@ -151,14 +153,35 @@ class Applier:
             turned = await self._hold.look()
             if self._touched and self._prior is not None:
                 self._prior.ensure(self._saved)
+        if not turned:
+            return ()
         for event in turned:
             self._bus.publish(event)
-        yielded = self._hold.lost(turned[0].at_s) if turned else None
-        if yielded is None:
-            return tuple(event.knob for event in turned)
-        self._bus.publish(yielded)
-        self._bus.publish(ControlPaused(at_s=yielded.at_s, source=f"{yielded.knob} is fought over"))
-        return ()
+        await self._keep_limits(turned)
+        yielded = self._hold.lost(turned[0].at_s)
+        if yielded is not None:
+            self._yield(yielded, f"{yielded.knob} is fought over")
+            return ()
+        return tuple(event.knob for event in turned)
+
+    async def _keep_limits(self, turned: Sequence[KnobOverwritten]) -> None:
+        """A limit that somebody set while it was ours is what is put back, and kept to from now on."""
+        new: tuple[NewLimit, ...] = ()
+        levels: Mapping[str, tuple[Level, ...]] = {}
+        with suppress(CemlError), anyio.move_on_after(self._deadline_s):
+            found = await self._machine.new_limits({event.knob for event in turned})
+            levels = await self._machine.allowed(self._saved.with_values(limit.item for limit in found))
+            new = found
+        if not new:
+            return
+        self._hold.no_fight({limit.knob for limit in new if limit.lowers})
+        before, self._saved = self._saved.values, self._saved.with_values(limit.item for limit in new)
+        self._limit(levels, tuple(f"{item.target} from {before[item.target]} to {item.value}" for _, item, _ in new))
+        if self._prior is not None:
+            try:
+                self._prior.write(self._saved)
+            except CemlError as error:
+                self._yield_for(error)
 
     async def _withhold(self, wanted: Configuration, why: str) -> None:
         stays = await self._machine.locate()
@@ -174,15 +197,29 @@ class Applier:
             self._refuse(wanted, "", reason)
             return
         except CemlError as error:
-            now_s, why = anyio.current_time(), f"{error}; then: ceml resume"
-            self._bus.publish(ControlYielded(at_s=now_s, knob="", times=0, why=why))
-            self._bus.publish(ControlPaused(at_s=now_s, source=why))
+            self._yield_for(error)
             return
-        out = None if self._levels is None else _outside(self._levels, wanted)
+        await self._read_back()  # what was measured until now counts only if nobody else turned a knob
+        out = self._outside(wanted)
         if out is None:
             await self._apply(wanted, why)
-            return
-        self._refuse(wanted, out, f"{out} is limited by somebody else since then")
+        else:
+            self._refuse(wanted, out, f"{out} is limited by somebody else since then")
+
+    def _outside(self, wanted: Configuration) -> str | None:
+        """The knob whose level the limits of others do not leave; None: there is none."""
+        if self._levels is None:
+            return None
+        left = self._levels.levels
+        return next((knob for knob, level in wanted.items() if level not in left.get(knob, (level,))), None)
+
+    def _yield_for(self, error: CemlError) -> None:
+        why = f"{error}; then: ceml resume"
+        self._yield(ControlYielded(at_s=anyio.current_time(), knob="", times=0, why=why), why)
+
+    def _yield(self, said: ControlYielded, source: str) -> None:
+        self._bus.publish(said)
+        self._bus.publish(ControlPaused(at_s=said.at_s, source=source))
 
     def _refuse(self, wanted: Configuration, knob: str, reason: str) -> None:
         self._bus.publish(
@@ -197,7 +234,8 @@ class Applier:
             TimeoutError: A driver gives no answer.
         """
         with anyio.fail_after(TAKE_OVER * self._deadline_s):
-            saved, levels = await self._machine.save(), await self._machine.allowed()
+            saved = await self._machine.save()
+            levels = await self._machine.allowed(saved)
         if self._prior is not None:
             self._prior.write(saved)
         before = {item.target: item.value for item in self._saved.items}
@@ -208,10 +246,21 @@ class Applier:
         )
         self._saved, self._touched = saved, True
         if changed:
-            whole = {knob.name: knob.levels for knob in self._space.knobs}
-            fewer = {knob: left for knob, left in levels.items() if len(left) < len(whole.get(knob, ()))}
-            self._levels = LevelsAllowed(at_s=anyio.current_time(), levels=fewer, changed=changed)
-            self._bus.publish(self._levels)
+            self._limit(levels, changed)
+
+    def _limit(self, levels: Mapping[str, tuple[Level, ...]], changed: tuple[str, ...]) -> None:
+        """Say which levels are left; where there are none of a knob, the machine is left alone."""
+        now_s, whole = anyio.current_time(), {knob.name: knob.levels for knob in self._space.knobs}
+        fewer = {knob: left for knob, left in levels.items() if len(left) < len(whole.get(knob, ()))}
+        self._levels = LevelsAllowed(at_s=now_s, levels=fewer, changed=changed)
+        self._bus.publish(self._levels)
+        none_left = next((knob for knob, left in fewer.items() if not left), None)
+        if none_left is not None:
+            why = (
+                f"somebody limited {none_left} below every level that ceml knows ({'; '.join(changed)}): the machine "
+                "is left alone, every knob is put back. Raise the limit, then `ceml resume`"
+            )
+            self._yield(ControlYielded(at_s=now_s, knob=none_left, times=1, why=why), f"{none_left} is limited")
 
     async def _apply(self, wanted: Configuration, why: str) -> None:
         """Apply; what may pass is tried again, unless something else is wanted meanwhile."""
@@ -237,7 +286,6 @@ class Applier:
         knob, reason, passing = "", f"no answer within {self._deadline_s:g} s", True
         try:
             with anyio.move_on_after(self._deadline_s):
-                await self._read_back()  # what was measured until now counts only if nobody else turned a knob
                 before = await self._machine.locate()
                 self._hold.loosen()
                 effective = before if before == wanted else await self._machine.apply(wanted)
@@ -293,8 +341,3 @@ class Applier:
         with suppress(CemlError, TimeoutError), anyio.fail_after(TAKE_OVER * self._deadline_s):
             return await self._machine.locate()
         return Configuration({knob.name: UNKNOWN for knob in self._space.knobs})
-
-
-def _outside(allowed: LevelsAllowed, wanted: Configuration) -> str | None:
-    """The knob whose level the limits of others do not leave; None: there is none."""
-    return next((knob for knob, level in wanted.items() if level not in allowed.levels.get(knob, (level,))), None)

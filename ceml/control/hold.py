@@ -16,6 +16,8 @@ from ceml.domain.events import ControlYielded, KnobOverwritten
 from ceml.errors import CemlError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ceml.control.machine import Machine
     from ceml.domain.knobs import Configuration
 
@@ -84,6 +86,11 @@ class Hold:
         elif UNKNOWN not in found.values():
             self._since_s = began_s
         return said
+
+    def no_fight(self, knobs: Collection[str]) -> None:
+        """Of these the latest meeting was none: what the other one wants is kept to."""
+        for knob in knobs:
+            self._met[knob].pop()
 
     def lost(self, at_s: float) -> ControlYielded | None:
         """Whether a knob was fought over so often that it is better left alone."""

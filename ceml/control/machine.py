@@ -9,9 +9,9 @@ from ceml.domain.knobs import Configuration, Level
 from ceml.saved import Saved, Unrestored
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
-    from ceml.control.ports import Actuator
+    from ceml.control.ports import Actuator, NewLimit
 
 
 class Machine:
@@ -46,13 +46,28 @@ class Machine:
             levels.update(await actuator.apply(Configuration(own)))
         return Configuration(levels)
 
-    async def allowed(self) -> dict[str, tuple[Level, ...]]:
+    async def allowed(self, saved: Saved) -> dict[str, tuple[Level, ...]]:
         """The levels that the limits of others leave, of the knobs that have such limits and answer."""
         found: dict[str, tuple[Level, ...]] = {}
         for actuator in self._actuators:
             if isinstance(actuator, Limited):
-                found.update(await actuator.allowed())
+                found.update(await actuator.allowed(saved))
         return found
+
+    async def new_limits(self, knobs: Collection[str]) -> tuple[NewLimit, ...]:
+        """Limits of these knobs that somebody else set since they were put.
+
+        Raises:
+            CemlError: They cannot be read now.
+        """
+        return tuple(
+            [
+                limit
+                for actuator in self._actuators
+                if isinstance(actuator, Limited)
+                for limit in await actuator.new_limits(knobs)
+            ]
+        )
 
     async def save(self) -> Saved:
         """Everything that `apply` may touch, as it is now."""

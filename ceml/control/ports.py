@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ceml.domain.events import Event
     from ceml.domain.knobs import Configuration, Knob, KnobSpace, Level
     from ceml.domain.values import Knowledge, Sample
-    from ceml.saved import Saved, Unrestored
+    from ceml.saved import Item, Saved, Unrestored
 
 Publish = Callable[["Event"], None]
 
@@ -95,12 +95,30 @@ class Actuator(Protocol):
         ...
 
 
+class NewLimit(NamedTuple):
+    """A limit that somebody else set while a knob was ours.
+
+    Attributes:
+        knob: Whose limit.
+        item: What stands there now, and is to be put back.
+        lowers: Whether it is lower than what was put there: then it is kept to, and nobody fights over the knob.
+    """
+
+    knob: str
+    item: Item
+    lowers: bool
+
+
 @runtime_checkable
 class Limited(Protocol):
     """An actuator whose levels somebody else may limit: nvpmodel, cooling, an administrator."""
 
-    async def allowed(self) -> Mapping[str, tuple[Level, ...]]:
-        """The levels of each knob within those limits, read anew while nothing of ours is in force."""
+    async def allowed(self, saved: Saved) -> Mapping[str, tuple[Level, ...]]:
+        """The levels of each knob within those limits: the prior values, and what we never write read anew."""
+        ...
+
+    async def new_limits(self, knobs: Collection[str]) -> tuple[NewLimit, ...]:
+        """Limits of these knobs that somebody else set since they were put; none while the kernel itself cools."""
         ...
 
 

@@ -384,7 +384,7 @@ class DecisionSlow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelsAllowed:
-    """While the machine was left alone somebody set other limits: of the knobs named they leave only these levels.
+    """Somebody set other limits: of the knobs named they leave only these levels.
 
     What stands there now is what will be put back; `changed` says of each value what it was and what it is.
     """

@@ -139,6 +139,7 @@ class RuntimeManager:
                 return self._spoilt(event)
             case LevelsAllowed():
                 self.reasoning.limit_levels(event.levels)
+                return self._wishes_changed(event.at_s, "limits of others changed")
             case AppJoined():
                 return self._joined(event)
             case AppLeft():

@@ -17,7 +17,7 @@ from ceml.saved import Item
 from ceml.store.paths import PlatformContext  # noqa: TC001 - pydantic reads the annotation when the plugin is made
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ceml.domain.knobs import Level
     from ceml.platforms.levers import Lever
@@ -140,13 +140,22 @@ class CapLever:
         self._card.order(self.knob.name, "amdsmi_set_power_cap", 0, round(level * self._per_w))
         return float(self.look())
 
-    def bounds(self) -> tuple[float, float]:
+    def bounds(self, prior: Mapping[str, str]) -> tuple[float, float]:
         """Up to the cap that is there."""
-        return 0.0, float(self.look())
+        known = prior.get(self._target)
+        return 0.0, float(self.look()) if known is None else float(known) / self._per_w
+
+    @property
+    def _target(self) -> str:
+        return f"{self._card.place}#power_cap"
+
+    def limits(self) -> tuple[Item, ...]:
+        """The cap in force."""
+        return self.items()
 
     def items(self) -> tuple[Item, ...]:
         """The cap in force, in the library's own unit."""
-        return (Item(KIND, f"{self._card.place}#power_cap", str(self._raw())),)
+        return (Item(KIND, self._target, str(self._raw())),)
 
 
 class TopLever:

@@ -23,7 +23,7 @@ from ceml.platforms.procstat import CpuLoad, ProgramLoad
 from ceml.store.paths import PlatformContext  # noqa: TC001 - pydantic reads the annotation when the plugin is made
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -206,14 +206,15 @@ class QuotaLever:
 
     def look(self) -> Level:
         """The share; 1 without a limit."""
-        word = sysfs.text(self._quota.path).split()[0]
-        if word in ("max", "-1"):
-            return 1.0
+        share = self._share(sysfs.text(self._quota.path))
+        return next((float(level) for level in self.knob.levels if abs(float(level) - share) < 0.005), share)
+
+    def _share(self, text: str) -> float:
+        word = text.split()[0] if text else ""
         try:
-            share = int(word) / self._full_us
+            return 1.0 if word in ("max", "-1") else int(word) / self._full_us
         except ValueError:
             raise Temporary(f"{self._quota.path} reads {word!r}; it is tried again") from None
-        return next((float(level) for level in self.knob.levels if abs(float(level) - share) < 0.005), share)
 
     def order(self) -> Level:
         """The same: the quota is the order."""
@@ -234,6 +235,19 @@ class QuotaLever:
             self._quota.path, f"{quota} {self._quota.period_us}" if self._quota.unified else quota, knob=self.knob.name
         )
         return float(self.look())
+
+    def bounds(self, prior: Mapping[str, str]) -> tuple[float, float]:
+        """Up to the share that somebody allows.
+
+        Raises:
+            Temporary: The quota reads as no number.
+        """
+        word = prior.get(self._quota.path) or sysfs.text(self._quota.path)
+        return 0.0, min(self._share(word), 1.0)
+
+    def limits(self) -> tuple[Item, ...]:
+        """The quota."""
+        return self.items()
 
     def items(self) -> tuple[Item, ...]:
         """The quota."""

@@ -16,7 +16,7 @@ from ceml.platforms import sysfs
 from ceml.platforms.levers import nearest, settled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ceml.domain.knobs import Level
     from ceml.saved import Item
@@ -246,7 +246,7 @@ class CpuLever:
             measured = sysfs.number(policy.file("scaling_cur_freq")) * 1e3
         return nearest(self._knob.levels, measured, wanted)
 
-    def bounds(self) -> tuple[float, float]:
+    def bounds(self, prior: Mapping[str, str]) -> tuple[float, float]:
         """From the lowest minimum of all policies to the highest maximum; each is held within its own.
 
         Raises:
@@ -255,13 +255,19 @@ class CpuLever:
         found: list[Policy] = []
         for policy in self._policies:
             try:
-                low, high = (sysfs.number(policy.file(f"scaling_{end}_freq")) * 1e3 for end in ("min", "max"))
+                low, high = (
+                    sysfs.known_number(policy.file(f"scaling_{end}_freq"), prior) * 1e3 for end in ("min", "max")
+                )
             except CemlError:  # its processors are offline now
                 found.append(policy)
             else:
                 found.append(replace(policy, limits_hz=(low, high)))
         self._policies = tuple(found)
         return min(policy.limits_hz[0] for policy in found), max(policy.limits_hz[1] for policy in found)
+
+    def limits(self) -> tuple[Item, ...]:
+        """The maximum of each policy, where it is what holds the clock."""
+        return () if self._by_speed else sysfs.kept(policy.file("scaling_max_freq") for policy in self._policies)
 
     def items(self) -> tuple[Item, ...]:
         """Governor and speed, or maximum and minimum, of every policy that answers."""

@@ -14,7 +14,7 @@ from ceml.platforms import sysfs
 from ceml.platforms.levers import SHOWN, nearest, settled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ceml.domain.knobs import Knob, Level
     from ceml.saved import Item
@@ -130,14 +130,18 @@ class DevfreqLever:
             raise Temporary(f"{self._device.file('cur_freq')} reads {measured:g}: the device sleeps")
         return nearest(self._knob.levels, measured)
 
-    def bounds(self) -> tuple[float, float]:
+    def bounds(self, prior: Mapping[str, str]) -> tuple[float, float]:
         """Only the maximum limits: the minimum gives way to what is asked for.
 
         Raises:
             CemlError: It cannot be read now.
         """
-        high = float(sysfs.number(self._device.file("max_freq")))
+        high = float(sysfs.known_number(self._device.file("max_freq"), prior))
         return 0.0, high if high > 0 else float("inf")  # 0: no limit
+
+    def limits(self) -> tuple[Item, ...]:
+        """The maximum."""
+        return sysfs.kept([self._device.file("max_freq")])
 
     def items(self) -> tuple[Item, ...]:
         """Limits first, the power gate last: a gated device might not take a limit."""

@@ -19,7 +19,7 @@ from ceml.platforms import sysfs
 from ceml.platforms.levers import nearest, settled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ceml.domain.knobs import Knob, Level
     from ceml.saved import Item
@@ -65,8 +65,12 @@ def rates_hz(root: str, candidates_hz: Sequence[float]) -> tuple[float, ...]:
     return tuple(sorted({float(hz) for hz in wanted if low <= hz <= high}))
 
 
-def range_hz(root: str) -> tuple[float, float]:
+def range_hz(root: str, prior: Mapping[str, str] | None = None) -> tuple[float, float]:
     """The lowest and the highest rate that may be asked for now: of the kernel or the firmware, and nvpmodel's cap.
+
+    Args:
+        root: Where /sys is.
+        prior: What stood in files before we wrote there, by path.
 
     Raises:
         CemlError: It cannot be read.
@@ -74,7 +78,8 @@ def range_hz(root: str) -> tuple[float, float]:
     pattern = {"bpmp": f"{BPMP}/{{}}_rate", "override": f"{BWMGR}/emc_{{}}_rate"}.get(
         kind(root) or "", f"{MAINLINE}/{{}}_rate"
     )
-    low, high = (float(sysfs.number(sysfs.under(root, pattern.format(end)))) for end in ("min", "max"))
+    paths = [sysfs.under(root, pattern.format(end)) for end in ("min", "max")]
+    low, high = (float(sysfs.known_number(path, prior or {})) for path in paths)
     cap = cap_hz(root)
     return low, min(high, cap) if cap else high
 
@@ -124,9 +129,13 @@ class _Emc:
         self.knob = knob
         self._root = root
 
-    def bounds(self) -> tuple[float, float]:
+    def bounds(self, prior: Mapping[str, str]) -> tuple[float, float]:
         """See `range_hz`."""
-        return range_hz(self._root)
+        return range_hz(self._root, prior)
+
+    def limits(self) -> tuple[Item, ...]:
+        """None of what is written is a limit."""
+        return ()
 
 
 class BpmpLever(_Emc):
@@ -238,6 +247,10 @@ class LimitsLever(_Emc):
             sysfs.order(path, hz, knob=self.knob.name)
         found = self.look()
         return found if isinstance(found, float) else float(sysfs.number(self._high))
+
+    def limits(self) -> tuple[Item, ...]:
+        """The higher one."""
+        return sysfs.kept([self._high])
 
     def items(self) -> tuple[Item, ...]:
         """Both limits."""

@@ -20,7 +20,7 @@ from ceml.platforms import sysfs
 from ceml.platforms.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 PERIOD_S = 1.0
 CONSTANT_ZONES = frozenset({"PMIC-Die"})  # reads 50 or 100 degrees whatever happens (hardware.md A6)
@@ -50,14 +50,18 @@ class Throttles:
         events = ("thermal events of the processor packages",) if self._counts else ()
         return (*dict.fromkeys(self._cooling.values()), *events)
 
-    def now(self) -> tuple[str, ...]:
-        """What holds clocks down now, or did since it was asked before; a few words each."""
-        said: list[str] = []
+    def cooling(self) -> list[str]:
+        """Devices that the kernel cools by now."""
+        found: list[str] = []
         for path, kind in self._cooling.items():
             with suppress(CemlError):
-                state = sysfs.number(f"{path}/cur_state")
-                if state > 0:
-                    said.append(f"{kind} cools")
+                if sysfs.number(f"{path}/cur_state") > 0:
+                    found.append(kind)
+        return found
+
+    def now(self) -> tuple[str, ...]:
+        """What holds clocks down now, or did since it was asked before; a few words each."""
+        said = [f"{kind} cools" for kind in self.cooling()]
         for path, before in self._counts.items():
             with suppress(CemlError):
                 self._counts[path] = count = sysfs.number(path)
@@ -125,6 +129,12 @@ def sensors(root: str, zones: Mapping[str, str], period_s: float) -> list[HeatSe
     """The sensor of the tree at `root`, where it has anything to tell."""
     throttles = Throttles(root)
     return [HeatSensor(zones, throttles, period_s=period_s)] if zones or throttles.names else []
+
+
+def cools(root: str) -> Callable[[], bool]:
+    """Asks the tree at `root` whether the kernel holds clocks down now."""
+    throttles = Throttles(root)
+    return lambda: bool(throttles.cooling())
 
 
 def thermal_zones(root: str) -> dict[str, str]:

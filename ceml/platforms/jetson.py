@@ -98,7 +98,7 @@ def jetson(
         name=found.profile.id,
         space=KnobSpace([lever.knob for lever in found.levers]),
         sensors=sensors(found, root, sensor_period_s),
-        actuators=(LeverActuator(found.profile.id, found.levers),),
+        actuators=(LeverActuator(found.profile.id, found.levers, heat.cools(root)),),
         total_rails=found.total,
         rails=tuple(dict.fromkeys(found.rails.values())),
         zones=tuple(found.zones),

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import structlog
 
-from ceml.domain.knobs import Configuration
+from ceml.control.ports import NewLimit
+from ceml.domain.knobs import Configuration, KnobKind
 from ceml.errors import CemlError, Refused, Temporary, Unavailable
 from ceml.platforms import sysfs
 from ceml.platforms.restoring import put_back
@@ -19,7 +21,7 @@ from ceml.platforms.worker import Worker
 from ceml.saved import Saved, Unrestored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from ceml.domain.knobs import Knob, Level
     from ceml.saved import Item
@@ -71,12 +73,19 @@ class Lever(Protocol):
 class Ranged(Protocol):
     """A lever within limits that somebody else sets."""
 
-    def bounds(self) -> tuple[float, float]:
-        """The lowest and the highest level that may be asked for, read anew; only while nothing of ours is in force.
+    def bounds(self, prior: Mapping[str, str]) -> tuple[float, float]:
+        """The lowest and the highest level that may be asked for.
+
+        Args:
+            prior: What others set where we write, by target (of `items`); what is not among them is read.
 
         Raises:
             CemlError: It cannot be read now.
         """
+        ...
+
+    def limits(self) -> tuple[Item, ...]:
+        """Those of `items` that are upper limits, as they are now: who else lowers one of them means it."""
         ...
 
 
@@ -92,12 +101,20 @@ class Remembers(Protocol):
 class LeverActuator:
     """Turns the knobs of several levers; each is put back on its own."""
 
-    def __init__(self, name: str, levers: Sequence[Lever]) -> None:
-        """Take the levers; they are turned in this order and put back in the reverse of it."""
+    def __init__(self, name: str, levers: Sequence[Lever], cools: Callable[[], bool] = lambda: False) -> None:
+        """Take the levers; they are turned in this order and put back in the reverse of it.
+
+        Args:
+            name: Of the platform.
+            levers: One for each knob.
+            cools: Whether the kernel itself holds clocks down now: limits of clocks then read lower than anybody set.
+        """
         self._name = name
         self._levers = tuple(levers)
         self._worker = Worker(name)
         self._own: frozenset[tuple[str, str]] = frozenset()
+        self._cools = cools
+        self._limits: dict[str, dict[str, str | None]] = {}  # knob -> target -> what it read when it was put
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
@@ -126,9 +143,13 @@ class LeverActuator:
         self._check(wanted)
         return await self._worker.run(lambda: self._turn(wanted))
 
-    async def allowed(self) -> Mapping[str, tuple[Level, ...]]:
+    async def allowed(self, saved: Saved) -> Mapping[str, tuple[Level, ...]]:
         """The levels of each knob within the limits that others set."""
-        return await self._worker.run(self._allowed, wait=True)
+        return await self._worker.run(lambda: self._allowed(saved.values), wait=True)
+
+    async def new_limits(self, knobs: Collection[str]) -> tuple[NewLimit, ...]:
+        """Limits of these knobs that somebody else set since they were put."""
+        return await self._worker.run(lambda: self._new_limits(knobs))
 
     async def save(self) -> Saved:
         """Everything that the levers may touch."""
@@ -162,18 +183,32 @@ class LeverActuator:
     def _orders(self) -> Configuration:
         return Configuration({lever.knob.name: _where(lever.order) for lever in self._levers})
 
-    def _allowed(self) -> dict[str, tuple[Level, ...]]:
+    def _allowed(self, prior: Mapping[str, str]) -> dict[str, tuple[Level, ...]]:
         found: dict[str, tuple[Level, ...]] = {}
         for lever in self._levers:
             if isinstance(lever, Ranged):
                 with suppress(CemlError):
-                    low, high = lever.bounds()
+                    low, high = lever.bounds(prior)
                     found[lever.knob.name] = tuple(
                         level
                         for level in lever.knob.levels
                         if low * (1.0 - SHOWN) <= float(level) <= high * (1.0 + SHOWN)
                     )
         return found
+
+    def _new_limits(self, knobs: Collection[str]) -> tuple[NewLimit, ...]:
+        found: list[NewLimit] = []
+        for lever in self._levers:
+            name, put = lever.knob.name, self._limits.get(lever.knob.name)
+            if put is None or name not in knobs or not isinstance(lever, Ranged):
+                continue
+            if lever.knob.kind is not KnobKind.POWER_LIMIT and self._cools():
+                continue  # the kernel's doing, which ends by itself: nobody's value
+            for item in lever.limits():
+                ours = put.get(item.target)
+                if ours is not None and item.value is not None and item.value != ours:
+                    found.append(NewLimit(name, item, lowers=_number(item.value) < _number(ours)))
+        return tuple(found)
 
     def _turn(self, wanted: Configuration) -> Configuration:
         now = dict(self._look())
@@ -183,6 +218,8 @@ class LeverActuator:
             if name in wanted and now[name] != wanted[name]:
                 try:
                     now[name] = lever.put(wanted[name] if isinstance(wanted[name], str) else float(wanted[name]))
+                    if isinstance(lever, Ranged):
+                        self._limits[name] = {item.target: item.value for item in lever.limits()}
                 except Unavailable as error:
                     raise Temporary(str(error)) from None
         return Configuration(now)
@@ -226,6 +263,15 @@ def say_missing(problems: Sequence[str]) -> None:
     """Tell at start what is missing and how to mend it; `ceml doctor` says the same."""
     for problem in problems:
         structlog.get_logger().warning("missing", problem=problem)
+
+
+def _number(value: str) -> float:
+    """Of a limit as its driver words it; `max` and what is no number are no limit at all."""
+    try:
+        number = float(value.split()[0])
+    except (ValueError, IndexError):
+        return inf
+    return number if number > 0.0 else inf
 
 
 def _where(read: Callable[[], Level]) -> Level:

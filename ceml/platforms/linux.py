@@ -91,7 +91,7 @@ def linux(
         name="linux",
         space=KnobSpace([lever.knob for lever in levers]),
         sensors=sensors,
-        actuators=(LeverActuator("linux", levers),),
+        actuators=(LeverActuator("linux", levers, heat.cools(root)),),
         total_rails=total,
         rails=total,
         zones=tuple(found.zones),

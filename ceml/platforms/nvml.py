@@ -20,7 +20,7 @@ from ceml.saved import Item
 from ceml.store.paths import PlatformContext  # noqa: TC001 - pydantic reads the annotation when the plugin is made
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ceml.domain.knobs import Level
     from ceml.platforms.levers import Lever
@@ -221,10 +221,19 @@ class LimitLever:
         card.order(self.knob.name, "nvmlDeviceSetPowerManagementLimit", round(level * 1e3))
         return float(self.look())
 
-    def bounds(self) -> tuple[float, float]:
+    def bounds(self, prior: Mapping[str, str]) -> tuple[float, float]:
         """Up to the limit that is there."""
-        return 0.0, float(self.look())
+        known = prior.get(self._target)
+        return 0.0, float(self.look()) if known is None else float(known) / 1e3
+
+    @property
+    def _target(self) -> str:
+        return f"{self._card.uuid}#power_limit"
+
+    def limits(self) -> tuple[Item, ...]:
+        """The limit in force."""
+        return self.items()
 
     def items(self) -> tuple[Item, ...]:
         """The limit in force."""
-        return (Item(KIND, f"{self._card.uuid}#power_limit", str(round(float(self.look()) * 1e3))),)
+        return (Item(KIND, self._target, str(round(float(self.look()) * 1e3))),)

@@ -19,7 +19,7 @@ from ceml.platforms.levers import nearest
 from ceml.platforms.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ceml.domain.knobs import Level
     from ceml.saved import Item
@@ -84,7 +84,7 @@ class LimitLever:
         if not self._zones:
             where = sysfs.under(root, "/sys/class/powercap")
             raise Unavailable(f"limit: no package in {where} has a {LIMIT}; leave out limit=true")
-        most_w = min(self._most_w(zone) for zone in self._zones)
+        most_w = min(self._most_w(zone, {}) for zone in self._zones)
         levels = {float(round(most_w * (LEAST + (1.0 - LEAST) * step / STEPS))) for step in range(STEPS + 1)}
         self.knob = Knob(
             name="cpu_w",
@@ -94,9 +94,9 @@ class LimitLever:
         )
 
     @staticmethod
-    def _most_w(zone: str) -> float:
+    def _most_w(zone: str, prior: Mapping[str, str]) -> float:
         """What the package is made for, where it says so; nobody's own limit is ever raised."""
-        found = sysfs.number(f"{zone}/{LIMIT}")
+        found = sysfs.known_number(f"{zone}/{LIMIT}", prior)
         made_for = sysfs.number(f"{zone}/{MOST}") if sysfs.exists(f"{zone}/{MOST}") else 0
         return (min(found, made_for) if made_for > 0 else found) * 1e-6
 
@@ -122,13 +122,17 @@ class LimitLever:
                 sysfs.order(f"{zone}/enabled", 1, knob=self.knob.name)
         return float(self.look())
 
-    def bounds(self) -> tuple[float, float]:
+    def bounds(self, prior: Mapping[str, str]) -> tuple[float, float]:
         """Up to the lowest limit that is there.
 
         Raises:
             CemlError: It cannot be read now.
         """
-        return 0.0, min(self._most_w(zone) for zone in self._zones)
+        return 0.0, min(self._most_w(zone, prior) for zone in self._zones)
+
+    def limits(self) -> tuple[Item, ...]:
+        """The limit of each package."""
+        return sysfs.kept(f"{zone}/{LIMIT}" for zone in self._zones)
 
     def items(self) -> tuple[Item, ...]:
         """The limit of each package, and whether it is kept to."""

@@ -18,7 +18,7 @@ from ceml.errors import Refused, Temporary, Unavailable
 from ceml.saved import Item, Unrestored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 KIND = "sysfs"
 PASSES = 6  # of putting back; each waits twice as long as the one before, 0.3 s in all
@@ -96,11 +96,17 @@ def number(path: str) -> int:
         Temporary: Not this time, or no number stands there now.
         Unavailable: It is not there, or this user may not read it.
     """
-    found = text(path)
-    try:
-        return int(found)
-    except ValueError:
-        raise Temporary(f"{path} should hold a whole number and reads {found[:40]!r}; it is tried again") from None
+    return _whole(path, text(path))
+
+
+def known_number(path: str, known: Mapping[str, str]) -> int:
+    """As `number`, of a file whose text may be known already.
+
+    Raises:
+        Temporary: Not this time, or no number stands there.
+        Unavailable: It is not there, or this user may not read it.
+    """
+    return _whole(path, known[path]) if path in known else number(path)
 
 
 def numbers(path: str) -> tuple[int, ...]:
@@ -111,6 +117,13 @@ def numbers(path: str) -> tuple[int, ...]:
         Unavailable: It is not there, or this user may not read it.
     """
     return tuple(int(word) for word in text(path).split() if word.isdecimal())
+
+
+def _whole(path: str, found: str) -> int:
+    try:
+        return int(found)
+    except ValueError:
+        raise Temporary(f"{path} should hold a whole number and reads {found[:40]!r}; it is tried again") from None
 
 
 class _Orders(threading.local):

@@ -94,7 +94,7 @@ def _said(event: Event) -> tuple[str, str, bool] | None:
         case DecisionSlow():
             return "slow", event.why, True
         case LevelsAllowed():
-            said = f"while the machine was left alone somebody changed {', '.join(event.changed)}: that is kept to"
+            said = f"somebody else changed {', '.join(event.changed)}: that is kept to"
             return "found", said, True
         case ConfigurationApplied():
             return "applied", f"{event.effective}: {event.why}", False

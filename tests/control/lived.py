@@ -93,6 +93,7 @@ def lived(
     *,
     slept_s: Callable[[], float] = float,
     rails: tuple[str, ...] = (),
+    space: KnobSpace = SPACE,
     **options,
 ) -> tuple[list[Event], Controller]:
     """Run a story beside a controller and its read-back; returns everything that was published."""
@@ -112,8 +113,8 @@ def lived(
             power_sensors=frozenset({"meter"} if rails else ()),
         )
         own = {name: options.pop(name) for name in ("limits", "patience_s", "slow_s") if name in options}
-        applier = Applier(bus, machine, SPACE, saved=await machine.save(), **options)
-        controller = Controller(bus, applier, lambda joined, limits: RuntimeManager(joined, SPACE, mind, limits), **own)
+        applier = Applier(bus, machine, space, saved=await machine.save(), **options)
+        controller = Controller(bus, applier, lambda joined, limits: RuntimeManager(joined, space, mind, limits), **own)
         made.append(controller)
         async with anyio.create_task_group() as group:
             for actor in (applier, controller, ReadBack(bus, applier, slept_s=slept_s)):

@@ -6,12 +6,14 @@ Not covered here: who holds the machine (test_controller.py), knobs that somebod
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import anyio
 
 from ceml.control.applier import Applier
 from ceml.control.bus import Bus
 from ceml.control.machine import Machine
+from ceml.control.ports import NewLimit
 from ceml.domain.events import (
     AppLeft,
     BudgetChanged,
@@ -22,13 +24,17 @@ from ceml.domain.events import (
     ControlPaused,
     ControlResumed,
     ControlYielded,
+    Heartbeat,
     LevelsAllowed,
 )
-from ceml.domain.knobs import Configuration
+from ceml.domain.knobs import Configuration, Knob, KnobSpace
 from ceml.domain.values import Limits
 from ceml.errors import Unavailable
 from ceml.saved import Item, Saved
 from tests.control.lived import KNOBS, PLAN, SPACE, TOP, Dial, beats, join, lived, of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 class Notes:
@@ -87,9 +93,12 @@ def test_limits_that_somebody_set_meanwhile_are_kept_to_until_they_are_lifted(vi
     class Capped(Dial):
         most = 2e9
 
-        async def allowed(self) -> dict[str, tuple[float, ...]]:
+        async def allowed(self, saved: Saved) -> dict[str, tuple[float, ...]]:
             knob = self.knobs[0]
-            return {knob.name: tuple(level for level in knob.levels if level <= self.most)}
+            return {knob.name: tuple(level for level in knob.levels if level <= float(saved.values["most"]))}
+
+        async def new_limits(self, _: Collection[str]) -> tuple[NewLimit, ...]:
+            return ()
 
         async def save(self) -> Saved:
             return Saved((*(await super().save()).items, Item("dial", "most", str(self.most))))
@@ -113,6 +122,96 @@ def test_limits_that_somebody_set_meanwhile_are_kept_to_until_they_are_lifted(vi
     assert seen[2] == {0.8e9}
     assert len(of(heard, LevelsAllowed)) == 3
     assert len(controller.managers["a", ""].reasoning.space) == len(SPACE)
+
+
+class Fence(Dial):
+    """What it turns is a limit itself: who lowers it means it."""
+
+    async def allowed(self, saved: Saved) -> dict[str, tuple[float, ...]]:
+        (knob,) = self.knobs
+        return {knob.name: tuple(level for level in knob.levels if level <= float(saved.values[knob.name]))}
+
+    async def new_limits(self, _: Collection[str]) -> tuple[NewLimit, ...]:
+        (item,) = (await self.save()).items
+        return (NewLimit(self.knobs[0].name, item, lowers=self.level < float(self.writes[-1])),)
+
+
+async def paced(bus: Bus, dial: Dial, how_many: int) -> None:
+    """Beats of a program that follows the clock."""
+    for number in range(how_many):
+        await anyio.sleep(2e8 / float(dial.level))
+        bus.publish(Heartbeat(at_s=anyio.current_time(), app="a", beat=number))
+
+
+def test_a_limit_that_somebody_lowers_while_it_is_ours_is_kept_to_and_put_back(virtually) -> None:
+    dials, notes = [Fence(KNOBS[0]), Dial(KNOBS[1])], Notes()
+    after: list[set[float | str]] = []
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("a"))
+        await paced(bus, dials[0], 200)
+        for theirs in (1.1e9, 0.8e9, 2e9):
+            dials[0].level = theirs
+            await paced(bus, dials[0], 25)
+            assert notes.saved is not None
+            assert notes.saved.values["cpu_hz"] == str(theirs)
+            dials[0].writes = [dials[0].level]
+            await paced(bus, dials[0], 100)
+            after.append({*dials[0].writes, dials[0].level})
+        bus.publish(AppLeft(at_s=anyio.current_time(), app="a"))
+
+    heard, _ = lived(virtually, dials, story, prior=notes)
+    assert max(after[0]) == 1.1e9
+    assert after[1] == {0.8e9}
+    assert max(after[2]) > 0.8e9
+    assert [event.levels.get("cpu_hz") for event in of(heard, LevelsAllowed)] == [(0.8e9, 1.1e9), (0.8e9,), None]
+    assert dials[0].level == 2e9
+
+
+def test_who_lowers_a_limit_again_and_again_is_never_fought(virtually) -> None:
+    knob = Knob(name="cpu_hz", levels=tuple(1e8 * step for step in range(1, 21)), settle_s=0.001)
+    dials = [Fence(knob), Dial(KNOBS[1])]
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("a"))
+        await paced(bus, dials[0], 200)
+        for _ in range(8):
+            dials[0].level = max(level for level in knob.levels if level < dials[0].level)
+            await paced(bus, dials[0], 25)
+
+    heard, _ = lived(virtually, dials, story, space=KnobSpace([knob, KNOBS[1]]))
+    assert len(of(heard, LevelsAllowed)) == 8
+    assert not of(heard, ControlYielded)
+
+
+def test_a_limit_below_every_level_leaves_the_machine_alone_with_it(virtually) -> None:
+    dials = [Fence(KNOBS[0]), Dial(KNOBS[1])]
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("a"))
+        await paced(bus, dials[0], 200)
+        dials[0].level = 0.5e9
+        await paced(bus, dials[0], 50)
+
+    heard, _ = lived(virtually, dials, story)
+    (said,) = of(heard, ControlYielded)
+    assert "cpu_hz below every level" in said.why
+    assert [dial.level for dial in dials] == [0.5e9, 1e9]
+
+
+def test_where_a_new_limit_cannot_be_written_down_everything_is_put_back(virtually) -> None:
+    dials, notes = [Fence(KNOBS[0]), Dial(KNOBS[1])], Notes()
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("a"))
+        await paced(bus, dials[0], 200)
+        notes.full, dials[0].level = True, 0.8e9
+        await paced(bus, dials[0], 50)
+
+    heard, _ = lived(virtually, dials, story, prior=notes)
+    (said,) = of(heard, ControlYielded)
+    assert "the disk is full" in said.why
+    assert [dial.level for dial in dials] == [0.8e9, 1e9]
 
 
 def test_where_nothing_can_be_written_down_nothing_is_turned_and_it_is_said(virtually) -> None:

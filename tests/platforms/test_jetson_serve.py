@@ -207,3 +207,28 @@ def test_limits_set_between_two_programs_are_kept_to_and_left_as_they_were_set(t
         assert max(tried) <= capped_hz
         assert said["levels"]["gpu_hz"][-1] == capped_hz
         assert settings_of(kernel) == before
+
+
+def test_a_limit_lowered_during_a_run_is_kept_to_and_left_as_it_was_set(tmp_path: Path) -> None:
+    with board(tmp_path, "jetson-tx2") as (kernel, root):
+        gpu, before = f"/sys/class/devfreq/{kernel.gpu.name}", settings_of(kernel)
+        server, runs = serve(tmp_path, root).up(), program(tmp_path, root)
+        try:
+            wait_until(lambda: bool(server.events("run_started")), "the record")
+            capped_hz = server.events("run_started")[0]["knobs"]["gpu_hz"][1]
+            wait_until(lambda: float(kernel.read(f"{gpu}/min_freq")) > capped_hz, "a state above the cap to come")
+            kernel.write(f"{gpu}/min_freq", b"0")  # kernel 4.9 takes no maximum below the minimum
+            kernel.write(f"{gpu}/max_freq", f"{capped_hz:.0f}".encode())
+            wait_until(lambda: bool(server.events("levels_allowed")), "that it was seen", seconds=20)
+            then = len(server.events())
+            wait_until(lambda: any(e["event"] == "decided" for e in server.events()[then:]), "a decision", seconds=60)
+            code, _ = server.end(signal.SIGTERM)
+        finally:
+            runs.kill()
+            runs.wait()
+        applied = [e["effective"]["gpu_hz"] for e in server.events()[then:] if e["event"] == "configuration_applied"]
+        assert code == 0, server.log.read_text()
+        assert applied
+        assert max(applied) <= capped_hz
+        assert not server.events("control_yielded")
+        assert settings_of(kernel) == {**before, f"{gpu}/max_freq": f"{capped_hz:.0f}"}

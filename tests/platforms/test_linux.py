@@ -14,6 +14,7 @@ from ceml.errors import Refused, SettingsError, Temporary, Unavailable
 from ceml.platforms import cpufreq
 from ceml.platforms.linux import linux, look
 from ceml.platforms.rapl import spent_uj
+from ceml.saved import Saved
 from ceml.store.paths import PlatformContext
 from ceml.testing.checks import check_actuator, check_sensor
 from ceml.testing.directory import Directory
@@ -90,9 +91,48 @@ def test_a_limit_of_somebody_is_never_raised_and_what_is_locked_is_refused(tmp_p
         )
         effective = await made.actuators[0].apply(Configuration({"cpu_w": made.space.knobs[1].levels[0]}))
         assert effective["cpu_w"] == 60.0  # firmware has locked it: what is read is believed
-        assert (await made.actuators[0].allowed())["cpu_w"] == made.space.knobs[1].levels
+        assert (await made.actuators[0].allowed(Saved()))["cpu_w"] == made.space.knobs[1].levels
         host.files["/sys/class/powercap/intel-rapl:0/constraint_0_power_limit_uw"] = Attribute(lambda: "40000000")
-        assert max((await made.actuators[0].allowed())["cpu_w"]) <= 40.0  # somebody lowered it while we were away
+        lowered = await made.actuators[0].allowed(Saved())  # somebody did while we were away
+        assert max(lowered["cpu_w"]) <= 40.0
+
+    with mounted(host, tmp_path) as root:
+        anyio.run(main, root)
+
+
+@with_fuse
+def test_limits_that_somebody_sets_meanwhile_are_told_apart_from_cooling(tmp_path: Path) -> None:
+    host, state = FakeHost("intel_pstate"), {"cools": 0}
+    host.add_rapl()
+    host.add_limit()
+    host.files["/sys/class/thermal/cooling_device0/type"] = Attribute(lambda: "Processor")
+    host.files["/sys/class/thermal/cooling_device0/cur_state"] = Attribute(lambda: f"{state['cools']}")
+
+    async def main(root: Path) -> None:
+        made = platform(root, limit=True)
+        (actuator,), (clock, limit) = made.actuators, made.space.knobs
+        saved = await actuator.save()
+        await actuator.apply(Configuration({"cpu_hz": clock.levels[8], "cpu_w": limit.levels[4]}))
+        assert await actuator.new_limits({"cpu_hz", "cpu_w"}) == ()
+        lower_khz = round(clock.levels[5] / 1e3)
+        for top in (root / "sys/devices/system/cpu/cpufreq").glob("policy*/scaling_max_freq"):
+            top.write_text(f"{lower_khz}")
+        watts = root / "sys/class/powercap/intel-rapl:0/constraint_0_power_limit_uw"
+        watts.write_text(f"{round(limit.levels[2] * 1e6)}")
+        for cools in (1, 0):
+            state["cools"] = cools
+            new = await actuator.new_limits({"cpu_hz", "cpu_w"})
+            assert {each.knob for each in new} == ({"cpu_w"} if cools else {"cpu_hz", "cpu_w"})
+            assert all(each.lowers for each in new)
+        assert {each.knob for each in await actuator.new_limits({"cpu_w"})} == {"cpu_w"}
+        kept = saved.with_values(each.item for each in new)
+        assert (await actuator.allowed(saved))["cpu_hz"] == clock.levels
+        left = await actuator.allowed(kept)
+        assert (left["cpu_hz"], left["cpu_w"]) == (clock.levels[:6], limit.levels[:3])
+        watts.write_text(f"{round(limit.levels[-1] * 1e6)}")
+        assert [each.lowers for each in await actuator.new_limits({"cpu_w"})] == [False]
+        assert await actuator.restore(kept) == ()
+        assert watts.read_text().strip() == f"{round(limit.levels[2] * 1e6)}"
 
     with mounted(host, tmp_path) as root:
         anyio.run(main, root)

@@ -15,7 +15,7 @@ from ceml.platforms.nvidia import put_back
 from ceml.platforms.nvml import nvml
 from ceml.platforms.restoring import put_back as put_all_back
 from ceml.platforms.sysfs import become_root
-from ceml.saved import Item
+from ceml.saved import Item, Saved
 from ceml.store.paths import PlatformContext
 from ceml.testing.checks import check_actuator, check_sensor
 from ceml.testing.nvml import UUID, FakeNvml
@@ -69,7 +69,7 @@ def test_a_limit_that_somebody_set_is_never_raised(library: FakeNvml) -> None:
     async def main() -> None:
         (actuator,) = platform(knobs=("gpu_w",)).actuators
         library.limit_mw = 150_000
-        assert max((await actuator.allowed())["gpu_w"]) == 150.0
+        assert max((await actuator.allowed(Saved()))["gpu_w"]) == 150.0
 
     anyio.run(main)
 

@@ -186,6 +186,25 @@ class TemperatureCap:
         return _excess(predicted.power_w * per_watt, self.cap_c - AMBIENT_C, given=per_watt)
 
 
+@dataclass(frozen=True)
+class NoHotter:
+    """While the board is too hot, whatever heats it, nothing may draw more than `most_w`, as the state in force does.
+
+    What a temperature tells of powers (`TemperatureCap`) is wrong where something else heats the board, and late.
+    """
+
+    most_w: float
+
+    @property
+    def name(self) -> str:
+        """As people are told."""
+        return "no more power while the board is too hot"
+
+    def violation(self, predicted: Prediction, now: Situation) -> Numbers:
+        """P / most_w - 1."""
+        return _excess(predicted.power_w, self.most_w)
+
+
 def rise_per_watt(now: Situation) -> float:
     """How much hotter than the air the hottest zone is, per watt that made it so, in C/W; NaN: not known."""
     rise_c = max(now.temperature_c - AMBIENT_C, 0.0) if isfinite(now.temperature_c) else NAN

@@ -142,26 +142,31 @@ class Scatter:
 class Heat:
     """The test of a cap on temperature, by the readings of one sensor.
 
-    Two readings in a row above the cap are an excess, and the state in force is to be left. Then, and where the cap was
-    new to a board that is too hot, the board is given time to cool: until it is well below the cap, only that it rises
-    further, or does not fall towards the cap by the means of two stretches of `COOLING_S`, is an excess. So one hot
-    state does not put the blame on all that follow. Heat is the board's: it stays when another state is in force.
+    Two readings in a row above the cap are an excess, and the state in force is to be left. Then, and where the cap
+    was new to a board that is too hot, the board is given time to cool: until it is well below the cap, or was
+    below it for `COOLING_S`, only that it rises further, or does not fall towards the cap by the means of two
+    stretches of `COOLING_S`, is an excess. So one hot state does not put the blame on all that follow. Heat is the
+    board's: it stays when another state is in force.
     """
 
     def __init__(self) -> None:
         self._before = NAN
-        self._cooling, self._left_c = False, NAN
+        self._cooling, self._left_c, self._below_s = False, NAN, NAN
         self._rest()
 
     def _rest(self, mean: float = NAN) -> None:
         self._mean, self._since_s, self._sum, self._count = mean, NAN, 0.0, 0
+
+    def above(self, most: float) -> bool:
+        """Whether the latest reading is above the cap, an excess or not."""
+        return self._before > most
 
     def update(self, at_s: float, hottest_c: float, most: float) -> float | None:
         """Take in one reading; the temperature where it is an excess, else None."""
         before, self._before = self._before, hottest_c
         if before != before and hottest_c > most:
             self._cooling, self._left_c = True, hottest_c
-        elif hottest_c <= most - COOLED_C:
+        elif self._cooled(at_s, hottest_c, most):
             self._cooling = False
             self._rest()
         if not (before > most and hottest_c > most):
@@ -172,6 +177,14 @@ class Heat:
         self._cooling, self._left_c = True, hottest_c
         self._rest()
         return (before + hottest_c) / 2.0
+
+    def _cooled(self, at_s: float, hottest_c: float, most: float) -> bool:
+        if hottest_c > most:
+            self._below_s = NAN
+            return False
+        if self._below_s != self._below_s:
+            self._below_s = at_s
+        return hottest_c <= most - COOLED_C or at_s - self._below_s >= COOLING_S
 
     def _stays(self, at_s: float, hottest_c: float, most: float) -> bool:
         """Whether a stretch is over, and it was hardly cooler than the one before."""
@@ -227,6 +240,12 @@ class PowerGuard:
         `before` tells of a bound what earlier looks there showed: see `Excess.suspected`.
         """
         return any(self._tests[each.signal].suspected(*before(each)) for each in self._bounds if each.signal != HEAT)
+
+    @property
+    def hot(self) -> bool:
+        """Whether the board was above its cap on temperature when it was last read, whatever heats it."""
+        caps = [bound for bound in self._bounds if bound.signal == HEAT]
+        return any(heat.above(cap.most) for cap in caps for heat in self._heat.values())
 
     def shut(self) -> None:
         """Nothing of ours is in force."""

@@ -126,7 +126,9 @@ class RuntimeManager:
                 if self._measuring.window is None:
                     return self._close_if_ready(event.at_s)
                 self._measuring.window.sample(event)
-                if alarm := self._guard.sampled(event):
+                alarm = self._guard.sampled(event)
+                self.reasoning.too_hot_in = self._wanted if self._guard.hot else None
+                if alarm:
                     return self._leave(event.at_s, alarm)
                 return self._cut_short(event.at_s) or self._close_if_ready(event.at_s)
             case ConfigurationApplied():
@@ -245,12 +247,17 @@ class RuntimeManager:
             return self._explore(at_s, "profiled", else_try=False)
         if stay.commits:
             return self._commit(at_s, stay)
-        stay = None if self._blind else self._afforded(stay)
+        stay = None if self._blind or self._heats(stay) else self._afforded(stay)
         if stay is None:
             return self._abstain(at_s)
         self._let_go(Phase.PROFILING)
         self._stay, self._wanted = stay, self.reasoning.space.configuration(stay.state)
         return (Try(configuration=self._wanted, why=stay.why),)
+
+    def _heats(self, trial: Stay) -> bool:
+        """Whether a board that is too hot is expected to get no cooler by a trial: then it waits."""
+        here, there = self.reasoning.too_hot_in, self.reasoning.space.configuration(trial.state)
+        return here is not None and not self.reasoning.predicted(there)[1] < self.reasoning.predicted(here)[1]
 
     def _applied(self, event: ConfigurationApplied) -> Answer:
         if event.requested != self._wanted or self.phase is Phase.RELEASED:

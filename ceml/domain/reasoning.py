@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ceml.domain import schedule
-from ceml.domain.budget import AMBIENT_C, bounds_of, cannot_hold, constraints_of, rise_per_watt, runs_short, unjudged
+from ceml.domain.budget import (
+    AMBIENT_C,
+    NoHotter,
+    bounds_of,
+    cannot_hold,
+    constraints_of,
+    rise_per_watt,
+    runs_short,
+    unjudged,
+)
 from ceml.domain.candidates import candidates
 from ceml.domain.contracts import Score
 from ceml.domain.events import Decided, ModelFitted, Undecided
@@ -104,6 +113,7 @@ class Reasoning:
         self._allowed: KnobSpace | None = None
         self._reachable = self.space
         self._levels: Mapping[str, Sequence[Level]] = {}  # that the limits of others leave, of the knobs named
+        self.too_hot_in: Configuration | None = None  # above its cap on temperature now
         self._max_state = space.max_state  # of the whole space, also when it proves unreachable later
 
     def limit(self, limits: Limits) -> bool:
@@ -183,8 +193,10 @@ class Reasoning:
 
     @property
     def constraints(self) -> Sequence[Constraint]:
-        """What must hold: the objective's own constraints and the limits in force."""
-        return (*self._mind.objective.constraints, *constraints_of(self.limits))
+        """What must hold: the objective's own constraints, the limits in force, and that what is too hot cools."""
+        most_w = NAN if self.too_hot_in is None or self._fit is None else self._expected(self.too_hot_in, BOARD)
+        heat = (NoHotter(most_w),) if isfinite(most_w) else ()
+        return (*self._mind.objective.constraints, *constraints_of(self.limits), *heat)
 
     def situation(self, at_s: float) -> Situation:
         """Where the run stands."""
@@ -539,7 +551,12 @@ class Reasoning:
     def decided(self, at_s: float, judgement: Judgement) -> Decided:
         """The news of a choice; where nothing is feasible it names what cannot hold."""
         choice, scored, score, why, mix = judgement
-        if not choice.feasible:
+        heat = next((bound for bound in self.bounds if bound.signal == HEAT and self.hopeless(bound)), None)
+        if choice.feasible and heat is not None and score.now.temperature_c > heat.most:
+            excess = (score.now.temperature_c - heat.most) / (heat.most - AMBIENT_C)  # expected or not, it is there
+            choice = replace(choice, violation=excess)
+            why = f"{why}; nothing is feasible: {heat.name} cannot hold, excess {excess_text(excess)}"
+        elif not choice.feasible:
             everywhere = self.fit.predict(candidates(self.space, score, (choice.state,)))
             what = cannot_hold(self.constraints, everywhere, scored.predicted, score.now) or "the objective cannot hold"
             why = f"{why}; nothing is feasible: {what}, least violation {excess_text(choice.violation)}"

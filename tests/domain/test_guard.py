@@ -150,6 +150,12 @@ def test_what_is_no_measurement_never_fires(rubbish: list[float]):
     assert alarms(guard(), rubbish) == []
 
 
+def test_what_was_below_the_cap_for_a_while_is_an_excess_at_once_when_it_rises_above():
+    calm = round(10 * COOLING_S)
+    assert heated(guard(HOT), [79.0, 81.0, 81.0, *[79.5] * (calm + 5), 80.2, 80.2]) == [2, calm + 9]
+    assert heated(guard(HOT), [79.0, 81.0, 81.0, *[79.5] * (calm - 5), 80.2, 80.2]) == [2]
+
+
 @pytest.mark.parametrize("sd", [0.005, 0.02, 0.05])
 def test_the_scatter_is_learnt_whatever_steps_lie_between_states(sd: float):
     scatter, rng = Scatter(), np.random.default_rng(0)

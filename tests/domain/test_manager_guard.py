@@ -5,7 +5,7 @@ Not covered: when the guard fires (test_guard.py), figures of whole runs in nois
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import exp
 
 import pytest
@@ -66,10 +66,17 @@ class Warm(Hot):
     degrees: float = AMBIENT_C
     hottest: float = AMBIENT_C
     sampled_s: float = 0.0
+    outside: float = 0.0  # C, of what stands beside the board
+    heated: int = 0  # changes to more power while it was too hot
+    cap_c: float = 60.0
+
+    def _apply(self, wanted: Configuration) -> None:
+        self.heated += self.degrees > self.cap_c and power_w(wanted) > power_w(self.effective)
+        super()._apply(wanted)
 
     def give(self, event) -> None:
         if isinstance(event, Sampled):
-            steady = AMBIENT_C + self.rise_per_watt * event.rails_w["total"]
+            steady = AMBIENT_C + self.outside + self.rise_per_watt * event.rails_w["total"]
             past_s = event.at_s - self.sampled_s
             self.degrees = steady + (self.degrees - steady) * exp(-past_s / self.tau_s)
             self.sampled_s, self.hottest = event.at_s, max(self.hottest, self.degrees)
@@ -95,7 +102,8 @@ class Rough(Hot):
 def hot(limits: Limits, *, total: float | None = 2000, kind: type[Hot] = Hot, **changes) -> Hot:
     joined = AppJoined(at_s=0.0, app="a", total_work=total)
     parts = {"objective": performance(), "model": overlap(), "sampler": improvement(), "exploration_budget": 0.05}
-    world = kind(RuntimeManager(joined, SPACE, mind(**{**parts, **changes}), limits))
+    own = {field.name: changes.pop(field.name) for field in fields(kind) if field.name in changes}
+    world = kind(RuntimeManager(joined, SPACE, mind(**{**parts, **changes}), limits), **own)
     world.give(joined)
     return world
 
@@ -335,6 +343,24 @@ def test_a_board_that_gets_too_hot_is_kept_below_its_cap_by_few_steps(tau_s: flo
     assert world.hottest <= 60.5
     best = max(rate_hz(each) for each in map(SPACE.configuration, SPACE.states) if world.steady(each) <= 60.0)
     assert rate_hz(world.effective) >= 0.93 * best
+
+
+def test_a_board_in_an_oven_is_tried_no_hotter_until_it_has_cooled():
+    world = hot(Limits(max_temperature_c=60.0), total=None, kind=Warm, outside=50.0, degrees=AMBIENT_C + 50.0)
+    world.run(300)
+    assert world.degrees > 60.0
+    assert world.heated == 0
+    assert world.effective == LOWEST
+    assert "temperature cap 60 C cannot hold" in world.heard(Decided)[-1].why
+    world.outside = 0.0
+    world.run(1500)
+    best = max(rate_hz(each) for each in map(SPACE.configuration, SPACE.states) if world.steady(each) <= 60.0)
+    assert rate_hz(world.effective) >= 0.93 * best
+    world.outside = 50.0
+    world.run(300)
+    assert world.degrees > 60.0
+    assert world.heated == 0
+    assert world.effective == LOWEST
 
 
 def test_it_is_left_within_two_readings_between_decisions():

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from ceml.errors import SettingsError
+from ceml.ordinary import read_ordinary
 from ceml.settings import FIELDS, LIMITS, Settings
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 PREFIX = "CEML_"
+LONGEST = 1 << 20  # bytes of a configuration file
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,10 @@ def _read(path: Path) -> dict[str, object]:
         SettingsError: It cannot be read, or is no TOML.
     """
     try:
-        return _toml.loads(path.read_bytes().decode("utf-8"))
+        data = read_ordinary(path, LONGEST + 1, what="the configuration file")
+        if len(data) > LONGEST:
+            raise SettingsError(f"the configuration file {path} is longer than {LONGEST} bytes: is it the right file?")
+        return _toml.loads(data.decode("utf-8"))
     except OSError as error:
         raise SettingsError(f"cannot read the configuration file {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from ceml.domain.values import Limits
 from ceml.errors import SettingsError
 from ceml.settings import FIELDS, LIMITS, Settings
-from ceml.sources import load
+from ceml.sources import LONGEST, load
 
 
 def file_with(tmp_path: Path, text: str | bytes) -> Path:
@@ -90,11 +91,16 @@ def test_a_broken_file_is_said_in_words(tmp_path: Path, text: str | bytes, says:
         load(file_with(tmp_path, text), {}, {})
 
 
-def test_a_missing_file_and_a_directory_are_said_in_words(tmp_path: Path):
+def test_what_is_no_ordinary_file_is_said_in_words_and_nothing_hangs(tmp_path: Path):
     with pytest.raises(SettingsError, match="No such file"):
         load(tmp_path / "none.toml", {}, {})
-    with pytest.raises(SettingsError, match="Is a directory"):
+    with pytest.raises(SettingsError, match="is a directory: give an ordinary file"):
         load(tmp_path, {}, {})
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(SettingsError, match="is a pipe: give an ordinary file"):
+        load(tmp_path / "pipe.toml", {}, {})
+    with pytest.raises(SettingsError, match="longer than 1048576 bytes"):
+        load(file_with(tmp_path, "seed = 1\n" + "#" * LONGEST), {}, {})
 
 
 @pytest.mark.parametrize(

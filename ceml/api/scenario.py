@@ -20,6 +20,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
+import structlog
 
 from ceml import units
 from ceml.domain.events import BudgetChanged, ConfigurationRefused, ObjectiveChanged
@@ -32,7 +33,7 @@ from ceml.sources import changed_limits
 from ceml.store.toml_file import read_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from anyio.abc import TaskStatus
@@ -83,16 +84,25 @@ class Scenario:
 
     async def run(self, publish: Publish, *, task_status: TaskStatus[None]) -> None:
         """Let it happen, then rest until cancelled; what is due at second 0 has happened once `started()` is called."""
-        start_s, started = anyio.current_time(), False
-        for step in self.steps:
-            if step.at_s > 0.0 and not started:
+        start_s, started, left = anyio.current_time(), False, list(self.steps)
+        try:
+            while left:
+                if left[0].at_s > 0.0 and not started:
+                    task_status.started()
+                    started = True
+                await anyio.sleep_until(start_s + left[0].at_s)
+                self._happen(left.pop(0), start_s, publish)
+            if not started:
                 task_status.started()
-                started = True
-            await anyio.sleep_until(start_s + step.at_s)
-            self._happen(step, start_s, publish)
-        if not started:
-            task_status.started()
-        await anyio.sleep_forever()
+            await anyio.sleep_forever()
+        finally:
+            if left:
+                self._say_left(left)
+
+    def _say_left(self, left: Sequence[Step]) -> None:
+        steps = "1 step" if len(left) == 1 else f"{len(left)} steps"
+        problem = f"{steps} of {self.source}, from {left[0].at_s:g} s on, did not happen: the run ended before"
+        structlog.get_logger().warning("scenario_cut_short", problem=problem)
 
     def _happen(self, step: Step, start_s: float, publish: Publish) -> None:
         if step.limits is not None:

@@ -29,6 +29,7 @@ from ceml.domain.events import (
     Use,
 )
 from ceml.domain.values import NO_LIMITS
+from ceml.errors import SettingsError, place_in_plugin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,7 +175,11 @@ class Controller:
     def _ask(self, key: Key, event: Event) -> tuple[Intent | Event, ...]:
         """What a manager makes of an event; that plugins are slow is said, since all else waited."""
         began_s = self._time()
-        answer = self.managers[key].on(event)
+        try:
+            answer = self.managers[key].on(event)
+        except asyncio.CancelledError as error:  # nothing awaits in there: a plugin's, that nobody would hear of
+            place = place_in_plugin(error) or "one of the plugins"
+            raise SettingsError(f"{place} raised CancelledError, which only an event loop may") from error
         took_s = self._time() - began_s
         if took_s < 2.0 * self._slowest_s:
             return answer

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import structlog
 
+from ceml.errors import Unavailable
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
     from types import FrameType
@@ -31,6 +33,7 @@ ENDING = (
 )
 PATIENCE_S = 4.0  # a loop that lives answers within milliseconds; service managers kill after 10 s and more
 HANGS = 5  # times in a row that it did not answer: nobody guards a cap, nor hears that the program is over
+START_S = 60.0  # a plugin may import much, on a small board; what takes longer than this will not come
 DEAF = 10  # times that it was interrupted in vain: it swallows whatever is raised
 
 
@@ -92,27 +95,43 @@ def heard_once(came: Callable[[], bool]) -> Generator[None]:
             signal.signal(signal.SIGINT, before)
 
 
+class HeldUp(BaseException):
+    """Raised inside of what holds the loop up; no Exception, so that a plugin's own `except Exception` lets it pass."""
+
+
 @contextmanager
 def start_watched() -> Generator[None]:
-    """Say what a start waits for where it takes long, e.g. a plugin that never returns; any signal ends it."""
+    """Say what a start waits for where it takes long, e.g. a plugin that never returns; any signal ends it.
+
+    Raises:
+        Unavailable: It takes longer than `START_S`.
+    """
+    took_s = PATIENCE_S
 
     def told(_number: int, frame: FrameType | None) -> None:
-        sys.stderr.write(f"ceml: still starting, and no pipe yet: a plugin or a disk holds it up, in {_place(frame)}\n")
+        nonlocal took_s
+        place = _place(frame)
+        if took_s < START_S:
+            took_s += HANGS * PATIENCE_S
+            sys.stderr.write(f"ceml: still starting, and no pipe yet: a plugin or a disk holds it up, in {place}\n")
+            return
+        raise HeldUp(place)
 
     before = signal.signal(signal.SIGALRM, told)
     signal.setitimer(signal.ITIMER_REAL, PATIENCE_S, HANGS * PATIENCE_S)
     try:
         yield
+    except HeldUp as error:
+        raise Unavailable(
+            f"the start took longer than {START_S:g} s: a plugin, a driver or a disk holds it up, in {error}. Nothing "
+            "was turned. ceml doctor names a file whose driver hangs, ceml plugin check a line in which a plugin does"
+        ) from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
 
 
 _LAST_WORDS = "ceml: {} held the run up and swallowed each interruption: {}\n"
-
-
-class HeldUp(BaseException):
-    """Raised inside of what holds the loop up; no Exception, so that a plugin's own `except Exception` lets it pass."""
 
 
 class Ending:

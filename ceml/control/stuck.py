@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 
     from ceml.control.bus import Bus
     from ceml.domain.knobs import Configuration
+    from ceml.domain.values import Observation
 
 ENOUGH = 4  # configurations in a row; a coarse sensor may well say the same of two neighbours
+APART = 1.5  # times as fast one of them must be as another: so far apart no two draw the same, to a sensor's step
+IN_ANY_CASE = 12  # configurations: so many, whatever their rates
 FEWEST_SAMPLES = 2  # of a window that counts
 
 
@@ -24,7 +27,7 @@ class StuckWatcher:
         self._bus = bus
         self._inbox = bus.subscribe("stuck watcher", WindowClosed)
         self._power_w = NAN
-        self._in: set[Configuration] = set()
+        self._in: dict[Configuration, float] = {}  # -> rate
         self._said = False
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
@@ -32,15 +35,18 @@ class StuckWatcher:
         task_status.started()
         async for event in self._inbox:
             if isinstance(event, WindowClosed) and event.observation.power_samples >= FEWEST_SAMPLES:
-                self._look(event.at_s, event.observation.power_w, event.observation.configuration)
+                self._look(event.at_s, event.observation)
 
-    def _look(self, at_s: float, power_w: float, configuration: Configuration) -> None:
+    def _look(self, at_s: float, seen: Observation) -> None:
+        power_w = seen.power_w
         if not power_w == power_w:
             return
         if not abs(power_w - self._power_w) <= 1e-9 * abs(power_w):
-            self._power_w, self._in, self._said = power_w, set(), False
-        self._in.add(configuration)
-        if len(self._in) < ENOUGH or self._said:
+            self._power_w, self._in, self._said = power_w, {}, False
+        self._in[seen.configuration] = seen.rate_hz
+        rates_hz = [rate_hz for rate_hz in self._in.values() if rate_hz > 0.0]
+        apart = bool(rates_hz) and max(rates_hz) >= APART * min(rates_hz)
+        if self._said or len(self._in) < (ENOUGH if apart else IN_ANY_CASE):
             return
         self._said = True
         why = (

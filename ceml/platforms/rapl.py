@@ -76,6 +76,7 @@ class LimitLever:
         Raises:
             Unavailable: There is no package with such a limit.
         """
+        self._put_uw: dict[str, int] = {}  # what each package read when it was put
         self._zones = [
             path
             for path in sysfs.find(root, ZONES)
@@ -106,8 +107,16 @@ class LimitLever:
         return nearest(self.knob.levels, watts)
 
     def order(self) -> Level:
-        """The same: the limit is the order."""
+        """The lowest limit, where every package reads as when it was put; else that of one that does not."""
+        for zone, uw in self._put_uw.items():
+            found_uw = sysfs.number(f"{zone}/{LIMIT}")
+            if found_uw != uw:
+                return nearest(self.knob.levels, found_uw * 1e-6)
         return self.look()
+
+    def forget(self) -> None:
+        """What was put is in force no more."""
+        self._put_uw = {}
 
     def put(self, level: float) -> float:
         """Set it for each package and read it back.
@@ -120,6 +129,7 @@ class LimitLever:
             sysfs.order(f"{zone}/{LIMIT}", round(level * 1e6), knob=self.knob.name)
             if sysfs.exists(f"{zone}/enabled") and sysfs.text(f"{zone}/enabled") == "0":
                 sysfs.order(f"{zone}/enabled", 1, knob=self.knob.name)
+        self._put_uw = {zone: sysfs.number(f"{zone}/{LIMIT}") for zone in self._zones}
         return float(self.look())
 
     def bounds(self, prior: Mapping[str, str]) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ceml.errors import SettingsError
+from ceml.ordinary import read_ordinary
 from ceml.plugins.risk import checked_risk, judged
 
 if TYPE_CHECKING:
@@ -114,24 +115,33 @@ def _series(path: str) -> Intensity:
     text = _text(path)
     try:
         points = _from_toml(text) if path.endswith(".toml") else list(csv.DictReader(text.splitlines()))
-        at = [str(point["at"]) for point in points]
-        values = np.array([float(point["g_per_kwh"]) for point in points])
+        at, values = [_word(point, "at") for point in points], [_word(point, "g_per_kwh") for point in points]
         absolute = bool(at) and not _is_number(at[0])
         at_s = np.array([_unix_s(moment) if absolute else float(moment) for moment in at])
+        g_per_kwh = np.array([float(value) for value in values])
     except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
-        raise SettingsError(
-            f"intensity = {path} of objective carbon is no series: {error!r}; it needs {FORM}"
-        ) from None
-    good = np.isfinite(values).all() and np.isfinite(at_s).all() and (np.diff(at_s) > 0).all()
-    if not (len(values) and good and (values >= 0).all() and values.max() > 0):
+        told = f"there is no {error.args[0]}" if isinstance(error, KeyError) else f"{error}"
+        raise SettingsError(f"intensity = {path} of objective carbon is no series: {told}; it needs {FORM}") from None
+    good = np.isfinite(g_per_kwh).all() and np.isfinite(at_s).all() and (np.diff(at_s) > 0).all()
+    if not (len(values) and good and (g_per_kwh >= 0).all() and g_per_kwh.max() > 0):
         raise SettingsError(f"intensity = {path} of objective carbon has no good numbers; it needs {FORM}")
-    return Intensity(at_s, values, absolute)
+    return Intensity(at_s, g_per_kwh, absolute)
+
+
+def _word(point: dict[str, Any], key: str) -> str:
+    """What stands under a key; a row of a CSV that is too short has None there.
+
+    Raises:
+        KeyError: Nothing.
+    """
+    if point[key] is None:
+        raise KeyError(key)
+    return str(point[key])
 
 
 def _text(path: str) -> str:
     try:
-        with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123 - pathlib is not for the ground floor; read once, at start
-            text = file.read(_LARGEST + 1)
+        text = read_ordinary(path, _LARGEST + 1, what="objective carbon: intensity").decode("utf-8-sig")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise SettingsError(

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from ceml.domain.knobs import Configuration, Knob, KnobKind
 from ceml.domain.values import NAN, Observation, Remembered
 from ceml.errors import SettingsError
-from ceml.store.ordinary import read_ordinary
+from ceml.ordinary import read_ordinary
 
 if TYPE_CHECKING:
     from pathlib import Path

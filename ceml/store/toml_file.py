@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ceml.errors import SettingsError
-from ceml.store.ordinary import read_ordinary
+from ceml.ordinary import read_ordinary
 
 if TYPE_CHECKING:
     from pathlib import Path

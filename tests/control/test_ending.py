@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import anyio
 import pytest
 
 from ceml.control import ending
 from ceml.control.ending import Ending, HeldUp, heard_once, interruptible, start_watched
+from ceml.errors import CemlError, Unavailable
+from ceml.platforms import sysfs
 from ceml.timeline import VirtualLoop
 
 VIRTUAL = {"loop_factory": VirtualLoop}
@@ -85,6 +88,26 @@ def test_a_start_that_takes_long_says_again_and_again_where_it_is(
             told += capsys.readouterr().err
     assert " line " in told
     assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_start_that_never_ends_is_ended_and_a_plugin_that_swallows_errors_does_not_hide_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    monkeypatch.setattr(ending, "PATIENCE_S", 0.02)
+    monkeypatch.setattr(ending, "START_S", 0.1)
+    os.mkfifo(tmp_path / "driver")
+
+    def hangs() -> None:
+        try:
+            sysfs.text(f"{tmp_path / 'driver'}")  # nobody ever opens the other end
+        except CemlError:
+            hangs()
+
+    with pytest.raises(Unavailable, match=r"longer than 0\.1 s: .*sysfs\.py line \d+\. Nothing was turned"):
+        with start_watched():
+            hangs()
+    assert capsys.readouterr().err.count("still starting") == 1
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 

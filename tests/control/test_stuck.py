@@ -12,14 +12,14 @@ from ceml.domain.knobs import Configuration
 from ceml.domain.values import NAN, Observation
 
 
-def window(level: float, power_w: float, samples: int = 5) -> WindowClosed:
+def window(level: float, power_w: float, samples: int = 5, rate_hz: float | None = None) -> WindowClosed:
     seen = Observation(
         configuration=Configuration({"a": level}),
         start_s=0.0,
         end_s=1.0,
         beats=9,
         steps=9.0,
-        rate_hz=9.0,
+        rate_hz=3.0 * level if rate_hz is None else rate_hz,
         power_w=power_w,
         power_samples=samples,
     )
@@ -52,12 +52,18 @@ def test_the_same_power_in_four_configurations_is_said_once(virtually) -> None:
     assert "ceml doctor" in stuck.why
 
 
+def test_where_the_program_hardly_follows_it_takes_more_configurations(virtually) -> None:
+    (stuck,) = said(virtually, [window(level, 5.7, rate_hz=9.0) for level in range(20)])
+    assert stuck.configurations == 12
+
+
 @pytest.mark.parametrize(
     "windows",
     [
         [window(1.0, 5.7)] * 20,
         [window(level, 5.7 + 1e-6 * level) for level in (1.0, 2.0, 3.0, 4.0, 5.0)],
         [window(level, 5.7 if level != 3.0 else 6.0) for level in (1.0, 2.0, 3.0, 4.0, 5.0)],
+        [window(level, 5.7, rate_hz=9.0 + level) for level in (1.0, 2.0, 3.0, 4.0, 5.0)],  # a coarse one
         [window(level, NAN) for level in (1.0, 2.0, 3.0, 4.0, 5.0)],
         [window(level, 5.7, samples=1) for level in (1.0, 2.0, 3.0, 4.0, 5.0)],
     ],

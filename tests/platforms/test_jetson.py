@@ -16,7 +16,7 @@ import pytest
 
 from ceml.domain.knobs import Configuration
 from ceml.errors import Refused, SettingsError, Temporary, Unavailable
-from ceml.platforms import profiles
+from ceml.platforms import heat, profiles
 from ceml.platforms.jetson import jetson, look
 from ceml.platforms.sysfs import become_root
 from ceml.store.paths import PlatformContext
@@ -35,6 +35,12 @@ KEPT = ("scaling_", "min_freq", "max_freq", "governor", "railgate", "locked", "c
 def settings_of(kernel: FakeJetson) -> dict[str, str | None]:
     """What somebody could have set, and must find again."""
     return {path: text for path, text in kernel.texts() if any(part in path for part in KEPT) and "cur" not in path}
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heat is read as often as power: nobody need wait for seconds."""
+    monkeypatch.setattr(heat, "PERIOD_S", 0.02)
 
 
 def platform(root: Path, **options):

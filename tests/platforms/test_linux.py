@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ceml.domain.knobs import Configuration
 from ceml.errors import Refused, SettingsError, Temporary, Unavailable
-from ceml.platforms import cpufreq
+from ceml.platforms import cpufreq, heat
 from ceml.platforms.linux import linux, look
 from ceml.platforms.rapl import spent_uj
 from ceml.saved import Saved
@@ -23,6 +23,12 @@ from ceml.testing.host import FakeHost
 from ceml.testing.kernel import Attribute
 
 with_fuse = pytest.mark.skipif(available() is not None, reason=f"NO FUSE FACE HERE: {available()}")
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heat is read as often as power: nobody need wait for seconds."""
+    monkeypatch.setattr(heat, "PERIOD_S", 0.02)
 
 
 def platform(root: Path, **options):

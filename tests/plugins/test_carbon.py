@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -70,9 +71,10 @@ def test_a_mean_lies_between_least_and_most_and_halves_add_up(values, start_s, h
         ("at,g_per_kwh\n0,-1\n", "no good numbers"),
         ("at,g_per_kwh\n0,nan\n", "no good numbers"),
         ("at,g_per_kwh\n0,0\n", "no good numbers"),
-        ("at,g\n0,1\n", "no series"),
-        ("at,g_per_kwh\n0,1\nsoon,2\n", "no series"),
-        ("at,g_per_kwh\n0\n", "no series"),
+        ("at,g\n0,1\n", "no series: there is no g_per_kwh"),
+        ("when,g_per_kwh\n0,1\n", "no series: there is no at"),
+        ("at,g_per_kwh\n0,1\nsoon,2\n", "no series: could not convert string to float: 'soon'"),
+        ("at,g_per_kwh\n0\n", "no series: there is no g_per_kwh"),
         ("at,g_per_kwh\n" + "0,1\n" * 300_000, "longer than"),
     ],
 )
@@ -86,11 +88,14 @@ def test_what_is_neither_number_nor_file_is_said_in_words(tmp_path: Path) -> Non
     for wrong in ("-4", "0", "inf", "nan"):
         with pytest.raises(SettingsError, match="give grams per kWh above 0"):
             carbon(intensity=wrong)
-    for wrong, says in (("nowhere.csv", "No such file"), (str(tmp_path), "Is a directory"), ("a\0b", "no text")):
+    for wrong, says in (("nowhere.csv", "No such file"), (str(tmp_path), "is a directory: give"), ("a\0b", "no text")):
         with pytest.raises(SettingsError, match=says):
             carbon(intensity=wrong)
     with pytest.raises(SettingsError, match="no text"):
         carbon(intensity=str(tmp_path / "elf"))
+    os.mkfifo(tmp_path / "grid.csv")
+    with pytest.raises(SettingsError, match="is a pipe: give an ordinary file"):
+        carbon(intensity=str(tmp_path / "grid.csv"))
     (tmp_path / "bad.toml").write_text("point = 3")
     with pytest.raises(SettingsError, match="no series"):
         carbon(intensity=str(tmp_path / "bad.toml"))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def read_ordinary(path: Path, most: int, *, what: str, remedy: str = "give an ordinary file") -> bytes:
+def read_ordinary(path: str | Path, most: int, *, what: str, remedy: str = "give an ordinary file") -> bytes:
     """What an ordinary file holds.
 
     Args:
@@ -38,7 +38,7 @@ def read_ordinary(path: Path, most: int, *, what: str, remedy: str = "give an or
     return bytes(data)
 
 
-def _ordinary(found: os.stat_result, path: Path, what: str, remedy: str) -> None:
+def _ordinary(found: os.stat_result, path: str | Path, what: str, remedy: str) -> None:
     if not stat.S_ISREG(found.st_mode):
         kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
         kind = kinds.get(stat.S_IFMT(found.st_mode), "a device")

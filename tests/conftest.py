@@ -31,6 +31,11 @@ ROOT = Path(__file__).resolve().parent.parent
 TABLES = ROOT.parent / "shared" / "data"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files of whole runs first: they take longest, and one processor should not wait for the other at the end."""
+    items.sort(key=lambda item: item.path.parent != ROOT / "tests")
+
+
 @pytest.fixture
 def virtually() -> Callable[[Callable[[], Awaitable[T]]], T]:
     """Run an async function in virtual time, starting at second 0."""

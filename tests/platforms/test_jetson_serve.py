@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -210,17 +211,25 @@ def test_limits_set_between_two_programs_are_kept_to_and_left_as_they_were_set(t
 
 
 def test_a_limit_lowered_during_a_run_is_kept_to_and_left_as_it_was_set(tmp_path: Path) -> None:
-    with board(tmp_path, "jetson-tx2") as (kernel, root):
+    with board(tmp_path, "jetson-tx2") as (kernel, root), serving(tmp_path, root) as server:
         gpu, before = f"/sys/class/devfreq/{kernel.gpu.name}", settings_of(kernel)
-        server, runs = serve(tmp_path, root).up(), program(tmp_path, root)
+        runs = program(tmp_path, root)
         try:
             wait_until(lambda: bool(server.events("run_started")), "the record")
             capped_hz = server.events("run_started")[0]["knobs"]["gpu_hz"][1]
-            wait_until(lambda: float(kernel.read(f"{gpu}/min_freq")) > capped_hz, "a state above the cap to come")
-            kernel.write(f"{gpu}/min_freq", b"0")  # kernel 4.9 takes no maximum below the minimum
-            kernel.write(f"{gpu}/max_freq", f"{capped_hz:.0f}".encode())
-            wait_until(lambda: bool(server.events("levels_allowed")), "that it was seen", seconds=20)
-            then = len(server.events())
+            wait_until(
+                lambda: any(e["effective"]["gpu_hz"] > capped_hz for e in server.events("configuration_applied")),
+                "a state above the cap",
+            )
+
+            def seen() -> bool:  # who writes while a change is under way may not be heard at once
+                kernel.write(f"{gpu}/min_freq", b"0")  # kernel 4.9 takes no maximum below the minimum
+                kernel.write(f"{gpu}/max_freq", f"{capped_hz:.0f}".encode())
+                time.sleep(1.5)
+                return bool(server.events("levels_allowed"))
+
+            wait_until(seen, "that it was seen", seconds=20)
+            then = [e["event"] for e in server.events()].index("levels_allowed")
             wait_until(lambda: any(e["event"] == "decided" for e in server.events()[then:]), "a decision", seconds=60)
             code, _ = server.end(signal.SIGTERM)
         finally:

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import re
 from math import isfinite
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S(?:.*\S)?)?\s*", re.ASCII)
 
@@ -66,6 +70,11 @@ def rail_power(value: object) -> tuple[str, float]:
     if not equals or not rail.strip():
         raise ValueError("must be RAIL=POWER such as gpu=3W")
     return rail.strip(), power_w(power)
+
+
+def between_text(ends: Sequence[float] | None) -> str:
+    """A share of which only the ends of its 95 % interval are worth saying; empty where even they are not known."""
+    return "" if ends is None else f"somewhere between {ends[0]:.0%} and {ends[1]:.0%} (95 %)"
 
 
 def excess_text(excess: float) -> str:

@@ -187,8 +187,14 @@ class Status(_Told):
     seconds: float
     energy_j: Number = Field(description="Of the board since the run began.")
     profiling_s: float = Field(description="In this run, of all programs.")
-    saving: Number = Field(description="Of the energy per step since the latest decision, as share of the baseline's.")
+    saving: Number = Field(
+        description="Of the energy per step since the latest decision, as share of the baseline's; null where that is "
+        "an estimate too vague for one figure: then see saving_between."
+    )
     saving_so_far: Number = Field(description="The same over all steps, profiling included.")
+    saving_between: tuple[float, float] | None = Field(
+        description="Where saving lies with 95 %, where the baseline is an estimate."
+    )
     baseline: str | None = Field(description="What savings are held against.")
     guard_steps: int = Field(description="How often a broken limit was stepped away from.")
     phase_changes: int = Field(description="How often the program changed.")

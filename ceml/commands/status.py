@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ceml.commands.asking import add_verb, ask, knobs, measured, number, table
-from ceml.units import excess_text
+from ceml.units import between_text, excess_text
 
 if TYPE_CHECKING:
     import argparse
@@ -57,7 +57,7 @@ def for_people(status: dict[str, Any]) -> str:
     """The same as a table, with units."""
     from ceml.domain.values import spoken
 
-    paused = status["phase"] == "paused"
+    paused, saved = status["phase"] == "paused", _saving(status)
     left_alone = " (as they were found: control is paused, ceml resume takes it again)" if paused else ""
     return table(
         [
@@ -73,7 +73,7 @@ def for_people(status: dict[str, Any]) -> str:
             ("decided", _decided(status)),
             ("undecided", _undecided(status)),
             ("tried", _tried(status)),
-            ("saving", _saving(status) + (BEFORE if paused and status["saving"] is not None else "")),
+            ("saving", saved + (BEFORE if paused and saved else "")),
             (
                 "so far",
                 f"{status['seconds']:.1f} s, {status['steps']:.0f} steps, {number(status['energy_j'], '.0f', ' J')}",
@@ -123,7 +123,8 @@ def _tried(status: dict[str, Any]) -> str:
 
 def _saving(status: dict[str, Any]) -> str:
     if status["saving"] is None:
-        return ""
+        between = between_text(status["saving_between"])
+        return f"{between} of the energy per step against {status['baseline']}" if between else ""
     whole = status["saving_so_far"]
     over = f"; {whole:.1%} over all steps so far" if whole is not None else ""
     return f"{status['saving']:.1%} of the energy per step against {status['baseline']}{over}"

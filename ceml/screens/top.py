@@ -16,7 +16,7 @@ from ceml.api import client
 from ceml.domain.knobs import level_text
 from ceml.domain.values import spoken
 from ceml.errors import CemlError
-from ceml.units import excess_text
+from ceml.units import between_text, excess_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -234,6 +234,8 @@ def figures(status: dict[str, Any], columns: int) -> Text:
     add("energy", number(latest.get("energy_j"), ".4g", "J/step") + before)
     if status["saving"] is not None:
         add("saving", f"{status['saving']:.1%} against {status['baseline']}{before}")
+    elif told := between_text(status["saving_between"]):
+        add("saving", f"{told} against {status['baseline']}{before}")
     add("so far", f"{status['steps']:.0f} steps, {status['seconds']:.0f} s, {number(status['energy_j'], '.0f', 'J')}")
     if status["temperature_c"] is not None:
         add("hottest", f"{status['temperature_c']:.1f} °C")

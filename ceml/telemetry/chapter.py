@@ -74,6 +74,9 @@ class Estimated(NamedTuple):
         return self.power_w / self.rate_hz if self.rate_hz > 0 else NAN
 
 
+VAGUE = 0.2  # width of an interval from which on no single figure is told: under caps the guess was 10 points too high
+
+
 def saving_between(saving: float, baseline_sd: float) -> tuple[float, float]:
     """Where a saving lies with 95 %, given the relative standard deviation of the baseline's joules per step."""
     of = SURELY * baseline_sd
@@ -181,6 +184,12 @@ class Chapter:
         if not isinstance(base, Estimated) or not isfinite(base.energy_sd) or not isfinite(self.saving):
             return None
         return saving_between(self.saving, base.energy_sd)
+
+    @property
+    def vague(self) -> bool:
+        """Whether so little is known of the baseline that no single figure is worth quoting, but an interval."""
+        between = self.saving_between
+        return between is not None and between[1] - between[0] > VAGUE
 
     @property
     def saving_so_far(self) -> float:

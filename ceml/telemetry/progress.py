@@ -12,6 +12,7 @@ from ceml.domain.knobs import level_text
 from ceml.domain.values import spoken
 from ceml.telemetry.chapter import Measured
 from ceml.telemetry.stream import Lossy
+from ceml.units import between_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from ceml.telemetry.ledger import Ledger
     from ceml.telemetry.stream import Stream
 
-VAGUE = 0.2  # width of an interval from which on no single figure is told: under caps the guess was 10 points too high
 _OF = re.compile(r"\b(\d+)\s*(?:of|/)\s*(\d+)\b")
 _START, _BOLD, _PLAIN = "\r\x1b[K", "\x1b[1m", "\x1b[0m"
 
@@ -95,7 +95,7 @@ def status_line(ledger: Ledger, columns: int) -> str:
     parts = [_phase(ledger)]
     if chapter.phase != "waiting":
         parts += measured(chapter.latest) if chapter.latest else ["measuring"]
-        if isfinite(chapter.saving_so_far):
+        if isfinite(chapter.saving_so_far) and not chapter.vague:
             parts.append(f"saved {chapter.saving_so_far:.1%} so far")
         if chapter.decided is not None and not chapter.decided.feasible:
             parts.append("budget cannot hold")
@@ -151,8 +151,8 @@ def _saving(chapter: Chapter) -> str:
 
     against = f"against {chapter.baseline_name}{' (an estimate)' if estimated else ', both measured'}"
     between = chapter.saving_between
-    if between is not None and between[1] - between[0] > VAGUE:  # a figure to quote would be one too many
-        return f"somewhere between {between[0]:.0%} and {between[1]:.0%} (95 %) of the energy per step {against}"
+    if between is not None and chapter.vague:
+        return f"{between_text(between)} of the energy per step {against}"
     sure = "" if between is None else f" (95 %: {between[0]:.0%} to {between[1]:.0%})"
     told = f"{share(chapter.saving)}{sure} of the energy per step {against}"
     if not isfinite(chapter.saving_so_far):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ceml.domain.events import Decided, RunStarted
 from ceml.domain.knobs import Configuration
 from ceml.domain.values import NAN, Limits, Observation
-from ceml.telemetry.chapter import MOST_NAMED, Chapter, Measured, max_configuration
+from ceml.telemetry.chapter import MOST_NAMED, VAGUE, Chapter, Measured, max_configuration
 
 MAX, MID, LOW = (Configuration({"cpu_hz": hz, "place": "x"}) for hz in (2e9, 1.5e9, 1e9))
 STARTED = RunStarted(
@@ -94,6 +94,19 @@ def test_the_saving_is_after_against_before():
     assert told.saving == pytest.approx(0.25)
     told.window(seen(MID, rate_hz=1.0, power_w=99.0), "idle")  # not what was decided: no part of "after"
     assert told.after_j == pytest.approx(0.75)
+
+
+@given(st.floats(0.0, 1.0))
+def test_only_an_estimate_is_vague_and_the_more_the_less_is_known(sd: float):
+    told = chapter()
+    told.window(seen(LOW, rate_hz=8.0, power_w=6.0), "profiling")
+    told.decide(chose(LOW, rate_at_max_hz=10.0, power_at_max_w=10.0, energy_at_max_sd=sd))
+    told.window(seen(LOW, rate_hz=8.0, power_w=6.0), "idle")
+    low, high = told.saving_between
+    assert low <= told.saving <= high
+    assert told.vague == (high - low > VAGUE)
+    told.window(seen(MAX, rate_hz=10.0, power_w=10.0), "profiling")
+    assert not told.vague
 
 
 def test_the_saving_so_far_weighs_all_steps_and_all_energy():

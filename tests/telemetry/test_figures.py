@@ -30,6 +30,7 @@ statuses = st.builds(
     latest=st.none() | st.builds(Measurement, configuration=st.just({}), rate_hz=reals, power_w=reals, energy_j=reals),
     limits=st.lists(st.builds(Limit, name=names, headroom=reals), max_size=3),
     decided=st.none(),
+    saving_between=st.none() | st.tuples(st.floats(-9, 1), st.floats(-9, 1)),
     happened=st.lists(st.builds(Happening), max_size=1),
     **dict.fromkeys(
         ["power_w", "budget_w", "energy_j", "saving", "saving_so_far", "temperature_c"], reals

@@ -109,8 +109,9 @@ function show(frame) {
   put("steps", `${status.steps.toFixed(0)} steps in ${status.seconds.toFixed(0)} s`);
   put("energy", four(latest && latest.energy_j));
   put("joules", known(status.energy_j) ? `${four(status.energy_j)} J since the start` : "power is not measured");
-  put("saving", percent(status.saving));
-  put("baseline", status.baseline === null ? "" : `of J/step against ${status.baseline}`
+  const ends = status.saving === null && status.saving_between;
+  put("saving", ends ? `${(100 * ends[0]).toFixed(0)} to ${(100 * ends[1]).toFixed(0)}` : percent(status.saving));
+  put("baseline", status.baseline === null ? "" : `${ends ? "(95 %) " : ""}of J/step against ${status.baseline}`
     + (known(status.saving_so_far) ? `; ${percent(status.saving_so_far)} % over all so far` : ""));
   plot("plot-power", "power", status.budget_w);
   plot("plot-rate", "rate", null);

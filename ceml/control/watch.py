@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 FAILURES_ALLOWED = 3  # reads in a row; one bad transfer on a bus is nothing to talk about
 TURNS = 2  # configurations of one program that are watched, each on its own
 PATIENCE_S = 60.0  # of the phase watcher for temperatures alone: each closed window makes it look anyway
-LONGEST_PATIENCE_S = 30.0  # between two tries of a lost sensor
+LONGER = 1.25  # times as long until each next try: that it is back is seen after a fifth of the time it was away ...
+LONGEST_PATIENCE_S = 30.0  # ... or this
 WELL_S = 60.0  # without a loss: what was lost before then is forgotten
 
 
@@ -142,8 +143,9 @@ class SensorPoller:
             self._bus.publish(SensorLost(at_s=now_s, sensor=self._sensor.name, reason=reason))
         if not self._lost:
             return self._next(now_s, 0.0)
-        doublings = min(max(self._failures - FAILURES_ALLOWED, 0) + self._relapses, 16)
-        return self._next(now_s, min(self._sensor.period_s * 2**doublings, LONGEST_PATIENCE_S))
+        tries = min(max(self._failures - FAILURES_ALLOWED, 0), 64)
+        longer = LONGER**tries * 2.0 ** min(self._relapses, 16)
+        return self._next(now_s, min(self._sensor.period_s * longer, LONGEST_PATIENCE_S))
 
     def _took(self, sample: Sample, now_s: float) -> float:
         self._failures, self._answers = 0, self._answers + 1

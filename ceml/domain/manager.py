@@ -53,6 +53,7 @@ from ceml.domain.measuring import Measuring
 from ceml.domain.purse import Purse
 from ceml.domain.reach import Reach
 from ceml.domain.reasoning import FEW, Judgement, Reasoning
+from ceml.domain.restless import Restless
 from ceml.domain.stays import may_have_stalled
 from ceml.domain.turns import Turns
 from ceml.domain.unpowered import WHY as UNPOWERED
@@ -100,6 +101,7 @@ class RuntimeManager:
         self._wanted: Configuration | None = None
         self._measuring = Measuring(mind)
         self._reach = Reach()
+        self._restless = Restless()
         self._purse = Purse(mind.exploration_budget, mind.total_rails)
         self._guard = PowerGuard(mind.total_rails, mind.lag_s)
         self._guard.limit(self._caps)
@@ -115,12 +117,16 @@ class RuntimeManager:
         """Take in one event; returns what to do (intents) and what to announce (events)."""
         match event:
             case Heartbeat():
+                if rested := self._restless.rested(event.at_s):
+                    return *self._limit(event.at_s, rested), *self.on(event)
                 self.reasoning.work_done += event.work
                 self._purse.passed(event.at_s, trying=self.phase is Phase.PROFILING)
                 if self._measuring.beat(event):
                     return self._by_periods(event.at_s)
                 return self._close_if_ready(event.at_s)
             case Sampled():
+                if rested := self._restless.rested(event.at_s):
+                    return *self._limit(event.at_s, rested), *self.on(event)
                 self.reasoning.spent.sample(event)
                 self._purse.sampled(event, trying=self.phase is Phase.PROFILING)
                 if self._measuring.window is None:
@@ -150,11 +156,7 @@ class RuntimeManager:
                 self.reasoning.spent.pause()
                 return *closed, Release(why=f"{self.app}: {event.reason}")
             case BudgetChanged():
-                if self.reasoning.limit(event.limits):
-                    self._purse.forgive()
-                self._guard.limit(self._caps)
-                self._pace = TargetGuard()
-                return self._wishes_changed(event.at_s, "budget changed")
+                return self._limit(event.at_s, self._restless.told(event.at_s, event.limits, self.reasoning.limits))
             case ObjectiveChanged():
                 self.reasoning.aim(cast("Objective", event.made))
                 return self._wishes_changed(event.at_s, "objective changed")
@@ -664,6 +666,17 @@ class RuntimeManager:
         news = (self.reasoning.undecided(at_s),) if self._said_undecided and not said else ()
         use = (Use(configuration=wanted, why="decided before"),) if elsewhere and wanted is not None else ()
         return self.reasoning.fitted(at_s), *news, *use
+
+    def _limit(self, at_s: float, limits: Limits) -> Answer:
+        """Other limits are in force; while they change too fast, those of before may be as tight."""
+        if limits == self.reasoning.limits:
+            return ()
+        if self.reasoning.limit(limits):
+            self._purse.forgive()
+        self._guard.limit(self._caps)
+        self._pace = TargetGuard()
+        held = ", and changes too fast: the lowest holds until it rests" if self._restless.waits else ""
+        return self._wishes_changed(at_s, f"budget changed{held}")
 
     def _wishes_changed(self, at_s: float, why: str) -> Answer:
         """Models stay valid: only the search runs (C22). A trial that is not allowed any more is broken off."""

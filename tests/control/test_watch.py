@@ -127,6 +127,18 @@ def test_a_sensor_that_is_gone_is_said_at_once_and_asked_less_and_less(virtually
     assert len(asked) < 40
 
 
+@pytest.mark.parametrize("away_s", [1.0, 10.0, 100.0, 1e4])
+def test_that_a_sensor_is_back_is_seen_after_a_third_of_the_time_it_was_away_and_half_a_minute_at_most(
+    virtually, away_s: float
+) -> None:
+    def fails(at_s: float) -> Exception | None:
+        return Temporary("away") if 1.0 < at_s < 1.0 + away_s else None
+
+    heard = polled(virtually, Meter(fails=fails), 1.0 + away_s + 35.0)
+    (back,) = of(heard, SensorRecovered)
+    assert back.at_s - 1.0 - away_s < min(away_s / 3.0 + 0.2, 31.0)
+
+
 def test_a_read_that_hangs_counts_as_failed(virtually) -> None:
     heard = polled(virtually, Meter(takes_s=lambda at_s: 1e6 if at_s > 1 else 0.0), 30.0)
     (lost,) = of(heard, SensorLost)

@@ -468,6 +468,23 @@ def test_an_allowance_that_cannot_last_is_said_and_not_at_each_window_also_by_tu
     assert len(decided) < 40
 
 
+def test_a_budget_that_flaps_a_hundred_times_a_second_turns_hardly_anything_and_is_obeyed_when_it_rests():
+    world = settled(Limits(power_cap_w=9.0))
+    world.run(100)
+    turned = len(world.tried)
+    for number in range(400):
+        world.at_s += 0.01
+        world.give(BudgetChanged(at_s=world.at_s, limits=Limits(power_cap_w=5.0 if number % 2 else 9.0)))
+        if number % 10 == 9:
+            watts = world.draws(world.effective)
+            world.give(Sampled(at_s=world.at_s, sensor="ina", rails_w={"total": watts, "gpu": watts / 2}))
+            assert watts <= 5.0 * 1.02 or number < 20
+    assert len(world.tried) - turned <= 8
+    world.give(BudgetChanged(at_s=world.at_s, limits=Limits(power_cap_w=9.0)))
+    world.run(200)
+    assert 6.0 < world.draws(world.effective) <= 9.0 * 1.02
+
+
 def test_a_budget_that_flaps_restarts_no_first_trial():
     world = hot(Limits(power_cap_w=7.0))
     for at in range(40):

@@ -6,7 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter  # noqa: TID251 - how long a plugin really takes, in virtual time too
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from ceml.domain.mind import Mind
 from ceml.domain.values import Knowledge, Prediction, Situation
 from ceml.errors import SettingsError
 from ceml.plugins import find
-from ceml.plugins.checked import ANSWER_S, CheckedObjective
+from ceml.plugins.checked import ANSWER_S, CheckedObjective, CheckedSampler, CheckedSearch
 from ceml.store import device_power
 from ceml.store.knowledge import KnowledgeStore, Known, machine_name
 from ceml.store.paths import state_dir
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ceml.api.scenario import Scenario
     from ceml.control.ports import Platform
-    from ceml.domain.contracts import ChangeDetector, Objective, ResponseModel, Sampler
+    from ceml.domain.contracts import ChangeDetector, Objective, ResponseModel, Sampler, Search
     from ceml.domain.values import DevicePower, Limits
     from ceml.settings import Settings
     from ceml.sources import Loaded
@@ -104,7 +104,7 @@ def choose(
         objective=objective,
         model=model,
         sampler=choose_sampler(loaded, model, platform),
-        search=cast("Any", find("searches", settings.search)),
+        search=CheckedSearch(settings.search, cast("Search", find("searches", settings.search))),
         knowledge=replace(known.knowledge, board=calibrated),
         total_rails=platform.total_rails,
         power_sensors=frozenset(s.name for s in platform.sensors) if platform.total_rails else frozenset(),
@@ -170,7 +170,7 @@ def choose_sampler(loaded: Loaded, model: ResponseModel, platform: Platform) -> 
             f"sampler = {reference!r} needs a model that states its uncertainty, and model {settings.model} does not: "
             "use --model overlap, or --sampler paper"
         )
-    return cast("Sampler", find("samplers", reference, **_given(loaded, SAMPLER_OPTIONS)))
+    return CheckedSampler(reference, cast("Sampler", find("samplers", reference, **_given(loaded, SAMPLER_OPTIONS))))
 
 
 def sampler_name(settings: Settings, model: ResponseModel, platform: Platform) -> str:

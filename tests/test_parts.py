@@ -95,7 +95,7 @@ def test_what_the_board_does_not_measure_cannot_be_limited(tmp_path: Path) -> No
 
 
 def test_options_reach_the_plugins_that_take_them(tmp_path: Path) -> None:
-    sampler = parts(tmp_path, model="paper", beats_per_state=7, power_samples_per_state=2).mind.sampler
+    sampler = parts(tmp_path, model="paper", beats_per_state=7, power_samples_per_state=2).mind.sampler.inside
     assert (sampler.beats, sampler.power_samples) == (7, 2)  # type: ignore[attr-defined]
     with pytest.raises(SettingsError, match="takes no 'table'"):
         parts(tmp_path, table=tmp_path / "x.csv")
@@ -103,7 +103,7 @@ def test_options_reach_the_plugins_that_take_them(tmp_path: Path) -> None:
 
 def test_the_sampler_suits_the_model_unless_one_is_named(tmp_path: Path) -> None:
     def name(**flags: object) -> str:
-        return type(parts(tmp_path, **flags).mind.sampler).__name__
+        return type(parts(tmp_path, **flags).mind.sampler.inside).__name__
 
     assert name() == "Improvement"
     assert name(model="paper") == name(sampler="paper") == "PaperSampler"

@@ -1,4 +1,4 @@
-"""The user's objective, looked at on every call: whatever it does wrong is said in one sentence that names it."""
+"""The user's objective, sampler and search, looked at on every call: what they do wrong is said in one sentence."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from ceml.domain.contracts import Constraint
 from ceml.domain.ondemand import changed
+from ceml.domain.values import Choice, Stay
 from ceml.errors import SettingsError, place_in_plugin
 
 if TYPE_CHECKING:
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ceml.domain.contracts import Objective
-    from ceml.domain.values import Prediction, Situation
+    from ceml.domain.contracts import Fit, Objective, Sampler, Score, Search
+    from ceml.domain.knobs import KnobSpace
+    from ceml.domain.values import Observation, Prediction, Situation
 
+_AMOUNTS = ("beats", "steps", "power_samples", "longest_s", "patience")
 ANSWER_S = 0.02  # of an objective, for all states of a board: a decision asks up to a hundred times, and all else waits
 
 
@@ -73,6 +76,70 @@ class CheckedObjective:
     def cost(self, predicted: Prediction, now: Situation) -> NDArray[np.float64]:
         """Cost of each state, shape (n,); NaN and infinite ones make their states infeasible."""
         return checked(self._called, self._objective.cost, predicted, now)
+
+
+class CheckedSampler:
+    """A sampler whose stays are of states that there are, for so many steps, or a `SettingsError` is raised."""
+
+    def __init__(self, name: str, sampler: Sampler) -> None:
+        self.inside = sampler
+        self._called = f"sampler {name}"
+
+    def next(
+        self,
+        space: KnobSpace,
+        fit: Fit,
+        score: Score,
+        observations: Sequence[Observation],
+        remaining_work: float | None,
+        total_work: float | None,
+    ) -> Stay | None:
+        """The next stay; None hands over to the search."""
+        stay = cast("object", self.inside.next(space, fit, score, observations, remaining_work, total_work))
+        if stay is None:
+            return None
+        if not isinstance(stay, Stay):
+            raise SettingsError(f"{self._called} must give a Stay, or None; it gave {_short(stay)}")
+        for name, value in (("state", stay.state), *((name, getattr(stay, name)) for name in _AMOUNTS)):
+            if not isinstance(cast("object", value), int | float | np.number):
+                raise SettingsError(f"{self._called}: {name} of a Stay must be a number; it is {_short(value)}")
+            if name != "state" and not value >= 0:
+                raise SettingsError(f"{self._called}: {name} of a Stay must be 0 or more; it is {value}")
+        there(self._called, stay.state, space)
+        return stay
+
+
+class CheckedSearch:
+    """A search whose choices are states that there are, or a `SettingsError` is raised."""
+
+    def __init__(self, name: str, search: Search) -> None:
+        self._search = search
+        self._called = f"search {name}"
+
+    def best(self, space: KnobSpace, score: Score, start: int) -> Choice:
+        """The best state, starting from `start`."""
+        choice = cast("object", self._search.best(space, score, start))
+        if not isinstance(choice, Choice):
+            raise SettingsError(f"{self._called} must give a Choice; it gave {_short(choice)}")
+        there(self._called, choice.state, space)
+        return choice
+
+
+def there(what: str, state: Any, space: KnobSpace) -> None:
+    """Whether a plugin chose a state that there is.
+
+    Raises:
+        SettingsError: It did not.
+    """
+    good = isinstance(state, int | np.integer) and 0 <= int(state) < len(space.present) and bool(space.present[state])
+    if not good:
+        told = f"{what} chose state {_short(state)}, which is none of the {len(space)} that there are"
+        raise SettingsError(f"{told}: choose one of space.states")
+
+
+def _short(value: Any) -> str:
+    told = repr(value)
+    return told if len(told) <= 60 else f"{told[:57]}..."
 
 
 def checked(what: str, ask: Any, predicted: Prediction, now: Situation) -> NDArray[np.float64]:

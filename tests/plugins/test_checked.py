@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ceml.domain.values import Prediction, Situation
+from ceml.domain.knobs import Knob, KnobSpace
+from ceml.domain.values import NAN, Choice, Prediction, Situation, Stay
 from ceml.errors import SettingsError
 from ceml.plugins import find
-from ceml.plugins.checked import CheckedObjective
+from ceml.plugins.checked import CheckedObjective, CheckedSampler, CheckedSearch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ceml.domain.contracts import Objective
+    from ceml.domain.contracts import Objective, Sampler, Search
 
 
 class InPlace:
@@ -77,3 +80,53 @@ def test_an_objective_that_says_nothing_of_constraints_has_none():
     checked = CheckedObjective("ratio", Ratio())  # type: ignore[arg-type]
     assert tuple(checked.constraints) == ()
     assert checked.cost(Prediction(rate_hz=np.ones(2), power_w=np.ones(2)), Situation()).tolist() == [-1.0, -1.0]
+
+
+SPACE = KnobSpace([Knob(name="a", levels=(1.0, 2.0, 3.0))]).without([1])
+
+
+class Says:
+    """A sampler, and a search, that answers with what it was made with."""
+
+    def __init__(self, answer: object) -> None:
+        self._answer = answer
+
+    def next(self, *_: object) -> object:
+        return self._answer
+
+    best = next
+
+
+@given(
+    st.one_of(
+        st.builds(Stay, state=st.integers(-9, 9)),
+        st.builds(Stay, state=st.just(0), beats=st.integers(-2, 2), steps=st.floats(), longest_s=st.floats()),
+        st.builds(Stay, state=st.sampled_from([0.0, "0", None, NAN, np.int64(2), np.array([0, 1])])),
+        st.builds(Stay, state=st.just(0), patience=st.sampled_from(["3", None])),
+        st.none(), st.integers(), st.text(), st.tuples(st.integers()),
+    )
+)  # fmt: skip
+def test_a_sampler_stays_where_it_may_or_is_told_what_is_wrong(answer: object):
+    sampler = CheckedSampler("mine", cast("Sampler", Says(answer)))
+    try:
+        stay = sampler.next(SPACE, *cast("Any", [None] * 5))
+    except SettingsError as error:
+        stay = str(error)
+    if isinstance(stay, str):
+        assert stay.startswith("sampler mine")
+        return
+    assert stay is answer
+    assert stay is None or (stay.state in SPACE.states and min(stay.beats, stay.steps, stay.longest_s) >= 0)
+
+
+@pytest.mark.parametrize("state", [1, 3, -1, 0.0, None, "x"])
+def test_a_search_that_chooses_a_state_that_is_not_there_is_told_so(state: object):
+    def chose(of: object) -> Choice:
+        return Choice(state=of, cost=1.0, violation=0.0, evaluated=1)  # type: ignore[arg-type]
+
+    search = CheckedSearch("mine", cast("Search", Says(chose(state))))
+    with pytest.raises(SettingsError, match=r"search mine chose state .*none of the 2 that there are"):
+        search.best(SPACE, cast("Any", None), 0)
+    with pytest.raises(SettingsError, match="must give a Choice; it gave 3"):
+        CheckedSearch("mine", cast("Search", Says(3))).best(SPACE, cast("Any", None), 0)
+    assert CheckedSearch("mine", cast("Search", Says(chose(2)))).best(SPACE, cast("Any", None), 0).state == 2

@@ -131,7 +131,8 @@ def there(what: str, state: Any, space: KnobSpace) -> None:
     Raises:
         SettingsError: It did not.
     """
-    good = isinstance(state, int | np.integer) and 0 <= int(state) < len(space.present) and bool(space.present[state])
+    whole = isinstance(state, int) or isinstance(state, np.integer)
+    good = whole and 0 <= int(cast("int", state)) < len(space.present) and bool(space.present[state])
     if not good:
         told = f"{what} chose state {_short(state)}, which is none of the {len(space)} that there are"
         raise SettingsError(f"{told}: choose one of space.states")

@@ -126,6 +126,11 @@ class Door:
                 "and a group that you are in (--runtime-dir DIR, --group NAME)."
             ) from error
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing is at its path any more: swept away with its directory, say."""
+        return not os.path.lexists(self.path)
+
     def close(self) -> None:
         """Take it away, if it is still ours."""
         with contextlib.suppress(OSError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
 
 import anyio
@@ -18,11 +19,11 @@ import structlog
 from ceml.api.access import Door, Peer
 from ceml.api.client import MAX_REQUEST_BYTES
 from ceml.api.protocol import Bad, Error, Good, ProtocolError, Reading, line_of, parse
-from ceml.errors import CemlError
+from ceml.errors import CemlError, SettingsError
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
     from anyio.abc import TaskStatus
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 MOST_CLIENTS = 32
 IDLE_S = 10.0
 GRACE_S = 1.0  # who has been silent for less makes room for nobody
+LOOK_S = 2.0  # between two looks whether the socket is where clients find it
 GAP_S = 0.002  # between two answers: at most 500 a second, so that a flood of questions costs little
 CLOSING_TURNS = 8  # of the loop: one accepted just now becomes a client in two, a transport closes in one more
 UNREAD_BYTES = 256 * 1024  # of replies that a client has not read; more, and it is dropped
@@ -65,7 +67,7 @@ class ControlSocket:
         self._answer = answer
         self._group = group
         self._gid: int | None = None
-        self._gap_s = GAP_S * speed
+        self._gap_s, self._look_s = GAP_S * speed, LOOK_S * speed
         self._waiting: deque[tuple[Client, bytes]] = deque()
         self._next_s = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
@@ -76,14 +78,24 @@ class ControlSocket:
         Raises:
             SettingsError: Nobody can listen at this path.
         """
-        door = Door(self._path, self._group)
-        self._gid = door.gid
+        door, told = Door(self._path, self._group), False
+        while True:
+            async with self._open(door):
+                if not told:
+                    task_status.started()
+                    told = True
+                while not door.is_gone:  # noqa: ASYNC110 - nobody tells when a file goes
+                    await anyio.sleep(self._look_s)
+            door = await self._made_anew()
+
+    @asynccontextmanager
+    async def _open(self, door: Door) -> AsyncGenerator[None]:
+        """Who knocks is let in, until this is left."""
+        self._gid, loop = door.gid, asyncio.get_running_loop()
         try:
-            loop = asyncio.get_running_loop()
             server = await loop.create_unix_server(lambda: Client(self), sock=door.socket, start_serving=True)
             try:
-                task_status.started()
-                await anyio.sleep_forever()
+                yield
             finally:
                 loop.remove_reader(door.socket)  # no new ones; a server closed under one just accepted would leak it
                 if self._timer is not None:
@@ -96,6 +108,22 @@ class ControlSocket:
                 server.close()
         finally:
             door.close()
+
+    async def _made_anew(self) -> Door:
+        """Another one where somebody swept ours away; the pipe and the journal bring the directory back."""
+        said, self._timer = "", None
+        while True:
+            try:
+                door = Door(self._path, self._group)
+            except SettingsError as error:
+                if str(error) != said:
+                    said = str(error)
+                    structlog.get_logger().warning("control_socket_lost", problem=said)
+                await anyio.sleep(self._look_s)
+            else:
+                problem = "the control socket was taken away, and is made anew"
+                structlog.get_logger().warning("control_socket_made_anew", path=str(self._path), problem=problem)
+                return door
 
     def welcome(self, client: Client) -> bool:
         """Take in a client; False: there is no room."""

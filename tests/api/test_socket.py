@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -285,6 +286,24 @@ def test_something_else_at_the_path_is_left_as_it_is(tmp_path: Path, kind: str):
     with pytest.raises(SettingsError, match=r"something else at this path.*--runtime-dir"):
         Door(path, None)
     assert path.lstat().st_ino == before.st_ino
+
+
+def test_a_socket_that_is_swept_away_with_its_directory_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server_module, "LOOK_S", 0.01)
+    path = tmp_path / "run" / "control.sock"
+    path.parent.mkdir()
+    with Serving(path) as serving, serving.link() as before:
+        for _ in range(2):
+            shutil.rmtree(path.parent)
+            path.parent.mkdir()
+            deadline_s = time.monotonic() + 10
+            while not path.exists():
+                assert time.monotonic() < deadline_s
+                time.sleep(0.01)
+            assert stat.S_IMODE(path.stat().st_mode) == 0o660
+            serving.works()
+        assert ended(before)
+    assert not path.exists()
 
 
 def test_what_replaced_our_socket_is_not_taken_away(tmp_path: Path):

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ceml import __version__
-from ceml.errors import CemlError, Unavailable, of_a_plugin
+from ceml.errors import CemlError, Unavailable, of_a_plugin, place_in_plugin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import NoReturn
 
 VERBS = {
@@ -194,6 +194,8 @@ def _status(error: BaseException) -> int:
     """
     leaves = [of_a_plugin(leaf) or leaf for leaf in _leaves(error)]
     if any(_interrupted(leaf) for leaf in leaves):
+        if place := next(filter(None, (place_in_plugin(leaf) for leaf in leaves)), None):
+            _send_words([f"interrupted in {place}"])
         return 130
     if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO):
         _send_nowhere(1)
@@ -204,10 +206,15 @@ def _status(error: BaseException) -> int:
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 2
     if not all(isinstance(leaf, CemlError) for leaf in leaves):
         raise error
-    with contextlib.suppress(OSError, ValueError):  # who cannot be told at least gets the status
-        for line in dict.fromkeys(line for leaf in leaves for line in str(leaf).splitlines()):
-            sys.stderr.write(f"ceml: {line}\n")
+    _send_words(line for leaf in leaves for line in str(leaf).splitlines())
     return 2
+
+
+def _send_words(lines: Iterable[str]) -> None:
+    """Each line once; who cannot be told at least gets the status."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in dict.fromkeys(lines):
+            sys.stderr.write(f"ceml: {line}\n")
 
 
 def _interrupted(error: BaseException) -> bool:

@@ -193,6 +193,7 @@ class Desk:
             saving=NAN if chapter.vague else chapter.saving,
             saving_so_far=NAN if chapter.vague else chapter.saving_so_far,
             saving_between=chapter.saving_between,
+            others=chapter.others_in_words or None,
             baseline=chapter.baseline_name if chapter.baseline is not None else None,
             guard_steps=self._diary.guard_steps,
             phase_changes=self._diary.phase_changes,

@@ -62,9 +62,14 @@ def place_in_plugin(error: BaseException) -> str | None:
     return told
 
 
+def raised_by_code(error: BaseException) -> bool:
+    """Whether code raised it, not Ctrl-C nor whoever interrupts what hangs; where nothing awaits, nobody cancels."""
+    return isinstance(error, Exception | SystemExit | GeneratorExit) or type(error).__name__ == "CancelledError"
+
+
 def of_a_plugin(error: BaseException) -> CemlError | None:
     """What a plugin's file raised, in words; None where it was we, or something meant for a person already."""
-    if not isinstance(error, Exception | SystemExit | GeneratorExit) or isinstance(error, CemlError):
+    if isinstance(error, CemlError) or not raised_by_code(error):
         return None
     told = place_in_plugin(error)
     if told is None:

@@ -104,6 +104,7 @@ class House:
     bus: Bus = field(default_factory=Bus)
     controller: Controller | None = None
     found: Configuration | None = None
+    sure: bool = True  # whether nothing cooled when the prior values were read
     reason: str = "ended"
     ending: Ending | None = None
     prior: Journal | None = None
@@ -200,7 +201,7 @@ async def _live(
             async with AsyncExitStack() as stack:
                 saved = await _prepare(house, stack, doors)
                 machine = Machine(parts.platform.actuators)
-                house.found = await machine.locate()
+                house.found, house.sure = await machine.locate(), not await machine.cools()
                 bus.publish(_started(house))
                 applier = _applier(house, machine, saved)
                 house.controller = _controller(house, applier)
@@ -321,6 +322,7 @@ def _applier(house: House, machine: Machine, saved: Saved) -> Applier:
         prior=house.prior,
         dry_run=parts.settings.dry_run,
         deadline_s=0.25 * parts.context.speed,
+        sure=house.sure,
     )
 
 

@@ -195,6 +195,10 @@ class Status(_Told):
     saving_between: tuple[float, float] | None = Field(
         description="Where saving lies with 95 %, where the baseline is an estimate."
     )
+    others: str | None = Field(
+        description="Other programs that were here while windows were measured; power is of all, and no saving is told "
+        "where they were here for a part of the time."
+    )
     baseline: str | None = Field(description="What savings are held against.")
     guard_steps: int = Field(description="How often a broken limit was stepped away from.")
     phase_changes: int = Field(description="How often the program changed.")

@@ -74,6 +74,7 @@ def for_people(status: dict[str, Any]) -> str:
             ("undecided", _undecided(status)),
             ("tried", _tried(status)),
             ("saving", saved + (BEFORE if paused and saved else "")),
+            ("beware", f"another program, {status['others']}, was here: power is of all" if status["others"] else ""),
             (
                 "so far",
                 f"{status['seconds']:.1f} s, {status['steps']:.0f} steps, {number(status['energy_j'], '.0f', ' J')}",

@@ -6,9 +6,11 @@ Before the first write the prior values are read and written down; whatever else
 from __future__ import annotations
 
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING
 
 import anyio
+import structlog
 
 from ceml.control.hold import UNKNOWN, Hold
 from ceml.domain.events import (
@@ -29,7 +31,7 @@ from ceml.errors import CemlError, Refused, Temporary
 from ceml.saved import VOLATILE, Unrestored
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from anyio.abc import TaskStatus
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from ceml.saved import Saved
 
 PATIENCE = (0.5, 2.0, 8.0)  # deadlines to wait before a failed apply is tried again; a busy machine recovers in these
+COOLED = 4.0  # deadlines between two looks whether the kernel cools no more
 TAKE_OVER = 12.0  # deadlines that reading all prior values may take, and where the machine stands at the end
 
 
@@ -57,6 +60,7 @@ class Applier:
         prior: PriorValues | None = None,
         dry_run: bool = False,
         deadline_s: float = 0.25,
+        sure: bool = True,
     ) -> None:
         """Wire it up.
 
@@ -69,6 +73,7 @@ class Applier:
             prior: Where they are written down; None: nowhere.
             dry_run: Announce what would be applied and write nothing.
             deadline_s: How long an apply may take; it never blocks the mind.
+            sure: Whether `saved` was read while the kernel cooled nothing: else limits may have read too low.
         """
         self._bus = bus
         self._machine = machine
@@ -76,15 +81,19 @@ class Applier:
         self._space = space
         self._saved = saved
         self._prior = prior
+        self._sure = sure
         self._touched = False  # whether anything was written since the prior values were
         self._levels: LevelsAllowed | None = None  # the latest word on them
         self._dry_run = dry_run
         self._deadline_s = deadline_s
         self._next: Intent | None = None  # at most one waits
+        self._postponed: Intent | None = None  # until the kernel cools no more
         self._woken = anyio.Event()
         self._proofs: list[anyio.Event] = []
         self._look_due = False
         self._again = ""  # why what is held is asserted again
+        self._knobs = frozenset(knob.name for knob in space.knobs)
+        self._told_cooling = False
 
     def want(self, intent: Intent) -> None:
         """Have this done as soon as nothing is being applied; what waited is replaced by it."""
@@ -95,10 +104,11 @@ class Applier:
         """One apply at a time, until cancelled; the mind goes on thinking meanwhile."""
         task_status.started()
         while True:
-            await self._woken.wait()
+            with anyio.move_on_after(inf if self._postponed is None else COOLED * self._deadline_s):
+                await self._woken.wait()
             self._woken = anyio.Event()
             await self._keep_hold()
-            intent, self._next = self._next, None
+            intent, self._next, self._postponed = self._next or self._postponed, None, None
             match intent:
                 case Try() | Use() if self._dry_run:
                     await self._withhold(intent.configuration, intent.why)
@@ -157,31 +167,39 @@ class Applier:
             return ()
         for event in turned:
             self._bus.publish(event)
-        await self._keep_limits(turned)
+        self._hold.no_fight(await self._keep_limits({event.knob for event in turned}))
         yielded = self._hold.lost(turned[0].at_s)
         if yielded is not None:
             self._yield(yielded, f"{yielded.knob} is fought over")
             return ()
         return tuple(event.knob for event in turned)
 
-    async def _keep_limits(self, turned: Sequence[KnobOverwritten]) -> None:
-        """A limit that somebody set while it was ours is what is put back, and kept to from now on."""
+    async def _keep_limits(self, knobs: frozenset[str] | set[str]) -> set[str]:
+        """A limit that somebody set while it was ours is what is put back, and kept to from now on.
+
+        Returns:
+            The knobs over which nobody fights: a limit was lowered, or is another one than was known.
+        """
         new: tuple[NewLimit, ...] = ()
         levels: Mapping[str, tuple[Level, ...]] = {}
         with suppress(CemlError), anyio.move_on_after(self._deadline_s):
-            found = await self._machine.new_limits({event.knob for event in turned})
+            found = await self._machine.new_limits(knobs)
             levels = await self._machine.allowed(self._saved.with_values(limit.item for limit in found))
             new = found
         if not new:
-            return
-        self._hold.no_fight({limit.knob for limit in new if limit.lowers})
+            return set()
         before, self._saved = self._saved.values, self._saved.with_values(limit.item for limit in new)
-        self._limit(levels, tuple(f"{item.target} from {before[item.target]} to {item.value}" for _, item, _ in new))
+        peace = {limit.knob for limit in new if limit.lowers or limit.item.value != before.get(limit.item.target)}
+        changed = tuple(
+            f"{item.target} from {before.get(item.target, 'another value')} to {item.value}" for _, item, _ in new
+        )
+        self._limit(levels, changed)
         if self._prior is not None:
             try:
                 self._prior.write(self._saved)
             except CemlError as error:
                 self._yield_for(error)
+        return peace
 
     async def _withhold(self, wanted: Configuration, why: str) -> None:
         stays = await self._machine.locate()
@@ -190,8 +208,9 @@ class Applier:
     async def _turn(self, wanted: Configuration, why: str) -> None:
         """Apply what is wanted; before the first write, what stands there is what will be put back."""
         try:
-            if not self._touched:
-                await self.take_over()
+            if not self._touched and not await self.take_over():
+                self._postpone(wanted, why)
+                return
         except (Temporary, TimeoutError) as error:
             reason = str(error) or "a driver gives no answer; see ceml doctor"
             self._refuse(wanted, "", reason)
@@ -200,11 +219,17 @@ class Applier:
             self._yield_for(error)
             return
         await self._read_back()  # what was measured until now counts only if nobody else turned a knob
-        out = self._outside(wanted)
-        if out is None:
-            await self._apply(wanted, why)
-        else:
-            self._refuse(wanted, out, f"{out} is limited by somebody else since then")
+        await self._apply(wanted, why)
+
+    def _postpone(self, wanted: Configuration, why: str) -> None:
+        if not self._told_cooling:
+            self._told_cooling = True
+            problem = (
+                "the kernel cools this machine, and lowers limits for it: nobody can tell now what they were, so "
+                "nothing is turned until it has cooled (ceml doctor names what cools)"
+            )
+            structlog.get_logger().warning("waits_for_cooling", problem=problem)
+        self._postponed = Use(configuration=wanted, why=why)
 
     def _outside(self, wanted: Configuration) -> str | None:
         """The knob whose level the limits of others do not leave; None: there is none."""
@@ -226,15 +251,23 @@ class Applier:
             ConfigurationRefused(at_s=anyio.current_time(), requested=wanted, knob=knob, reason=reason, passing=True)
         )
 
-    async def take_over(self) -> None:
+    async def take_over(self) -> bool:
         """Write down what is there; what changed since it was last written down is said, and limits are kept to.
+
+        Returns:
+            Whether it may be turned now: not while the kernel cools and nobody knows the limits from before.
 
         Raises:
             CemlError: It cannot be read or written down: then nothing may be turned.
             TimeoutError: A driver gives no answer.
         """
         with anyio.fail_after(TAKE_OVER * self._deadline_s):
+            cools = await self._machine.cools()
+            if cools and not self._sure:
+                return False
             saved = await self._machine.save()
+            if cools:
+                saved = await self._machine.uncooled(saved, self._saved)
             levels = await self._machine.allowed(saved)
         if self._prior is not None:
             self._prior.write(saved)
@@ -244,9 +277,10 @@ class Applier:
             for item in saved.items
             if item.target in before and before[item.target] != item.value and item.kind not in VOLATILE
         )
-        self._saved, self._touched = saved, True
+        self._saved, self._touched, self._sure = saved, True, True
         if changed:
             self._limit(levels, changed)
+        return True
 
     def _limit(self, levels: Mapping[str, tuple[Level, ...]], changed: tuple[str, ...]) -> None:
         """Say which levels are left; where there are none of a knob, the machine is left alone."""
@@ -265,12 +299,17 @@ class Applier:
     async def _apply(self, wanted: Configuration, why: str) -> None:
         """Apply; what may pass is tried again, unless something else is wanted meanwhile."""
         for patience in (*PATIENCE, None):
+            out = self._outside(wanted)
+            if out is not None:
+                self._refuse(wanted, out, f"{out} is limited by somebody else since then")
+                return
             refused = await self._try(wanted, why)
             if refused is None:
                 return
             if patience is None or not refused.passing or self._next is not None:
                 self._bus.publish(refused)
                 return
+            await self._keep_limits(self._knobs)  # one may have been lowered this very moment
             with anyio.move_on_after(patience * self._deadline_s):
                 await self._wanted_anew()
 
@@ -316,8 +355,10 @@ class Applier:
         A machine that was not touched since then is left as it is: whoever turned a knob meanwhile meant it.
         """
         self._hold.let_go()
+        self._postponed = None
         unrestored: tuple[Unrestored, ...] = ()
         if self._touched:
+            await self._keep_limits(self._knobs)  # one that was lowered since the last look
             try:
                 unrestored = await self._machine.restore(self._saved)
             except CemlError as error:

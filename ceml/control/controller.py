@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING
 
 from ceml.domain.events import (
@@ -25,11 +26,11 @@ from ceml.domain.events import (
     Sampled,
     SensorLost,
     SensorRecovered,
+    Throttled,
     Try,
     Use,
 )
 from ceml.domain.values import NO_LIMITS
-from ceml.errors import SettingsError, place_in_plugin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,13 +94,15 @@ class Controller:
         self._beaten = False  # whether the holder has beaten since it got the machine
         self._waiting: dict[Key, AppJoined] = {}
         self._sensors: dict[str, SensorLost | SensorRecovered] = {}  # the latest word of each, for who joins later
+        self._throttled: dict[str, Throttled] = {}
         self._time = asyncio.get_running_loop().time  # the loop's own, at a fifth of the price
         self._slowest_s = slow_s / 2.0
+        self._pid = os.getpid()
         self._inbox = bus.subscribe(
             "controller",
             *(Heartbeat, Sampled),
             *(wishes := (BudgetChanged, ObjectiveChanged, ControlPaused, ControlResumed)),
-            *(decisions := (AppJoined, AppLeft, PhaseChanged, SensorLost, SensorRecovered, LevelsAllowed)),
+            *(decisions := (AppJoined, AppLeft, PhaseChanged, SensorLost, SensorRecovered, LevelsAllowed, Throttled)),
             *(answers := (ConfigurationApplied, ConfigurationRefused, ConfigurationWithheld, KnobOverwritten)),
             urgent=(*wishes, *decisions, *answers),
             patience_s=patience_s,
@@ -139,6 +142,9 @@ class Controller:
             case LevelsAllowed():
                 self._levels = event
                 self._tell_all(event)
+            case Throttled():
+                self._throttled[event.sensor] = event
+                self._tell_all(event)
             case _:
                 self._tell(event)
 
@@ -175,11 +181,9 @@ class Controller:
     def _ask(self, key: Key, event: Event) -> tuple[Intent | Event, ...]:
         """What a manager makes of an event; that plugins are slow is said, since all else waited."""
         began_s = self._time()
-        try:
-            answer = self.managers[key].on(event)
-        except asyncio.CancelledError as error:  # nothing awaits in there: a plugin's, that nobody would hear of
-            place = place_in_plugin(error) or "one of the plugins"
-            raise SettingsError(f"{place} raised CancelledError, which only an event loop may") from error
+        answer = self.managers[key].on(event)
+        if os.getpid() != self._pid:  # a plugin forked: its child must turn nothing, nor keep our locks
+            os._exit(1)
         took_s = self._time() - began_s
         if took_s < 2.0 * self._slowest_s:
             return answer
@@ -227,7 +231,7 @@ class Controller:
         if key not in self.managers:
             self._forget_oldest()
             self.managers[key] = manager = self._make_manager(event, self.limits)
-            for said in self._sensors.values():
+            for said in (*self._sensors.values(), *self._throttled.values()):
                 manager.on(said)
             for said in (self._levels, self._objective):
                 if said is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import structlog
 
-from ceml.errors import CemlError, Temporary
+from ceml.errors import CemlError, Temporary, place_in_plugin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +57,11 @@ async def keep(name: str, actor: Actor, *, task_status: TaskStatus[None] = anyio
             log.warning("task_failed_for_now", reason=str(error), again_in_s=delay_s)
             await anyio.sleep(delay_s)
             continue
+        except (KeyboardInterrupt, asyncio.CancelledError) as error:
+            place = place_in_plugin(error)
+            if place is None or anyio.current_effective_deadline() == -inf:  # somebody cancels us, or pressed Ctrl-C
+                raise
+            raise CemlError(f"{place} raised {type(error).__name__}: the run is ended") from error
         raise CemlError(f"the {name} ended by itself; that is a bug")
 
 

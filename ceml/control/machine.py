@@ -69,6 +69,24 @@ class Machine:
             ]
         )
 
+    async def cools(self) -> bool:
+        """Whether the kernel itself holds clocks down now.
+
+        Raises:
+            CemlError: That cannot be read now.
+        """
+        for actuator in self._actuators:
+            if isinstance(actuator, Limited) and await actuator.cools():
+                return True
+        return False
+
+    async def uncooled(self, now: Saved, before: Saved) -> Saved:
+        """What stands there now, but limits that cooling may have lowered as they were before."""
+        for actuator in self._actuators:
+            if isinstance(actuator, Limited):
+                now = await actuator.uncooled(now, before)
+        return now
+
     async def save(self) -> Saved:
         """Everything that `apply` may touch, as it is now."""
         items = [item for actuator in self._actuators for item in (await actuator.save()).items]

@@ -121,6 +121,14 @@ class Limited(Protocol):
         """Limits of these knobs that somebody else set since they were put; none while the kernel itself cools."""
         ...
 
+    async def cools(self) -> bool:
+        """Whether the kernel itself holds clocks down now, so that limits may read lower than anybody set."""
+        ...
+
+    async def uncooled(self, now: Saved, before: Saved) -> Saved:
+        """What stands there now, but limits that cooling may have lowered as they were before."""
+        ...
+
 
 class PriorValues(Protocol):
     """Where prior values are written down, so that they can be put back whatever ends us."""

@@ -94,7 +94,7 @@ class SensorPoller:
                     wait_s = self._missed(error, loop.time())
                 else:
                     wait_s = self._took(sample, loop.time())
-            except Exception as error:  # raised in the task, where it ends the house as any bug does
+            except BaseException as error:  # raised in the task, where it ends the house as any bug does
                 if not broken.done():
                     broken.set_exception(error)
                 return

@@ -20,6 +20,7 @@ from functools import partial
 from math import isfinite
 from typing import TYPE_CHECKING, cast
 
+from ceml.domain.cooling import Cooling
 from ceml.domain.events import (
     TURN,
     AppJoined,
@@ -44,6 +45,7 @@ from ceml.domain.events import (
     Sampled,
     SensorLost,
     SensorRecovered,
+    Throttled,
     Try,
     Use,
     WindowClosed,
@@ -102,6 +104,7 @@ class RuntimeManager:
         self._measuring = Measuring(mind)
         self._reach = Reach()
         self._restless = Restless()
+        self._cooling = Cooling()
         self._purse = Purse(mind.exploration_budget, mind.total_rails)
         self._guard = PowerGuard(mind.total_rails, mind.lag_s)
         self._guard.limit(self._caps)
@@ -145,6 +148,8 @@ class RuntimeManager:
                 return self._withheld(event)
             case KnobOverwritten():
                 return self._spoilt(event)
+            case Throttled():
+                return self._throttled(event)
             case LevelsAllowed():
                 self.reasoning.limit_levels(event.levels)
                 return self._wishes_changed(event.at_s, "limits of others changed")
@@ -264,9 +269,13 @@ class RuntimeManager:
     def _applied(self, event: ConfigurationApplied) -> Answer:
         if event.requested != self._wanted or self.phase is Phase.RELEASED:
             return ()
-        missed = self._reach.learn(event.requested, event.effective)
+        missed = None if self._cooling.on else self._reach.learn(event.requested, event.effective)
         if event.effective != event.requested:  # the machine cannot reach what was asked: believe what it says
-            self.reasoning.drop(event.requested, for_good=not self._reach.reached(event.requested))
+            self._cooling.missed(event.at_s, event.requested)
+            for_good = not (self._cooling.on or self._reach.reached(event.requested))
+            self.reasoning.drop(event.requested, for_good=for_good)
+            for level in self._cooling.above(event.requested, event.effective, self.reasoning.space):
+                self.reasoning.drop(level, for_good=False)
             if missed is not None and len(self.reasoning.space.having(missed)) < len(self.reasoning.space):
                 self.reasoning.drop(missed, for_good=False)  # heat may do the same: only a probe says never
             if self.reasoning.space.find(event.effective) is None or self._turns is not None:
@@ -279,6 +288,14 @@ class RuntimeManager:
         self._measuring.start_over()
         self._pace.open()
         return self._settled_back(event)
+
+    def _throttled(self, event: Throttled) -> Answer:
+        """The kernel begins to cool, or ends: then what could not be reached meanwhile can be again."""
+        forgiven = self._cooling.told(event)
+        if not forgiven:
+            return ()
+        self.reasoning.reach_again(forgiven)
+        return self._wishes_changed(event.at_s, "nothing cools any more")
 
     def _unreachable(self, event: ConfigurationRefused) -> Answer:
         self.reasoning.drop(event.requested, for_good=not event.passing)

@@ -37,7 +37,7 @@ from ceml.domain.values import NAN, Choice, FitStatus, Prediction, Situation, St
 from ceml.units import excess_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -111,7 +111,7 @@ class Reasoning:
         self._fit: Fit | None = None
         self._basis: tuple[object, ...] = ()  # what it was fitted to
         self._allowed: KnobSpace | None = None
-        self._reachable = self.space
+        self._reachable = self._whole = self.space
         self._levels: Mapping[str, Sequence[Level]] = {}  # that the limits of others leave, of the knobs named
         self.too_hot_in: Configuration | None = None  # above its cap on temperature now
         self._max_state = space.max_state  # of the whole space, also when it proves unreachable later
@@ -143,6 +143,16 @@ class Reasoning:
         if len(gone):
             self._reachable = self._reachable.without(gone.tolist())
             self._narrow()
+
+    def reach_again(self, forgiven: Iterable[Configuration]) -> None:
+        """What kept states out of reach has gone: all may be asked for again but those unreachable for good.
+
+        `forgiven`: of these it was wrong to think so.
+        """
+        self.unreachable.difference_update(forgiven)
+        gone = {int(state) for levels in self.unreachable for state in self._whole.having(levels)}
+        self._reachable = self._whole.without(gone) if 0 < len(gone) < len(self._whole) else self._whole
+        self._narrow()
 
     def limit_levels(self, levels: Mapping[str, Sequence[Level]]) -> None:
         """Of these knobs only these levels may be asked for, until told otherwise."""

@@ -149,6 +149,11 @@ class CapLever:
     def _target(self) -> str:
         return f"{self._card.place}#power_cap"
 
+    @property
+    def unit(self) -> float:
+        """W in the library's unit."""
+        return 1.0 / self._per_w
+
     def limits(self) -> tuple[Item, ...]:
         """The cap in force."""
         return self.items()

@@ -245,6 +245,11 @@ class QuotaLever:
         word = prior.get(self._quota.path) or sysfs.text(self._quota.path)
         return 0.0, min(self._share(word), 1.0)
 
+    @property
+    def unit(self) -> float:
+        """The whole in microseconds."""
+        return 1.0 / self._full_us
+
     def limits(self) -> tuple[Item, ...]:
         """The quota."""
         return self.items()

@@ -136,6 +136,7 @@ class CpuLever:
         self._knob = knob
         self._policies = tuple(policies)
         self._put_hz: float | None = None
+        self._near_hz: dict[str, float] = {}  # what was put, within the limits of each policy at that time
         self._by_speed = all("userspace" in policy.governors for policy in policies)
 
     @property
@@ -187,7 +188,8 @@ class CpuLever:
         problem = Temporary(f"no processor of {self._knob.name} answers: are they offline?")
         for policy in self._policies:
             try:
-                self._write(policy, round(_within(level, policy.limits_hz) / 1e3))
+                self._near_hz[policy.path] = near = _within(level, self._limits_hz(policy))
+                self._write(policy, round(near / 1e3))
             except Temporary as error:  # its processors are offline now
                 problem = error
             else:
@@ -198,14 +200,23 @@ class CpuLever:
         return settled(lambda: self._reached(taken, level), level, WAIT_S)
 
     def _reached(self, policies: Sequence[Policy], wanted: float) -> float:
-        """The wanted frequency once every policy is there; before that the lowest of those that are not."""
-        return min((hz for policy in policies if (hz := self._seen_hz(policy, wanted)) != wanted), default=wanted)
+        """The wanted frequency once every policy is as near to it as its own limits let it, and one of them is there.
 
-    def _seen_hz(self, policy: Policy, wanted: float) -> float:
-        """The clock of one policy; the wanted one where it runs as near to that as its own limits let it."""
-        near = _within(wanted, policy.limits_hz)
-        found = self._clock_hz(policy, near)
-        return wanted if found == near else found
+        Else the lowest of those that are not, or the nearest that all of them are limited to.
+        """
+        near = {policy.path: self._near_hz.get(policy.path, wanted) for policy in policies}
+        found = {policy.path: self._clock_hz(policy, near[policy.path]) for policy in policies}
+        return min(
+            (hz for path, hz in found.items() if hz != near[path]),
+            default=min(near.values(), key=lambda hz: abs(hz - wanted)),
+        )
+
+    def _limits_hz(self, policy: Policy) -> tuple[float, float]:
+        """Of a policy: those that others set. Where they are not what we write they are read anew."""
+        if not self._by_speed:
+            return policy.limits_hz
+        low, high = (sysfs.number(policy.file(f"scaling_{end}_freq")) * 1e3 for end in ("min", "max"))
+        return low, high
 
     def forget(self) -> None:
         """What was put is in force no more."""
@@ -229,7 +240,7 @@ class CpuLever:
         """
         held = "scaling_setspeed" if self._by_speed else "scaling_max_freq"
         hz, wanted = sysfs.number(policy.file(held)) * 1e3, self._put_hz
-        near = None if wanted is None else _within(wanted, policy.limits_hz)
+        near = None if wanted is None else self._near_hz.get(policy.path, wanted)
         found = nearest(self._knob.levels, hz, near)
         return wanted if wanted is not None and found == near else found
 
@@ -246,12 +257,18 @@ class CpuLever:
             measured = sysfs.number(policy.file("scaling_cur_freq")) * 1e3
         return nearest(self._knob.levels, measured, wanted)
 
-    def bounds(self, prior: Mapping[str, str]) -> tuple[float, float]:
-        """From the lowest minimum of all policies to the highest maximum; each is held within its own.
+    unit = 1e3  # kHz
 
-        Raises:
-            Temporary: No processor is online.
-        """
+    def bounds(self, prior: Mapping[str, str]) -> tuple[float, float]:
+        """From the lowest minimum of all policies to the highest maximum; each is held within its own."""
+        found = self._within(prior)
+        return min(policy.limits_hz[0] for policy in found), max(policy.limits_hz[1] for policy in found)
+
+    def keep_within(self, prior: Mapping[str, str]) -> None:
+        """From now on these are the limits of each policy."""
+        self._policies = self._within(prior)
+
+    def _within(self, prior: Mapping[str, str]) -> tuple[Policy, ...]:
         found: list[Policy] = []
         for policy in self._policies:
             try:
@@ -262,12 +279,11 @@ class CpuLever:
                 found.append(policy)
             else:
                 found.append(replace(policy, limits_hz=(low, high)))
-        self._policies = tuple(found)
-        return min(policy.limits_hz[0] for policy in found), max(policy.limits_hz[1] for policy in found)
+        return tuple(found)
 
     def limits(self) -> tuple[Item, ...]:
-        """The maximum of each policy, where it is what holds the clock."""
-        return () if self._by_speed else sysfs.kept(policy.file("scaling_max_freq") for policy in self._policies)
+        """The maximum of each policy, whether it is what holds the clock or what the clock is held below."""
+        return sysfs.kept(policy.file("scaling_max_freq") for policy in self._policies)
 
     def items(self) -> tuple[Item, ...]:
         """Governor and speed, or maximum and minimum, of every policy that answers."""

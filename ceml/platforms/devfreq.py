@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from ceml.errors import CemlError, Temporary
 from ceml.platforms import sysfs
-from ceml.platforms.levers import SHOWN, nearest, settled
+from ceml.platforms.fences import SHOWN
+from ceml.platforms.levers import nearest, settled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -138,6 +139,8 @@ class DevfreqLever:
         """
         high = float(sysfs.known_number(self._device.file("max_freq"), prior))
         return 0.0, high if high > 0 else float("inf")  # 0: no limit
+
+    unit = 1.0
 
     def limits(self) -> tuple[Item, ...]:
         """The maximum."""

@@ -133,6 +133,8 @@ class _Emc:
         """See `range_hz`."""
         return range_hz(self._root, prior)
 
+    unit = 1.0
+
     def limits(self) -> tuple[Item, ...]:
         """None of what is written is a limit."""
         return ()

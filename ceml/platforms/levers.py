@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import structlog
 
-from ceml.control.ports import NewLimit
-from ceml.domain.knobs import Configuration, KnobKind
+from ceml.domain.knobs import Configuration
 from ceml.errors import CemlError, Refused, Temporary, Unavailable
 from ceml.platforms import sysfs
+from ceml.platforms.fences import SHOWN, Fences, Ranged
 from ceml.platforms.restoring import put_back
 from ceml.platforms.worker import Worker
 from ceml.saved import Saved, Unrestored
@@ -23,11 +22,12 @@ from ceml.saved import Saved, Unrestored
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from ceml.control.ports import NewLimit
     from ceml.domain.knobs import Knob, Level
     from ceml.saved import Item
 
+UNKNOWN = "?"  # where nobody can tell
 NEAR = 0.012  # relative: a clock that is measured over microseconds jitters by a percent
-SHOWN = 1e-6  # relative: limits are shown in whole kHz
 STEP_S = 0.001  # between two readings while a clock is on its way
 
 
@@ -70,22 +70,11 @@ class Lever(Protocol):
 
 
 @runtime_checkable
-class Ranged(Protocol):
-    """A lever within limits that somebody else sets."""
+class KeepsWithin(Protocol):
+    """A lever over several devices, each of which it keeps within the limits of its own."""
 
-    def bounds(self, prior: Mapping[str, str]) -> tuple[float, float]:
-        """The lowest and the highest level that may be asked for.
-
-        Args:
-            prior: What others set where we write, by target (of `items`); what is not among them is read.
-
-        Raises:
-            CemlError: It cannot be read now.
-        """
-        ...
-
-    def limits(self) -> tuple[Item, ...]:
-        """Those of `items` that are upper limits, as they are now: who else lowers one of them means it."""
+    def keep_within(self, prior: Mapping[str, str]) -> None:
+        """See `Ranged.bounds`: from now on these are they."""
         ...
 
 
@@ -113,8 +102,8 @@ class LeverActuator:
         self._levers = tuple(levers)
         self._worker = Worker(name)
         self._own: frozenset[tuple[str, str]] = frozenset()
-        self._cools = cools
-        self._limits: dict[str, dict[str, str | None]] = {}  # knob -> target -> what it read when it was put
+        self._fences = Fences(cools)
+        self._put: dict[str, Level] = {}  # what each was put to last; not in force any more where somebody turned it
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
@@ -148,8 +137,16 @@ class LeverActuator:
         return await self._worker.run(lambda: self._allowed(saved.values), wait=True)
 
     async def new_limits(self, knobs: Collection[str]) -> tuple[NewLimit, ...]:
-        """Limits of these knobs that somebody else set since they were put."""
-        return await self._worker.run(lambda: self._new_limits(knobs))
+        """Limits of these knobs that somebody else set since they were put, or saved."""
+        return await self._worker.run(lambda: self._fences.new(self._levers, knobs))
+
+    async def cools(self) -> bool:
+        """Whether the kernel holds clocks down now: then limits of clocks read lower than anybody set."""
+        return await self._worker.run(lambda: self._fences.cools, wait=True)
+
+    async def uncooled(self, now: Saved, before: Saved) -> Saved:
+        """What stands there now, but limits that cooling may have lowered as they were before."""
+        return await self._worker.run(lambda: self._fences.uncooled(self._levers, now, before), wait=True)
 
     async def save(self) -> Saved:
         """Everything that the levers may touch."""
@@ -181,7 +178,15 @@ class LeverActuator:
         return Configuration({lever.knob.name: _where(lever.look) for lever in self._levers})
 
     def _orders(self) -> Configuration:
-        return Configuration({lever.knob.name: _where(lever.order) for lever in self._levers})
+        return Configuration(
+            {lever.knob.name: UNKNOWN if self._is_cooled(lever) else _where(lever.order) for lever in self._levers}
+        )
+
+    def _is_cooled(self, lever: Lever) -> bool:
+        """Whether the kernel holds it down: no order tells anything then, and none is due."""
+        with suppress(CemlError):
+            return isinstance(lever, Ranged) and self._fences.cooled(lever)
+        return False
 
     def _allowed(self, prior: Mapping[str, str]) -> dict[str, tuple[Level, ...]]:
         found: dict[str, tuple[Level, ...]] = {}
@@ -189,6 +194,8 @@ class LeverActuator:
             if isinstance(lever, Ranged):
                 with suppress(CemlError):
                     low, high = lever.bounds(prior)
+                    if isinstance(lever, KeepsWithin):
+                        lever.keep_within(prior)
                     found[lever.knob.name] = tuple(
                         level
                         for level in lever.knob.levels
@@ -196,42 +203,40 @@ class LeverActuator:
                     )
         return found
 
-    def _new_limits(self, knobs: Collection[str]) -> tuple[NewLimit, ...]:
-        found: list[NewLimit] = []
-        for lever in self._levers:
-            name, put = lever.knob.name, self._limits.get(lever.knob.name)
-            if put is None or name not in knobs or not isinstance(lever, Ranged):
-                continue
-            if lever.knob.kind is not KnobKind.POWER_LIMIT and self._cools():
-                continue  # the kernel's doing, which ends by itself: nobody's value
-            for item in lever.limits():
-                ours = put.get(item.target)
-                if ours is not None and item.value is not None and item.value != ours:
-                    found.append(NewLimit(name, item, lowers=_number(item.value) < _number(ours)))
-        return tuple(found)
-
     def _turn(self, wanted: Configuration) -> Configuration:
         now = dict(self._look())
         for lever in self._levers:
             name = lever.knob.name
             sysfs.stop_if_given_up()
-            if name in wanted and now[name] != wanted[name]:
-                try:
-                    now[name] = lever.put(wanted[name] if isinstance(wanted[name], str) else float(wanted[name]))
-                    if isinstance(lever, Ranged):
-                        self._limits[name] = {item.target: item.value for item in lever.limits()}
-                except Unavailable as error:
-                    raise Temporary(str(error)) from None
+            if name not in wanted or now[name] == wanted[name] == self._put.get(name, wanted[name]):
+                continue
+            level = wanted[name] if isinstance(wanted[name], str) else float(wanted[name])
+            try:
+                if isinstance(lever, Ranged):
+                    if not isinstance(level, str) and self._fences.above(lever, level):
+                        continue  # the kernel cools: it stays where that holds it
+                    self._fences.check(lever)
+                now[name] = lever.put(level)
+                self._put[name] = wanted[name]
+                if isinstance(lever, Ranged):
+                    self._fences.stand(lever)
+            except Unavailable as error:
+                raise Temporary(str(error)) from None
         return Configuration(now)
 
     def _put_back(self, items: Sequence[Item]) -> tuple[Unrestored, ...]:
         left = put_back(items)
+        self._put.clear()
         for lever in self._levers:
             if isinstance(lever, Remembers):
                 lever.forget()
         return left
 
     def _items(self) -> tuple[Item, ...]:
+        for lever in self._levers:
+            if isinstance(lever, Ranged) and lever.knob.name not in self._put:
+                with suppress(CemlError):
+                    self._fences.stand(lever)
         return tuple(item for lever in reversed(self._levers) for item in lever.items())
 
     def _check(self, wanted: Configuration) -> None:
@@ -263,15 +268,6 @@ def say_missing(problems: Sequence[str]) -> None:
     """Tell at start what is missing and how to mend it; `ceml doctor` says the same."""
     for problem in problems:
         structlog.get_logger().warning("missing", problem=problem)
-
-
-def _number(value: str) -> float:
-    """Of a limit as its driver words it; `max` and what is no number are no limit at all."""
-    try:
-        number = float(value.split()[0])
-    except (ValueError, IndexError):
-        return inf
-    return number if number > 0.0 else inf
 
 
 def _where(read: Callable[[], Level]) -> Level:

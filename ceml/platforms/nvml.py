@@ -230,6 +230,8 @@ class LimitLever:
     def _target(self) -> str:
         return f"{self._card.uuid}#power_limit"
 
+    unit = 1e-3
+
     def limits(self) -> tuple[Item, ...]:
         """The limit in force."""
         return self.items()

@@ -140,6 +140,8 @@ class LimitLever:
         """
         return 0.0, min(self._most_w(zone, prior) for zone in self._zones)
 
+    unit = 1e-6
+
     def limits(self) -> tuple[Item, ...]:
         """The limit of each package."""
         return sysfs.kept(f"{zone}/{LIMIT}" for zone in self._zones)

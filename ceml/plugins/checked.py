@@ -10,7 +10,7 @@ import numpy as np
 from ceml.domain.contracts import Constraint
 from ceml.domain.ondemand import changed
 from ceml.domain.values import Choice, Stay
-from ceml.errors import SettingsError, place_in_plugin
+from ceml.errors import SettingsError, place_in_plugin, raised_by_code
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,7 +154,9 @@ def checked(what: str, ask: Any, predicted: Prediction, now: Situation) -> NDArr
     except ValueError as error:
         hint = "; what it is given is read-only: compute in a copy" if "read-only" in str(error) else ""
         raise SettingsError(f"{what} raised {_told(error)}{hint}") from error
-    except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is said in words
+    except BaseException as error:  # the user's own code: whatever it raises is said in words
+        if not raised_by_code(error):
+            raise
         raise SettingsError(f"{what} raised {_told(error)}") from error
     expected = predicted.rate_hz.shape
     if answer.shape != expected:

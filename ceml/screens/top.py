@@ -236,6 +236,8 @@ def figures(status: dict[str, Any], columns: int) -> Text:
         add("saving", f"{status['saving']:.1%} against {status['baseline']}{before}")
     elif told := between_text(status["saving_between"]):
         add("saving", f"{told} against {status['baseline']}{before}")
+    if status["others"]:
+        add("beware", f"another program, {status['others']}, was here: power is of all")
     add("so far", f"{status['steps']:.0f} steps, {status['seconds']:.0f} s, {number(status['energy_j'], '.0f', 'J')}")
     if status["temperature_c"] is not None:
         add("hottest", f"{status['temperature_c']:.1f} °C")

@@ -10,7 +10,7 @@ from ceml.domain.knobs import Configuration
 from ceml.domain.values import NAN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ceml.domain.values import Observation
 
@@ -74,6 +74,7 @@ class Estimated(NamedTuple):
         return self.power_w / self.rate_hz if self.rate_hz > 0 else NAN
 
 
+FEW = 0.05  # of the time: in which others may come and go without spoiling a saving
 VAGUE = 0.2  # width of an interval from which on no single figure is told: under caps the guess was 10 points too high
 
 
@@ -120,14 +121,17 @@ class Chapter:
         self.open(at_s)
         self._started = started
         self._before_pause = self.phase
+        self._company: dict[int, list[float]] = {}  # how many others were here -> seconds settled, and profiling
         self._profiled_s = 0.0
         self._paused = False
         self._profiling_since_s: float | None = None
         self._priced_j = 0.0  # what the steps up to the last change of the program would have cost in the baseline
         self._steps_before = 0.0  # steps up to then
 
-    def shared(self, apps: Iterable[str]) -> None:
-        """These were here, too, while a window was measured."""
+    def shared(self, apps: Sequence[str], seconds: float, phase: str) -> None:
+        """These were here, too, while a window was measured; maybe nobody was."""
+        company = self._company.setdefault(len(apps), [0.0, 0.0])
+        company[phase == "profiling"] += seconds if isfinite(seconds) else 0.0
         for app in apps:
             if len(self.others) > MOST_NAMED:  # one more than are named: who floods us with names fills no memory
                 return
@@ -173,8 +177,20 @@ class Chapter:
         return self.settled.energy_j if self.settled else NAN
 
     @property
+    def mixed(self) -> bool:
+        """Whether other programs were here in some windows and not in others, so that none compares with another.
+
+        While profiling in any, since a model was made of them; later for more than `FEW` of the time.
+        """
+        profiled = sum(profiling_s > 0.0 for _, profiling_s in self._company.values())
+        all_s = [sum(seconds) for seconds in self._company.values()]
+        return profiled > 1 or sum(all_s) - max(all_s, default=0.0) > FEW * sum(all_s)
+
+    @property
     def saving(self) -> float:
-        """What each step costs less now: 1 - after / before; NaN where unknown."""
+        """What each step costs less now: 1 - after / before; NaN where unknown, or `mixed`."""
+        if self.mixed:
+            return NAN
         return 1.0 - self.after_j / self.before_j if self.before_j > 0 else NAN
 
     @property
@@ -194,6 +210,9 @@ class Chapter:
     @property
     def saving_so_far(self) -> float:
         """The same over all steps of which the energy was measured, profiling included; NaN where unknown."""
+        unknown = self.decided is None and self._rank(self.baseline) == len(BASELINES) - 1
+        if self.mixed or unknown:  # a first window that we chose ourselves is nothing to hold a saving against
+            return NAN
         at_baseline_j = self._priced_j + (self.steps - self._steps_before) * self.before_j
         return 1.0 - self.energy_j / at_baseline_j if self.energy_j > 0 and at_baseline_j > 0 else NAN
 
@@ -246,6 +265,7 @@ class Chapter:
         self.before_change |= {configuration: state for configuration, state in self.states.items() if state.windows}
         self.states = {configuration: Measured(configuration) for configuration in self.states}
         self.decided = self.settled = self.baseline = None
+        self._company = {}
 
     def paused(self, at_s: float) -> None:
         """The knobs were given back; what is measured since the latest decision ends here."""

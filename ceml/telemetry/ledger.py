@@ -280,7 +280,8 @@ class Ledger:
             return
         self._leave_out_stalls(event.observation)
         self.chapter.window(event.observation, event.phase)
-        self.chapter.shared(app for app, _ in self._queue[1:])
+        seen = event.observation
+        self.chapter.shared([app for app, _ in self._queue[1:]], seen.end_s - seen.start_s, event.phase)
 
     def _holds(self, event: Heartbeat | PhaseChanged) -> bool:
         return bool(self._queue) and self._queue[0] == (event.app, event.source)

@@ -137,7 +137,8 @@ def chapter_rows(chapter: Chapter, profiling_s: float) -> list[tuple[str, str]]:
         rows.append(("stalled", f"{chapter.stalled_s:.1f} s in all; neither this time nor its energy enters a saving"))
     if chapter.others:
         names = chapter.others_in_words
-        rows.append(("beware", f"another program, {names}, ran meanwhile: power is of all of them"))
+        told = "power is of all of them" + (", for a part of the time: nothing compares" if chapter.mixed else "")
+        rows.append(("beware", f"another program, {names}, ran meanwhile: {told}"))
     if chapter.decided is not None and not chapter.decided.feasible:
         rows.append(("beware", chapter.decided.why))
     return rows

@@ -11,8 +11,8 @@ def told(*happened: tuple[str, str], **more: Any) -> str:
     status = {
         "phase": "idle", "app": "a", "platform": "simulated", "labels": [], "objective": "mine", "configuration": None,
         "why": "", "rails_w": {}, "temperature_c": None, "latest": None, "limits": [], "decided": None, "decisions": 0,
-        "states_tried": 1, "profiling_s": 1.0, "saving": None, "saving_between": None, "seconds": 1.0, "steps": 1.0,
-        "energy_j": None,
+        "states_tried": 1, "profiling_s": 1.0, "saving": None, "saving_between": None, "others": None,
+        "seconds": 1.0, "steps": 1.0, "energy_j": None,
         "happened": [{"what": what, "text": text} for what, text in happened], **more,
     }  # fmt: skip
     return for_people(status)
@@ -35,4 +35,6 @@ def test_a_saving_that_is_a_vague_estimate_is_told_as_an_interval():
 def test_what_is_not_known_has_no_row():
     assert "saving" not in told()
     assert "hottest" not in told()
+    assert "beware" not in told()
+    assert "beware      another program, b, was here: power is of all" in told(others="b")
     assert "decided     nothing yet" in told()

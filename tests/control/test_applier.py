@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import anyio
+from structlog.testing import capture_logs
 
 from ceml.control.applier import Applier
 from ceml.control.bus import Bus
@@ -100,6 +101,12 @@ def test_limits_that_somebody_set_meanwhile_are_kept_to_until_they_are_lifted(vi
         async def new_limits(self, _: Collection[str]) -> tuple[NewLimit, ...]:
             return ()
 
+        async def cools(self) -> bool:
+            return False
+
+        async def uncooled(self, now: Saved, before: Saved) -> Saved:
+            raise NotImplementedError
+
         async def save(self) -> Saved:
             return Saved((*(await super().save()).items, Item("dial", "most", str(self.most))))
 
@@ -131,9 +138,22 @@ class Fence(Dial):
         (knob,) = self.knobs
         return {knob.name: tuple(level for level in knob.levels if level <= float(saved.values[knob.name]))}
 
+    hot = False
+    told: float | str | None = None
+
     async def new_limits(self, _: Collection[str]) -> tuple[NewLimit, ...]:
+        if self.hot or not self.writes or self.level in (self.writes[-1], self.told):
+            return ()
+        self.told = self.level
         (item,) = (await self.save()).items
         return (NewLimit(self.knobs[0].name, item, lowers=self.level < float(self.writes[-1])),)
+
+    async def cools(self) -> bool:
+        return self.hot
+
+    async def uncooled(self, now: Saved, before: Saved) -> Saved:
+        (item,), (was,) = now.items, before.items[:1]
+        return Saved((max(item, was, key=lambda each: float(each.value or 0)),))
 
 
 async def paced(bus: Bus, dial: Dial, how_many: int) -> None:
@@ -182,6 +202,56 @@ def test_who_lowers_a_limit_again_and_again_is_never_fought(virtually) -> None:
     heard, _ = lived(virtually, dials, story, space=KnobSpace([knob, KNOBS[1]]))
     assert len(of(heard, LevelsAllowed)) == 8
     assert not of(heard, ControlYielded)
+
+
+def test_what_cooling_lowers_between_two_programs_is_no_prior_value(virtually) -> None:
+    dials, notes = [Fence(KNOBS[0])], Notes()
+    space = KnobSpace(KNOBS[:1])
+
+    async def story(bus: Bus) -> None:
+        dials[0].hot, dials[0].level = True, 0.8e9
+        bus.publish(join("a"))
+        await paced(bus, dials[0], 50)
+        assert notes.saved is not None
+        assert notes.saved.values["cpu_hz"] == "2000000000.0"
+        dials[0].hot = False
+        bus.publish(AppLeft(at_s=anyio.current_time(), app="a"))
+
+    heard, _ = lived(virtually, dials, story, prior=notes, space=space)
+    assert not of(heard, ControlYielded)
+    assert dials[0].level == 2e9
+
+
+def test_who_starts_while_the_kernel_cools_turns_nothing_until_it_has_cooled_and_says_so_once(virtually) -> None:
+    dials = [Fence(KNOBS[0])]
+    dials[0].hot, dials[0].level = True, 1.1e9
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("a"))
+        await paced(bus, dials[0], 50)
+        assert dials[0].writes == []
+        dials[0].hot, dials[0].level = False, 2e9
+        await paced(bus, dials[0], 50)
+        assert dials[0].writes
+        bus.publish(AppLeft(at_s=anyio.current_time(), app="a"))
+
+    with capture_logs() as logs:
+        lived(virtually, dials, story, space=KnobSpace(KNOBS[:1]), sure=False)
+    assert [log["event"] for log in logs] == ["waits_for_cooling"]
+    assert dials[0].level == 2e9
+
+
+def test_a_limit_lowered_just_before_the_end_is_what_stands_there_afterwards(virtually) -> None:
+    dials = [Fence(KNOBS[0]), Dial(KNOBS[1])]
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("a"))
+        await paced(bus, dials[0], 200)
+        dials[0].level = 0.8e9
+        bus.publish(AppLeft(at_s=anyio.current_time(), app="a"))
+
+    lived(virtually, dials, story)
+    assert [dial.level for dial in dials] == [0.8e9, 1e9]
 
 
 def test_a_limit_below_every_level_leaves_the_machine_alone_with_it(virtually) -> None:

@@ -25,10 +25,12 @@ from ceml.domain.events import (
     Release,
     Sampled,
     SensorLost,
+    Throttled,
     Try,
     Use,
     WindowClosed,
 )
+from ceml.domain.improvement import improvement
 from ceml.domain.knobs import Configuration, Knob, KnobSpace
 from ceml.domain.manager import Phase, RuntimeManager
 from ceml.domain.mind import Mind
@@ -448,3 +450,20 @@ def test_what_is_left_of_a_deadline_and_an_allowance_is_known_from_what_was_spen
     assert now.spent_s == pytest.approx(w.at_s)
     powers = [said.observation.power_w for said in w.heard(WindowClosed)]
     assert min(powers) * 0.8 < now.spent_j / now.spent_s < max(powers) * 1.2
+
+
+def test_what_cooling_keeps_out_of_reach_is_asked_for_again_when_it_is_over():
+    w = world(objective=performance(), model=overlap(), sampler=improvement(), exploration_budget=0.05)
+    cool = SPACE.configuration(SPACE.min_state)
+    states = map(SPACE.configuration, SPACE.states)
+    w.clamped = {each: Configuration({**each, "cpu_hz": cool["cpu_hz"]}) for each in states}
+    w.give(Throttled(at_s=w.at_s, sensor="heat", reasons=("processors cool",)))
+    w.run(100)
+    assert w.effective["cpu_hz"] == cool["cpu_hz"]
+    assert len(w.tried) < 30
+    w.clamped = {}
+    w.give(Throttled(at_s=w.at_s, sensor="heat", reasons=()))
+    w.run(400)
+    assert len(w.manager.reasoning.space) == len(SPACE)
+    assert w.manager.reasoning.unreachable == set()
+    assert rate_hz(w.effective) >= 0.95 * rate_hz(SPACE.configuration(SPACE.max_state))

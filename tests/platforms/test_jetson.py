@@ -29,6 +29,7 @@ from ceml.testing.kernel import Attribute
 BOARDS = sorted(profiles.shipped())
 WHY_NOT = available()
 with_fuse = pytest.mark.skipif(WHY_NOT is not None, reason=f"NO FUSE FACE HERE: {WHY_NOT}")
+COOLING = "/sys/class/thermal/cooling_device0"
 KEPT = ("scaling_", "min_freq", "max_freq", "governor", "railgate", "locked", "clk_state")
 
 
@@ -291,6 +292,8 @@ def test_no_rail_is_counted_twice(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", ["4.9", "6.1"])
 def test_where_there_is_no_governor_userspace_the_limits_hold_the_clock(tmp_path: Path, version) -> None:
     kernel = FakeJetson("jetson-tx2", kernel=version)
+    kernel.files[f"{COOLING}/type"] = Attribute(lambda: "thermal-cpufreq-0")
+    kernel.files[f"{COOLING}/cur_state"] = Attribute(lambda: "3")
     for policy in kernel.policies:
         policy.governors = ("schedutil", "performance", "powersave")
     before = settings_of(kernel)
@@ -298,12 +301,13 @@ def test_where_there_is_no_governor_userspace_the_limits_hold_the_clock(tmp_path
     async def main(made, actuator) -> None:
         await check_actuator(actuator, levels_per_knob=9)
         assert settings_of(kernel) == before
-        kernel.policies[0].limits.held = 960_000  # cooling holds it down: that is told or refused, and not fought
-        if version == "4.9":
-            with pytest.raises(Refused, match="scaling_min_freq does not take 1728000"):
-                await actuator.apply(Configuration({"cpu_hz": 1728e6}))
-        else:
-            assert (await actuator.apply(Configuration({"cpu_hz": 1728e6})))["cpu_hz"] == 960e6
+        await actuator.apply(Configuration({"cpu_hz": 1728e6}))
+        kernel.policies[0].limits.held = 960_000  # cooling holds it down: that is told, and not fought
+        kernel.policies[0].clock.ask(960_000)
+        assert (await actuator.apply(Configuration({"cpu_hz": 1881.6e6})))["cpu_hz"] == 960e6
+        kernel.files[f"{COOLING}/cur_state"] = Attribute(lambda: "0")
+        with pytest.raises(Temporary, match="somebody lowered the limit of cpu_hz"):
+            await actuator.apply(Configuration({"cpu_hz": 1881.6e6}))
 
     run_on(kernel, tmp_path, main)
 

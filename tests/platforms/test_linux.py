@@ -125,12 +125,22 @@ def test_limits_that_somebody_sets_meanwhile_are_told_apart_from_cooling(tmp_pat
             top.write_text(f"{lower_khz}")
         watts = root / "sys/class/powercap/intel-rapl:0/constraint_0_power_limit_uw"
         watts.write_text(f"{round(limit.levels[2] * 1e6)}")
-        for cools in (1, 0):
-            state["cools"] = cools
-            new = await actuator.new_limits({"cpu_hz", "cpu_w"})
-            assert {each.knob for each in new} == ({"cpu_w"} if cools else {"cpu_hz", "cpu_w"})
-            assert all(each.lowers for each in new)
-        assert {each.knob for each in await actuator.new_limits({"cpu_w"})} == {"cpu_w"}
+        state["cools"] = 1
+        assert set((await actuator.glance()).items()) >= {("cpu_hz", "?"), ("cpu_w", limit.levels[2])}
+        assert await actuator.cools()
+        assert (await actuator.uncooled(await actuator.save(), saved)).values == {
+            **saved.values, f"{watts}": f"{round(limit.levels[2] * 1e6)}", f"{watts.parent}/enabled": "1",
+            **{path: text for path, text in (await actuator.save()).values.items() if "min_freq" in path},
+        }  # fmt: skip
+        higher = Configuration({"cpu_hz": clock.levels[6]})
+        assert (await actuator.apply(higher))["cpu_hz"] == clock.levels[5], "not above what cooling leaves"
+        (heat,) = await actuator.new_limits({"cpu_hz", "cpu_w"})
+        assert (heat.knob, heat.lowers) == ("cpu_w", True)
+        state["cools"] = 0
+        new = [heat, *await actuator.new_limits({"cpu_hz", "cpu_w"})]
+        assert {each.knob for each in new} == {"cpu_hz", "cpu_w"}
+        assert all(each.lowers for each in new)
+        assert await actuator.new_limits({"cpu_hz", "cpu_w"}) == (), "each is told once"
         kept = saved.with_values(each.item for each in new)
         assert (await actuator.allowed(saved))["cpu_hz"] == clock.levels
         left = await actuator.allowed(kept)

@@ -140,12 +140,48 @@ def test_a_window_while_profiling_starts_the_profiling_where_no_change_was_neede
 def test_other_programs_are_named_but_not_without_end(apps: list[str]):
     one = chapter()
     for app in apps:
-        one.shared([app])
+        one.shared([app], 1.0, "idle")
     different = list(dict.fromkeys(apps))
     assert len(one.others) <= MOST_NAMED + 1
     assert one.others_in_words.split(" and ") == (
         (different or [""]) if len(different) <= MOST_NAMED else [*different[:MOST_NAMED], "others"]
     )
+
+
+@pytest.mark.parametrize(
+    ("windows", "mixed"),
+    [
+        ([], False),
+        ([(0, 5.0, "profiling"), (0, 90.0, "idle")], False),
+        ([(1, 5.0, "profiling"), (1, 90.0, "idle")], False),
+        ([(0, 5.0, "profiling"), (1, 1.0, "profiling"), (0, 900.0, "idle")], True),
+        ([(0, 5.0, "profiling"), (0, 95.0, "idle"), (1, 3.0, "idle")], False),
+        ([(0, 5.0, "profiling"), (0, 95.0, "idle"), (1, 30.0, "idle")], True),
+    ],
+)
+def test_no_saving_is_told_of_windows_with_and_without_company(windows: list, mixed: bool):
+    told = chapter()
+    told.window(seen(MAX, rate_hz=10.0, power_w=10.0), "profiling")
+    told.decide(chose(LOW))
+    told.window(seen(LOW, rate_hz=8.0, power_w=6.0), "idle")
+    told.worked(10.0)
+    told.energy_j = 9.0
+    for others, seconds, phase in windows:
+        told.shared(["b", "c"][:others], seconds, phase)
+    assert told.mixed == mixed
+    assert math.isnan(told.saving) == mixed
+    assert math.isnan(told.saving_so_far) == mixed
+    told.changed()
+    assert not told.mixed
+
+
+def test_before_anything_was_decided_the_first_window_is_no_baseline():
+    told = chapter()
+    told.window(seen(LOW), "profiling")
+    told.worked(10.0)
+    told.energy_j = 9.0
+    assert told.baseline_name == "first window"
+    assert math.isnan(told.saving_so_far)
 
 
 def test_a_state_that_was_left_before_its_first_beat_is_not_told_as_the_present():

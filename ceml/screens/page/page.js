@@ -112,6 +112,7 @@ function show(frame) {
   const ends = status.saving === null && status.saving_between;
   put("saving", ends ? `${(100 * ends[0]).toFixed(0)} to ${(100 * ends[1]).toFixed(0)}` : percent(status.saving));
   put("baseline", status.baseline === null ? "" : `${ends ? "(95 %) " : ""}of J/step against ${status.baseline}`
+    + (status.others ? `; beware: power is of ${status.others}, too` : "")
     + (known(status.saving_so_far) ? `; ${percent(status.saving_so_far)} % over all so far` : ""));
   plot("plot-power", "power", status.budget_w);
   plot("plot-rate", "rate", null);

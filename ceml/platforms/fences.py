@@ -1,0 +1,147 @@
+"""Upper limits that others set on what is turned: told from our own, and from what the kernel's cooling does.
+
+Where a limit is the very file that we write (a power limit, `scaling_max_freq`, a devfreq maximum), only what it read
+when we wrote it tells whose it is. From kernel 5.x on such a file shows the lower of what was asked for and what
+cooling leaves: while the kernel cools, nobody can tell who lowered it, so it is no value to put back, and nothing above
+it is written.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from ceml.control.ports import NewLimit
+from ceml.domain.knobs import KnobKind
+from ceml.errors import CemlError, Temporary
+from ceml.saved import Item
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from ceml.domain.knobs import Knob
+    from ceml.saved import Saved
+
+SHOWN = 1e-6  # relative: limits are shown in whole kHz
+
+
+@runtime_checkable
+class Ranged(Protocol):
+    """A lever within limits that somebody else sets."""
+
+    @property
+    def knob(self) -> Knob:
+        """What it turns."""
+        ...
+
+    def bounds(self, prior: Mapping[str, str]) -> tuple[float, float]:
+        """The lowest and the highest level that may be asked for.
+
+        Args:
+            prior: What others set where we write, by target (of `items`); what is not among them is read.
+
+        Raises:
+            CemlError: It cannot be read now.
+        """
+        ...
+
+    @property
+    def unit(self) -> float:
+        """Of the number in a limit: levels are this many times as large."""
+        ...
+
+    def limits(self) -> tuple[Item, ...]:
+        """Upper limits that others may set, as they are now: who else lowers one of them means it."""
+        ...
+
+    def items(self) -> tuple[Item, ...]:
+        """Everything that it writes, as it is now."""
+        ...
+
+
+class Fences:
+    """What the limits of each lever read when they were last ours, or were seen to be somebody else's."""
+
+    def __init__(self, cools: Callable[[], bool]) -> None:
+        """Nothing stands yet.
+
+        Args:
+            cools: Whether the kernel itself holds clocks down now.
+        """
+        self._cools = cools
+        self._stood: dict[str, dict[str, str]] = {}  # knob -> target -> value
+
+    def stand(self, lever: Ranged) -> None:
+        """As they read now they are right."""
+        self._stood[lever.knob.name] = {item.target: item.value for item in lever.limits() if item.value is not None}
+
+    def changed(self, lever: Ranged) -> list[tuple[Item, bool]]:
+        """Those that read otherwise, and whether lower."""
+        stood = self._stood.get(lever.knob.name, {})
+        return [
+            (item, _number(item.value) < _number(ours))
+            for item in lever.limits()
+            if item.value is not None and (ours := stood.get(item.target)) is not None and item.value != ours
+        ]
+
+    def cooled(self, lever: Ranged) -> bool:
+        """Whether one reads lower while the kernel cools: a power limit never is, cooling leaves those alone."""
+        lower = lever.knob.kind is not KnobKind.POWER_LIMIT and any(lower for _, lower in self.changed(lever))
+        return lower and self._cools()
+
+    def above(self, lever: Ranged, level: float) -> bool:
+        """Whether to put a level would raise what cooling, or somebody meanwhile, made of the limit that we write."""
+        if not self.cooled(lever):
+            return False
+        written = {item.target for item in lever.items()}
+        left = [_number(item.value) * lever.unit for item, _ in self.changed(lever) if item.target in written]
+        return level >= min(left, default=inf) * (1.0 - SHOWN)
+
+    def check(self, lever: Ranged) -> None:
+        """Before a write: whether somebody lowered a limit since it was last looked at.
+
+        Raises:
+            Temporary: Somebody did: look first.
+        """
+        if any(lower for _, lower in self.changed(lever)) and not self.cooled(lever):
+            raise Temporary(f"somebody lowered the limit of {lever.knob.name} just now; it is looked at again")
+
+    def new(self, levers: Sequence[object], knobs: Collection[str]) -> tuple[NewLimit, ...]:
+        """Limits of these knobs that somebody else set; each is told once."""
+        found: list[NewLimit] = []
+        for lever in levers:
+            if not isinstance(lever, Ranged) or lever.knob.name not in knobs:
+                continue
+            changed = self.changed(lever)
+            if changed and not (lever.knob.kind is not KnobKind.POWER_LIMIT and self._cools()):
+                found += [NewLimit(lever.knob.name, item, lower) for item, lower in changed]
+                self.stand(lever)
+        return tuple(found)
+
+    def uncooled(self, levers: Sequence[object], now: Saved, before: Saved) -> Saved:
+        """What stands there now, but limits of clocks as they were before where they were higher: cooling goes."""
+        known, higher = before.values, list[Item]()
+        for lever in levers:
+            if isinstance(lever, Ranged) and lever.knob.kind is not KnobKind.POWER_LIMIT:
+                for item in lever.limits():
+                    old = known.get(item.target)
+                    if old is not None and item.value is not None and _number(item.value) < _number(old):
+                        higher.append(item._replace(value=old))
+        return now.with_values(higher)
+
+    @property
+    def cools(self) -> bool:
+        """Whether the kernel holds clocks down now."""
+        try:
+            return self._cools()
+        except CemlError:
+            return False
+
+
+def _number(value: str | None) -> float:
+    """Of a limit as its driver words it; `max` and what is no number are no limit at all."""
+    try:
+        number = float((value or "").split()[0])
+    except (ValueError, IndexError):
+        return inf
+    return number if number > 0.0 else inf

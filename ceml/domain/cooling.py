@@ -54,6 +54,6 @@ class Cooling:
             Configuration({knob.name: level})
             for knob in space.knobs
             if isinstance(reached := effective.get(knob.name), float) and reached < float(requested[knob.name])
-            for level in knob.levels
+            for level in knob.levels[1:]  # the lowest stays: there is nothing else to ask for
             if float(level) > reached
         ]

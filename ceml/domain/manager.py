@@ -295,6 +295,8 @@ class RuntimeManager:
         if not forgiven:
             return ()
         self.reasoning.reach_again(forgiven)
+        if self.phase is Phase.PROFILING and self._wanted is None:  # nothing was left to ask for
+            return self._profile(event.at_s)
         return self._wishes_changed(event.at_s, "nothing cools any more")
 
     def _unreachable(self, event: ConfigurationRefused) -> Answer:

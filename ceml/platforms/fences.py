@@ -71,9 +71,13 @@ class Fences:
         self._cools = cools
         self._stood: dict[str, dict[str, str]] = {}  # knob -> target -> value
 
-    def stand(self, lever: Ranged) -> None:
-        """As they read now they are right."""
-        self._stood[lever.knob.name] = {item.target: item.value for item in lever.limits() if item.value is not None}
+    def stand(self, lever: Ranged, put: float | None = None) -> None:
+        """As they read now they are right; where the kernel cools, those that were `put` read as that afterwards."""
+        stood = {item.target: item.value for item in lever.limits() if item.value is not None}
+        if put is not None and lever.knob.kind is not KnobKind.POWER_LIMIT and self._cools():
+            written = {item.target for item in lever.items()}
+            stood |= {target: f"{round(put / lever.unit)}" for target in stood if target in written}
+        self._stood[lever.knob.name] = stood
 
     def changed(self, lever: Ranged) -> list[tuple[Item, bool]]:
         """Those that read otherwise, and whether lower."""
@@ -127,6 +131,7 @@ class Fences:
                     old = known.get(item.target)
                     if old is not None and item.value is not None and _number(item.value) < _number(old):
                         higher.append(item._replace(value=old))
+                        self._stood.setdefault(lever.knob.name, {})[item.target] = old
         return now.with_values(higher)
 
     @property

@@ -219,7 +219,7 @@ class LeverActuator:
                 now[name] = lever.put(level)
                 self._put[name] = wanted[name]
                 if isinstance(lever, Ranged):
-                    self._fences.stand(lever)
+                    self._fences.stand(lever, None if isinstance(level, str) else level)
             except Unavailable as error:
                 raise Temporary(str(error)) from None
         return Configuration(now)

@@ -16,7 +16,7 @@ from ceml.errors import CemlError
 from ceml.platforms import sysfs
 from ceml.platforms.restoring import put_back
 from ceml.store import journal
-from ceml.store.lock import Held, claimed, locked
+from ceml.store.lock import Held, claimed, holder_was_killed, locked
 from ceml.store.paths import RuntimePaths
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def put_back_left(path: Path, *, wait_s: float = 0.0) -> Aftermath | None:
         SettingsError: The writer lives, another server turns the same, or the journal cannot be understood.
         Unavailable: This user may not.
     """
-    deadline_s = time.monotonic() + wait_s
+    deadline_s, killed = time.monotonic() + wait_s, False
+    lock = RuntimePaths.at(path.parent).lock
     while True:
         try:
             with ExitStack() as held:
@@ -92,15 +93,20 @@ def put_back_left(path: Path, *, wait_s: float = 0.0) -> Aftermath | None:
                 if root == journal.COPIES:
                     seen = journal.read(path)
                     root = root if seen is None else seen.root
-                if root.is_dir():
-                    held.enter_context(locked(RuntimePaths.at(root).lock))
+                lock = RuntimePaths.at(root).lock
+                if root.is_dir() and not killed:
+                    held.enter_context(locked(lock))
                 left = journal.read(path)
                 if left is None:
                     return None
-                held.enter_context(claimed(left.claims))
+                if not killed:
+                    held.enter_context(claimed(left.claims))
                 return _put_back(path, left)
         except Held as error:
             if time.monotonic() >= deadline_s:
+                killed = holder_was_killed(lock)
+                if killed:
+                    continue
                 raise Held(f"{error}\nWhile it lives it puts the knobs back itself when it ends.") from None
         time.sleep(LOOK_S)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -12,7 +13,7 @@ from ceml.aftermath import others, own
 from ceml.control.machine import Machine
 from ceml.control.probing import probe_actuator, probe_sensor
 from ceml.domain.knobs import level_text
-from ceml.errors import SettingsError, Unavailable
+from ceml.errors import CemlError, SettingsError, Unavailable
 from ceml.store.journal import Journal
 from ceml.store.knowledge import KnowledgeStore, machine_name
 from ceml.store.lock import claimed, locked
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from ceml.saved import Unrestored
     from ceml.store.knowledge_file import MachineFile
     from ceml.store.paths import RuntimePaths
+
+
+COOLS = "the kernel cools this machine and holds clocks down, which a probe would tell of: try again once it has cooled"
 
 
 def probe(platform: Platform, paths: RuntimePaths, root: Path) -> dict[str, Any]:
@@ -66,7 +70,9 @@ async def _probe(platform: Platform, prior: Journal) -> tuple[list[ProbedKnob], 
     machine = Machine(platform.actuators)
     knobs: list[ProbedKnob] = []
     sensors: list[ProbedSensor] = []
-    saved = await machine.save()
+    if await machine.cools():
+        raise Unavailable(f"{COOLS}, so nothing was turned")
+    saved, cooled = await machine.save(), False
     left: tuple[Unrestored, ...] = ()
     prior.write(saved)
     try:
@@ -75,12 +81,16 @@ async def _probe(platform: Platform, prior: Journal) -> tuple[list[ProbedKnob], 
             for actuator in platform.actuators:
                 _say(f"turning {', '.join(knob.name for knob in actuator.knobs)} through all levels and back ...")
                 knobs += await probe_actuator(actuator)
+                cooled = cooled or await machine.cools()
             for sensor in platform.sensors:
                 _say(f"reading {sensor.name} ...")
                 sensors.append(await probe_sensor(sensor))
             group.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
+            with suppress(CemlError):  # a limit that somebody lowered meanwhile is his
+                names = {knob.name for actuator in platform.actuators for knob in actuator.knobs}
+                saved = saved.with_values(limit.item for limit in await machine.new_limits(names))
             left = await machine.restore(saved)
         if not left:
             prior.clear()
@@ -88,6 +98,8 @@ async def _probe(platform: Platform, prior: Journal) -> tuple[list[ProbedKnob], 
         raise Unavailable("\n".join(f"could not put back {item.target}: {item.reason}" for item in left))
     if len(sensors) < len(platform.sensors):
         raise Unavailable("interrupted: every knob is back as it was, nothing was written down")
+    if cooled:
+        raise Unavailable(f"{COOLS}: every knob is back as it was, nothing was written down")
     return knobs, sensors
 
 

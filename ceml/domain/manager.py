@@ -135,6 +135,7 @@ class RuntimeManager:
                 if self._measuring.window is None:
                     return self._close_if_ready(event.at_s)
                 self._measuring.window.sample(event)
+                self._measuring.sampled(event)
                 alarm = self._guard.sampled(event)
                 self.reasoning.too_hot_in = self._wanted if self._guard.hot else None
                 if alarm:
@@ -468,8 +469,23 @@ class RuntimeManager:
 
     @property
     def _blind(self) -> bool:
-        """Whether there is a cap on power and its sensor was lost: then nothing new is tried."""
-        return self._measuring.blind and any(bound.signal != HEAT for bound in self._guard.bounds)
+        """Whether there is a cap and its sensor was lost: then nothing new is tried."""
+        return self._unseen is not None
+
+    @property
+    def _unmeasured(self) -> str:
+        """What would tell whether a cap is broken, in words; empty where it is measured."""
+        bound = self._unseen
+        what = "" if bound is None else "the temperature" if bound.signal == HEAT else "power"
+        return f"{what} is not measured any more" if what else ""
+
+    @property
+    def _unseen(self) -> Bound | None:
+        """A cap on what is not measured any more."""
+        for bound in self._guard.bounds:
+            if self._measuring.blind_to_heat if bound.signal == HEAT else self._measuring.blind:
+                return bound
+        return None
 
     def _leave(self, at_s: float, alarm: Alarm) -> Answer:
         """Power or temperature breaks a cap: leave the state now, learn from it, think later."""
@@ -602,15 +618,15 @@ class RuntimeManager:
 
     def _blinded(self, at_s: float) -> Answer:
         """Power is lost under a cap: no state is tried that was not seen to keep it."""
-        if not self._blind or self.phase is not Phase.PROFILING or self._wanted is None:
+        bound = self._unseen
+        if bound is None or self.phase is not Phase.PROFILING or self._wanted is None:
             return ()
         space, here = self.reasoning.space, self._wanted
-        bound = next(bound for bound in self._guard.bounds if bound.signal != HEAT)
         to = self.reasoning.refuge(at_s, here)
         wanted = space.configuration(space.min_state if to is None else to)
         if wanted == here:
             return ()
-        return self._go(at_s, here, wanted, bound.name, bound.most, NAN, "power is not measured any more")
+        return self._go(at_s, here, wanted, bound.name, bound.most, NAN, self._unmeasured)
 
     def _powerless(self, at_s: float) -> bool:
         """Whether something of ours is in force, or would be, though nothing can be decided."""
@@ -663,7 +679,7 @@ class RuntimeManager:
         if not len(self.reasoning.space):
             return ()
         turning, stay = self._turns is not None, self._stay
-        judgement = self.reasoning.best(at_s, why, turning=turning, blind=self._blind)
+        judgement = self.reasoning.best(at_s, why, turning=turning, blind=self._unmeasured)
         if judgement is None:
             return self._profile(at_s) if else_try and not self.reasoning.known_here else self._undecided(at_s)
         self._stay = replace(stay, state=judgement.choice.state) if stay is not None and stay.commits else None

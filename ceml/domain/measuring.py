@@ -10,7 +10,7 @@ from ceml.domain.windows import Window
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ceml.domain.events import Heartbeat
+    from ceml.domain.events import Heartbeat, Sampled
     from ceml.domain.knobs import Configuration
     from ceml.domain.mind import Mind
     from ceml.domain.rhythm import Rhythm
@@ -33,6 +33,7 @@ class Measuring:
         self.idle: Observation | None = None
         self._mind = mind
         self._lost: set[str] = set()
+        self._thermometers: set[str] = set()
         self._whole: dict[Configuration, Window] = {}  # all of a commitment so far, over its idle windows
         self._looks = Looks()
         self._lessons = Lessons()
@@ -68,6 +69,16 @@ class Measuring:
     def blind(self) -> bool:
         """Whether a sensor was lost that the power of the whole board comes from."""
         return bool(self._mind.power_sensors & self._lost)
+
+    def sampled(self, sample: Sampled) -> None:
+        """Which sensors tell of temperatures is seen when they do."""
+        if sample.temperatures_c:
+            self._thermometers.add(sample.sensor)
+
+    @property
+    def blind_to_heat(self) -> bool:
+        """Whether all sensors that told of temperatures were lost."""
+        return bool(self._thermometers) and self._thermometers <= self._lost
 
     @property
     def powered(self) -> bool:

@@ -436,7 +436,7 @@ class Reasoning:
                     best = cost, state
         return None if best is None else best[1]
 
-    def best(self, at_s: float, why: str, *, turning: bool = False, blind: bool = False) -> Judgement | None:
+    def best(self, at_s: float, why: str, *, turning: bool = False, blind: str = "") -> Judgement | None:
         """Fit anew and search. Models that are no good choose nothing: then the best *measured* state is it.
 
         None where nothing known has a cost: then the machine is best left as it is. `turning`: see `of`. `blind`:
@@ -458,7 +458,7 @@ class Reasoning:
         best = self._best_measured(score)
         if best is None:
             return None
-        reason = "power is not measured any more" if blind else fit.sentence
+        reason = blind or fit.sentence
         return Judgement(*best, score, f"{why}; {reason}, so the best measured state")
 
     @property

@@ -105,6 +105,20 @@ def _holder(descriptor: int) -> str:
     return "a process that cannot be seen from here, maybe in another container"
 
 
+def holder_was_killed(path: Path) -> bool:
+    """Whether who wrote its number into the lock was killed, and holds it while a driver holds one of its threads.
+
+    Such a thread ends as soon as its call to the kernel does, before it does anything else.
+    """
+    try:
+        pid = int(path.read_text(encoding="ascii"))
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - as above
+            stat = file.read()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return stat.rpartition(")")[2].split()[:1] in (["Z"], ["X"])
+
+
 def holder_lives(path: Path) -> bool:
     """Whether the process that wrote its number into the lock still runs; asks without ever holding the lock."""
     try:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 STATES = 540  # as many as the paper's board has
 FEW, MANY = 50, 500
+ASKED = 200  # times again: a decision asks dozens of times
 NOW = Situation(
     at_s=100.0, unix_s=1.7e9, remaining_work=1000.0, spent_s=50.0, spent_j=300.0, rate_at_max_hz=3.0, power_w=6.0
 )
@@ -72,6 +73,10 @@ def promises(objective: Objective) -> Iterator[Callable[[], None]]:
     def repeats_itself() -> None:
         first, second = cost(ordinary()), cost(ordinary())
         promise(_same(first, second), "the same states cost something else when asked again; a cost must not change")
+        few = ordinary(3)
+        first = cost(few)
+        again = all(_same(cost(few), first) for _ in range(ASKED))
+        promise(again, f"asked {ASKED} times, as in a few decisions, the same states cost something else at last")
 
     def does_not_see_the_order() -> None:
         states = ordinary()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
-from ceml.errors import CemlError
+from ceml.errors import CemlError, raised_by_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -85,7 +85,9 @@ def _fault(ask: Callable[[], None]) -> str | None:
         return str(error)
     except _TooLong as error:
         return _too_long(error, "a decision must take milliseconds")
-    except (Exception, SystemExit) as error:  # the part's own code: whatever it raises is said in words
+    except BaseException as error:  # the part's own code: whatever it raises is said in words
+        if not raised_by_code(error):
+            raise
         return f"it raised {type(error).__name__}: {error} ({_place(error)})"
     return None
 

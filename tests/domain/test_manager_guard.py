@@ -535,3 +535,15 @@ def test_a_state_that_a_model_alone_chose_and_that_seems_above_the_cap_is_left_a
     assert world.effective != chosen
     assert power_w(world.effective) < power_w(chosen)
     assert world.manager.phase is Phase.IDLE
+
+
+def test_with_the_temperature_lost_under_its_cap_a_trial_is_broken_off_and_nothing_new_is_tried():
+    world = hot(Limits(max_temperature_c=60.0), kind=Warm)
+    while len(world.heard(Try)) < 3:
+        world.run(1)
+    world.give(SensorLost(at_s=world.at_s, sensor="ina", reason="gone"))
+    tried = len(world.heard(Try))
+    assert "is not measured any more" in world.heard(GuardStepped)[-1].why
+    world.run(300)
+    assert len(world.heard(Try)) == tried
+    assert world.effective in {seen.configuration for seen in world.manager.reasoning.observations} | {LOWEST}

@@ -14,6 +14,7 @@ from ceml.saved import Item, Saved
 from ceml.store import journal
 from ceml.store.journal import Journal
 from ceml.store.lock import claimed, locked
+from tests.test_serve import wait_until
 
 
 @pytest.fixture
@@ -121,3 +122,20 @@ def test_a_copy_that_cannot_be_read_stops_nobody(tmp_path: Path, machine: Path):
     (journal.COPIES / "0.json").write_text("{")
     (copy,) = others(tmp_path / "other", [str(machine)])
     assert copy.name != "0.json"
+
+
+def test_who_was_killed_while_a_driver_holds_one_of_its_threads_does_not_keep_the_others_turned(
+    tmp_path: Path, machine: Path
+):
+    path = left_by(tmp_path / "one", machine)
+    with locked(tmp_path / "one" / "lock"), claimed([str(machine)]):  # as that thread does
+        killed = os.fork()
+        if not killed:
+            os._exit(0)
+        wait_until(lambda: Path(f"/proc/{killed}/stat").read_text().rpartition(")")[2].split()[0] == "Z", "its end")
+        (tmp_path / "one" / "lock").write_text(f"{killed}\n")
+        came = put_back_left(path, wait_s=0.1)
+        os.waitpid(killed, 0)
+    assert came is not None
+    assert (came.count, came.failed) == (1, ())
+    assert (machine / "knob").read_text() == "7\n"

@@ -73,6 +73,27 @@ def test_delays_and_clamps_are_found_kept_and_used_and_every_file_is_as_before(t
 
 
 @with_fuse
+@pytest.mark.parametrize("from_the_start", [True, False])
+def test_what_the_kernel_cools_teaches_nothing(tmp_path: Path, from_the_start: bool) -> None:
+    kernel, cooling = FakeJetson("jetson-tx2"), {"state": 3 if from_the_start else 0}
+    kernel.constant("/sys/class/thermal/cooling_device0/type", "thermal-cpufreq-0")
+    kernel.add("/sys/class/thermal/cooling_device0/cur_state", lambda: f"{cooling['state']}")
+    before, wrote = settings_of(kernel), kernel.write
+
+    def write(path: str, data: bytes) -> None:
+        cooling["state"] = 3
+        wrote(path, data)
+
+    kernel.write = write  # type: ignore[method-assign]
+    with mounted(kernel, tmp_path / "board") as root:
+        done = probe(root, tmp_path)
+    assert done.returncode == 2
+    assert "try again once it has cooled" in done.stderr
+    assert settings_of(kernel) == before
+    assert not list((tmp_path / "known").rglob("machine.json"))
+
+
+@with_fuse
 def test_a_second_probe_takes_back_what_is_reached_again(tmp_path: Path) -> None:
     kernel = FakeJetson("jetson-orin-nx")
     store = KnowledgeStore(tmp_path / "known", "jetson-orin-nx")

@@ -79,3 +79,40 @@ def test_any_other_error_ends_the_group(virtually) -> None:
     with pytest.raises(BaseException) as caught:  # noqa: PT011  (a group: looked into below)
         virtually(main)
     assert [str(leaf) for leaf in leaves(caught.value)] == ["a bug"]
+
+
+@pytest.mark.parametrize("kind", ["asyncio.CancelledError", "KeyboardInterrupt"])
+def test_a_plugin_that_plays_the_loop_or_the_keyboard_is_an_incident_with_its_place(virtually, kind: str) -> None:
+    plugin = {"__name__": "ceml_plugin_bad"}
+    exec(compile(f"import asyncio\ndef ask():\n    raise {kind}", "bad.py", "exec"), plugin)
+
+    async def actor(*, task_status) -> None:
+        task_status.started()
+        await anyio.sleep(1)
+        plugin["ask"]()  # type: ignore[operator]
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            await Household(group).start("asker", actor)
+
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - a group of errors, of a class that 3.10 does not have
+        virtually(main)
+    (leaf,) = leaves(raised.value)
+    assert isinstance(leaf, CemlError)
+    assert str(leaf).startswith(f"bad.py line 3 raised {kind.rpartition('.')[2]}")
+
+
+def test_who_is_cancelled_inside_a_plugin_just_ends(virtually) -> None:
+    plugin = {"__name__": "ceml_plugin_slow", "anyio": anyio}
+    exec(compile("async def read():\n    await anyio.sleep(60)", "slow.py", "exec"), plugin)
+
+    async def actor(*, task_status) -> None:
+        task_status.started()
+        await plugin["read"]()  # type: ignore[operator]
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            await Household(group).start("reader", actor)
+            group.cancel_scope.cancel()
+
+    virtually(main)

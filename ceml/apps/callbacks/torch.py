@@ -6,7 +6,8 @@
         train(batch)
 
 A step counts once its batch was worked on: when the next one is asked for. PyTorch itself is not needed here: what
-is iterated over may be anything, and a data loader's workers, forked or spawned, are mute.
+is iterated over may be anything, and a data loader's workers, forked or spawned, are mute. Where something shards the
+loader (`accelerator.prepare`), wrap what that gives back: it would not know a wrapped one.
 """
 
 from ceml.apps.callbacks.beating import Beating

@@ -57,6 +57,7 @@ class Objective(Protocol):
         ...
 
 
+@runtime_checkable
 class Fit(Protocol):
     """A fitted model. A bad fit has a `status`; it never raises."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from ceml.api.scenario import read_scenario
 from ceml.control.bundle import bundled, members
 from ceml.domain.budget import constraints_of
-from ceml.domain.contracts import Fit, UncertainFit
+from ceml.domain.contracts import UncertainFit
 from ceml.domain.mind import Mind
 from ceml.domain.values import Knowledge, Prediction, Situation
 from ceml.errors import SettingsError
@@ -179,10 +179,7 @@ def sampler_name(settings: Settings, model: ResponseModel, platform: Platform) -
 
 
 def _states_uncertainty(model: ResponseModel, platform: Platform) -> bool:
-    fit = model.fit(platform.space, ())
-    if not isinstance(fit, Fit):
-        raise SettingsError(f"the model's fit(space, observations) must give a Fit; it gave {fit!r:.60}")
-    return isinstance(fit, UncertainFit)
+    return isinstance(model.fit(platform.space, ()), UncertainFit)
 
 
 def _given(loaded: Loaded, options: dict[str, str]) -> dict[str, object]:

@@ -25,7 +25,7 @@ from ceml.domain.budget import (
     unjudged,
 )
 from ceml.domain.candidates import candidates
-from ceml.domain.contracts import Score
+from ceml.domain.contracts import Fit, Score
 from ceml.domain.events import Decided, ModelFitted, Undecided
 from ceml.domain.guard import BOARD, HEAT, STEP_TIME, Violators
 from ceml.domain.keeping import SURELY_Z, amount, keeps, least
@@ -34,6 +34,7 @@ from ceml.domain.outlook import caps_kept, caps_of
 from ceml.domain.search import initial_state
 from ceml.domain.spent import Spent
 from ceml.domain.values import NAN, Choice, FitStatus, Prediction, Situation, Stay
+from ceml.errors import SettingsError
 from ceml.units import excess_text
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ceml.domain.contracts import Constraint, Fit, Objective, Scored
+    from ceml.domain.contracts import Constraint, Objective, Scored
     from ceml.domain.guard import Alarm, Bound
     from ceml.domain.knobs import Configuration, KnobSpace, Level, States
     from ceml.domain.mind import Mind
@@ -236,7 +237,12 @@ class Reasoning:
         """Fit to what is known now; the fit there is, where nothing was learnt since."""
         basis = (self.space, *self.known)
         if self._fit is None or len(basis) != len(self._basis) or not all(map(is_, basis, self._basis)):
-            self._fit = self._mind.model.fit(self.space, self.known, prior=self._of_machine, warm=self._fit)
+            fit: object = self._mind.model.fit(self.space, self.known, prior=self._of_machine, warm=self._fit)
+            if not isinstance(fit, Fit):
+                raise SettingsError(
+                    f"the model gave {fit!r:.60} as its fit, which predicts nothing; see ceml plugin check"
+                )
+            self._fit = fit
             self._basis = basis
         return self._fit
 

@@ -40,6 +40,7 @@ from ceml.domain.sampling import paper as paper_sampler
 from ceml.domain.sampling import seven_states
 from ceml.domain.search import exhaustive
 from ceml.domain.values import FitStatus, Limits, Observation, Stay
+from ceml.errors import SettingsError
 from ceml.plugins.energy import energy
 from ceml.plugins.performance import performance
 
@@ -470,3 +471,16 @@ def test_what_cooling_keeps_out_of_reach_is_asked_for_again_when_it_is_over(belo
     assert len(w.manager.reasoning.space) == len(SPACE)
     assert w.manager.reasoning.unreachable == set()
     assert rate_hz(w.effective) >= 0.95 * rate_hz(SPACE.configuration(SPACE.max_state))
+
+
+def test_a_model_whose_fit_is_none_is_told_so():
+    model = paper_model()
+    fits = iter([model.fit(SPACE, ()), None])
+
+    class Broken:
+        def fit(self, *_: object, **__: object) -> object:
+            return next(fits)
+
+    w = world(model=Broken())
+    with pytest.raises(SettingsError, match="gave None as its fit, which predicts nothing"):
+        w.run(30)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import chain
 from math import isfinite
 from operator import is_
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
@@ -237,7 +237,8 @@ class Reasoning:
         """Fit to what is known now; the fit there is, where nothing was learnt since."""
         basis = (self.space, *self.known)
         if self._fit is None or len(basis) != len(self._basis) or not all(map(is_, basis, self._basis)):
-            fit: object = self._mind.model.fit(self.space, self.known, prior=self._of_machine, warm=self._fit)
+            made = self._mind.model.fit(self.space, self.known, prior=self._of_machine, warm=self._fit)
+            fit = cast("object", made)  # a plugin's may be anything
             if not isinstance(fit, Fit):
                 raise SettingsError(
                     f"the model gave {fit!r:.60} as its fit, which predicts nothing; see ceml plugin check"

@@ -568,8 +568,11 @@ class Reasoning:
     def decided(self, at_s: float, judgement: Judgement) -> Decided:
         """The news of a choice; where nothing is feasible it names what cannot hold."""
         choice, scored, score, why, mix = judgement
-        heat = next((bound for bound in self.bounds if bound.signal == HEAT and self.hopeless(bound)), None)
-        if choice.feasible and heat is not None and score.now.temperature_c > heat.most:
+        heat = next((bound for bound in self.bounds if bound.signal == HEAT), None)
+        too_hot = heat is not None and score.now.temperature_c > heat.most
+        if heat is not None and too_hot and not self.hopeless(heat):
+            why = f"{why}; the board is at {score.now.temperature_c:.0f} C now, above its {heat.name}"
+        if choice.feasible and heat is not None and too_hot and self.hopeless(heat):
             excess = (score.now.temperature_c - heat.most) / (heat.most - AMBIENT_C)  # expected or not, it is there
             choice = replace(choice, violation=excess)
             why = f"{why}; nothing is feasible: {heat.name} cannot hold, excess {excess_text(excess)}"

@@ -351,6 +351,7 @@ def test_a_board_in_an_oven_is_tried_no_hotter_until_it_has_cooled():
     assert world.degrees > 60.0
     assert world.heated == 0
     assert world.effective == LOWEST
+    assert "C now, above its temperature cap 60 C" in world.heard(Decided)[0].why
     assert "temperature cap 60 C cannot hold" in world.heard(Decided)[-1].why
     world.outside = 0.0
     world.run(1500)

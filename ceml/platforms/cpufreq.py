@@ -8,6 +8,7 @@ kernel 4.9 takes too. kHz in the files, Hz here. Kernel documentation: admin-gui
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 from typing import TYPE_CHECKING
 
 from ceml.domain.knobs import Knob, KnobKind
@@ -285,8 +286,32 @@ class CpuLever:
         """The maximum of each policy, whether it is what holds the clock or what the clock is held below."""
         return sysfs.kept(policy.file("scaling_max_freq") for policy in self._policies)
 
+    def held_down(self) -> bool:
+        """Whether the maximum of a policy reads as low as its firmware lets it, which is less than when it was found.
+
+        A battery (`bios_limit`, ACPI's _PPC) or the end of turbo (`cpuinfo_max_freq`) does that.
+        """
+        return any(self._is_held_down(policy) for policy in self._policies)
+
+    def _is_held_down(self, policy: Policy) -> bool:
+        left_hz = min(
+            filter(None, (_optional_hz(policy.file(name)) for name in ("bios_limit", "cpuinfo_max_freq"))), default=inf
+        )
+        return left_hz < policy.hardware_hz[1] and _optional_hz(policy.file("scaling_max_freq")) >= left_hz
+
     def items(self) -> tuple[Item, ...]:
-        """Governor and speed, or maximum and minimum, of every policy that answers."""
+        """Governor and speed, or maximum and minimum, of every policy that answers.
+
+        A maximum that firmware holds down is kept as that of the hardware: nobody can tell what was asked for.
+        """
+        found = self._items()
+        held = {p.file("scaling_max_freq"): p for p in self._policies if not self._by_speed and self._is_held_down(p)}
+        return tuple(
+            item._replace(value=f"{held[item.target].hardware_hz[1] / 1e3:.0f}") if item.target in held else item
+            for item in found
+        )
+
+    def _items(self) -> tuple[Item, ...]:
         names = ("scaling_governor",) if self._by_speed else ("scaling_max_freq", "scaling_min_freq")
         paths = [policy.file(name) for policy in self._policies for name in names]
         if self._by_speed:

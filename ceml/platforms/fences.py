@@ -59,6 +59,15 @@ class Ranged(Protocol):
         ...
 
 
+@runtime_checkable
+class HeldDown(Protocol):
+    """A lever that can tell of itself whether firmware holds it down, with no cooling device to say so."""
+
+    def held_down(self) -> bool:
+        """Whether its limits read lower for that now than anybody set."""
+        ...
+
+
 class Fences:
     """What the limits of each lever read when they were last ours, or were seen to be somebody else's."""
 
@@ -74,10 +83,16 @@ class Fences:
     def stand(self, lever: Ranged, put: float | None = None) -> None:
         """As they read now they are right; where the kernel cools, those that were `put` read as that afterwards."""
         stood = {item.target: item.value for item in lever.limits() if item.value is not None}
-        if put is not None and lever.knob.kind is not KnobKind.POWER_LIMIT and self._cools():
-            written = {item.target for item in lever.items()}
-            stood |= {target: f"{round(put / lever.unit)}" for target in stood if target in written}
+        if put is not None and lever.knob.kind is not KnobKind.POWER_LIMIT:
+            ours = f"{round(put / lever.unit)}"
+            if any(value != ours for value in stood.values()) and self._held(lever):
+                written = {item.target for item in lever.items()}
+                stood |= {target: ours for target in stood if target in written}
         self._stood[lever.knob.name] = stood
+
+    def _held(self, lever: Ranged) -> bool:
+        """Whether the kernel or firmware holds it down now, which ends by itself and is nobody's limit."""
+        return self._cools() or (isinstance(lever, HeldDown) and lever.held_down())
 
     def changed(self, lever: Ranged) -> list[tuple[Item, bool]]:
         """Those that read otherwise, and whether lower."""
@@ -91,7 +106,7 @@ class Fences:
     def cooled(self, lever: Ranged) -> bool:
         """Whether one reads lower while the kernel cools: a power limit never is, cooling leaves those alone."""
         lower = lever.knob.kind is not KnobKind.POWER_LIMIT and any(lower for _, lower in self.changed(lever))
-        return lower and self._cools()
+        return lower and self._held(lever)
 
     def above(self, lever: Ranged, level: float) -> bool:
         """Whether to put a level would raise what cooling, or somebody meanwhile, made of the limit that we write."""
@@ -117,7 +132,7 @@ class Fences:
             if not isinstance(lever, Ranged) or lever.knob.name not in knobs:
                 continue
             changed = self.changed(lever)
-            if changed and not (lever.knob.kind is not KnobKind.POWER_LIMIT and self._cools()):
+            if changed and not (lever.knob.kind is not KnobKind.POWER_LIMIT and self._held(lever)):
                 found += [NewLimit(lever.knob.name, item, lower) for item, lower in changed]
                 self.stand(lever)
         return tuple(found)

@@ -154,6 +154,42 @@ def test_limits_that_somebody_sets_meanwhile_are_told_apart_from_cooling(tmp_pat
         anyio.run(main, root)
 
 
+@with_fuse
+@pytest.mark.parametrize("from_the_start", [True, False])
+def test_what_firmware_holds_down_is_nobodys_limit_and_is_put_back_as_it_was(
+    tmp_path: Path, from_the_start: bool
+) -> None:
+    host, bios = FakeHost("intel_pstate"), {"khz": 1_200_000 if from_the_start else 3_200_000}
+    for number in range(len(host.policies)):
+        host.files[f"/sys/devices/system/cpu/cpufreq/policy{number}/bios_limit"] = Attribute(lambda: f"{bios['khz']}")
+
+    def held(khz: int) -> None:
+        bios["khz"] = khz
+        for policy in host.policies:
+            policy.limits.held = None if khz == 3_200_000 else khz
+
+    held(bios["khz"])
+
+    async def main(root: Path) -> None:
+        (actuator,), (clock,) = platform(root).actuators, platform(root).space.knobs
+        tops = sorted((root / "sys/devices/system/cpu/cpufreq").glob("policy*/scaling_max_freq"))
+        saved = await actuator.save()
+        assert {saved.values[f"{top}"] for top in tops} == {"3200000"}
+        if not from_the_start:
+            await actuator.apply(Configuration({"cpu_hz": clock.levels[8]}))
+            held(1_200_000)
+            assert (await actuator.glance())["cpu_hz"] == "?"
+            assert await actuator.new_limits({"cpu_hz"}) == ()
+        await actuator.apply(Configuration({"cpu_hz": clock.levels[1]}))
+        held(3_200_000)
+        assert await actuator.new_limits({"cpu_hz"}) == ()
+        assert await actuator.restore(saved) == ()
+        assert {top.read_text().strip() for top in tops} == {"3200000"}
+
+    with mounted(host, tmp_path) as root:
+        anyio.run(main, root)
+
+
 @pytest.mark.parametrize("option", ["limit", "preference"])
 def test_what_this_machine_does_not_have_cannot_be_asked_for(tmp_path: Path, option: str) -> None:
     host = FakeHost()

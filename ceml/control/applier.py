@@ -94,6 +94,7 @@ class Applier:
         self._again = ""  # why what is held is asserted again
         self._knobs = frozenset(knob.name for knob in space.knobs)
         self._told_cooling = False
+        self._cool: Saved | None = None  # what stood there when it was last looked at while nothing cooled
 
     def want(self, intent: Intent) -> None:
         """Have this done as soon as nothing is being applied; what waited is replaced by it."""
@@ -148,6 +149,8 @@ class Applier:
     async def _keep_hold(self) -> None:
         """Put back what somebody else turned, or yield; what is wanted anew matters more."""
         wanted = self._hold.wanted
+        if self._look_due and not self._touched and not self._dry_run:
+            await self._look_idle()
         if self._look_due and self._next is None:
             turned = await self._read_back()
             if turned and wanted is not None and self._outside(wanted) is None:
@@ -155,6 +158,13 @@ class Applier:
         why, self._again, self._look_due = self._again, "", False
         if why and wanted is not None and self._next is None:
             self._next = Use(configuration=wanted, why=why)
+
+    async def _look_idle(self) -> None:
+        """While the machine is left alone: limits that somebody sets are his also if cooling hides them later."""
+        with suppress(CemlError), anyio.move_on_after(self._deadline_s):
+            saved = await self._machine.save()
+            if not await self._machine.cools():
+                self._cool = saved
 
     async def _read_back(self) -> tuple[str, ...]:
         """Announce the knobs that somebody else turned; returns their names, none where they are left to them."""
@@ -265,9 +275,7 @@ class Applier:
             cools = await self._machine.cools()
             if cools and not self._sure:
                 return False
-            saved = await self._machine.save()
-            if cools:
-                saved = await self._machine.uncooled(saved, self._saved)
+            saved = await self._machine.uncooled(await self._machine.save(), self._cool or self._saved)
             levels = await self._machine.allowed(saved)
         if self._prior is not None:
             self._prior.write(saved)
@@ -277,7 +285,7 @@ class Applier:
             for item in saved.items
             if item.target in before and before[item.target] != item.value and item.kind not in VOLATILE
         )
-        self._saved, self._touched, self._sure = saved, True, True
+        self._saved, self._touched, self._sure, self._cool = saved, True, True, None
         if changed:
             self._limit(levels, changed)
         return True

@@ -137,6 +137,7 @@ class CpuLever:
         self._knob = knob
         self._policies = tuple(policies)
         self._put_hz: float | None = None
+        self._kept: set[str] = set()  # policies whose values were read to be put back: others may not be written
         self._near_hz: dict[str, float] = {}  # what was put, within the limits of each policy at that time
         self._by_speed = all("userspace" in policy.governors for policy in policies)
 
@@ -156,9 +157,14 @@ class CpuLever:
         """
         return self._over_all(self._ordered_hz, wanted=self._put_hz)
 
+    @property
+    def _ours(self) -> tuple[Policy, ...]:
+        """Those that may be turned: one that was offline when prior values were read has none to go back to."""
+        return tuple(policy for policy in self._policies if policy.path in self._kept) or self._policies
+
     def _over_all(self, read_hz: Callable[[Policy], float], wanted: float | None = None) -> Level:
         found: list[float] = []
-        for policy in self._policies:
+        for policy in self._ours:
             try:
                 governor = self._governed(policy)
                 if governor:
@@ -187,7 +193,7 @@ class CpuLever:
         """
         taken: list[Policy] = []
         problem = Temporary(f"no processor of {self._knob.name} answers: are they offline?")
-        for policy in self._policies:
+        for policy in self._ours:
             try:
                 self._near_hz[policy.path] = near = _within(level, self._limits_hz(policy))
                 self._write(policy, round(near / 1e3))
@@ -286,6 +292,11 @@ class CpuLever:
         """The maximum of each policy, whether it is what holds the clock or what the clock is held below."""
         return sysfs.kept(policy.file("scaling_max_freq") for policy in self._policies)
 
+    def wrote(self) -> dict[str, str]:
+        """Maximum of each policy, as it was put last."""
+        ours = {policy.path: policy for policy in self._policies}
+        return {ours[path].file("scaling_max_freq"): f"{hz / 1e3:.0f}" for path, hz in self._near_hz.items()}
+
     def held_down(self) -> bool:
         """Whether the maximum of a policy reads as low as its firmware lets it, which is less than when it was found.
 
@@ -305,6 +316,7 @@ class CpuLever:
         A maximum that firmware holds down is kept as that of the hardware: nobody can tell what was asked for.
         """
         found = self._items()
+        self._kept = {policy.path for policy in self._policies if any(i.target.startswith(policy.path) for i in found)}
         held = {p.file("scaling_max_freq"): p for p in self._policies if not self._by_speed and self._is_held_down(p)}
         return tuple(
             item._replace(value=f"{held[item.target].hardware_hz[1] / 1e3:.0f}") if item.target in held else item

@@ -60,6 +60,15 @@ class Ranged(Protocol):
 
 
 @runtime_checkable
+class Wrote(Protocol):
+    """A lever over several devices, each of which it may have written another limit to."""
+
+    def wrote(self) -> Mapping[str, str]:
+        """What it wrote last, by target."""
+        ...
+
+
+@runtime_checkable
 class HeldDown(Protocol):
     """A lever that can tell of itself whether firmware holds it down, with no cooling device to say so."""
 
@@ -71,11 +80,11 @@ class HeldDown(Protocol):
 class Fences:
     """What the limits of each lever read when they were last ours, or were seen to be somebody else's."""
 
-    def __init__(self, cools: Callable[[], bool]) -> None:
+    def __init__(self, cools: Callable[[str], bool]) -> None:
         """Nothing stands yet.
 
         Args:
-            cools: Whether the kernel itself holds clocks down now.
+            cools: Whether the kernel itself holds clocks of a device (`cpu`, `gpu`, `mem`; empty: of any) down now.
         """
         self._cools = cools
         self._stood: dict[str, dict[str, str]] = {}  # knob -> target -> value
@@ -84,15 +93,16 @@ class Fences:
         """As they read now they are right; where the kernel cools, those that were `put` read as that afterwards."""
         stood = {item.target: item.value for item in lever.limits() if item.value is not None}
         if put is not None and lever.knob.kind is not KnobKind.POWER_LIMIT:
-            ours = f"{round(put / lever.unit)}"
-            if any(value != ours for value in stood.values()) and self._held(lever):
+            same = f"{round(put / lever.unit)}"
+            ours = lever.wrote() if isinstance(lever, Wrote) else dict.fromkeys(stood, same)
+            if any(value != ours.get(target, value) for target, value in stood.items()) and self._held(lever):
                 written = {item.target for item in lever.items()}
-                stood |= {target: ours for target in stood if target in written}
+                stood |= {target: value for target, value in ours.items() if target in written}
         self._stood[lever.knob.name] = stood
 
     def _held(self, lever: Ranged) -> bool:
         """Whether the kernel or firmware holds it down now, which ends by itself and is nobody's limit."""
-        return self._cools() or (isinstance(lever, HeldDown) and lever.held_down())
+        return self._cools(lever.knob.device) or (isinstance(lever, HeldDown) and lever.held_down())
 
     def changed(self, lever: Ranged) -> list[tuple[Item, bool]]:
         """Those that read otherwise, and whether lower."""
@@ -138,22 +148,22 @@ class Fences:
         return tuple(found)
 
     def uncooled(self, levers: Sequence[object], now: Saved, before: Saved) -> Saved:
-        """What stands there now, but limits of clocks as they were before where they were higher: cooling goes."""
-        known, higher = before.values, list[Item]()
+        """What stands there now, but limits of clocks that are held down as they were before: that goes by itself."""
+        known, kept = before.values, list[Item]()
         for lever in levers:
-            if isinstance(lever, Ranged) and lever.knob.kind is not KnobKind.POWER_LIMIT:
+            if isinstance(lever, Ranged) and lever.knob.kind is not KnobKind.POWER_LIMIT and self._held(lever):
                 for item in lever.limits():
                     old = known.get(item.target)
-                    if old is not None and item.value is not None and _number(item.value) < _number(old):
-                        higher.append(item._replace(value=old))
+                    if old is not None:
+                        kept.append(item._replace(value=old))
                         self._stood.setdefault(lever.knob.name, {})[item.target] = old
-        return now.with_values(higher)
+        return now.with_values(kept)
 
     @property
     def cools(self) -> bool:
         """Whether the kernel holds clocks down now."""
         try:
-            return self._cools()
+            return self._cools("")
         except CemlError:
             return False
 

@@ -30,6 +30,11 @@ COOLING = "/sys/class/thermal/cooling_device[0-9]*"
 EVENTS = "/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/package_throttle_count"
 _CLOCKS = re.compile(r"cpu|gpu|processor|devfreq|emc|powerclamp", re.IGNORECASE)  # not fans, nor a display's brightness
 
+_OTHERS = {  # cooling devices that cannot hold down: a processor, or anything else
+    True: re.compile(r"gpu|devfreq|emc", re.IGNORECASE),
+    False: re.compile(r"cpu|processor|powerclamp", re.IGNORECASE),
+}
+
 
 class Throttles:
     """Looks at all of them; a device that does not answer says nothing."""
@@ -50,10 +55,12 @@ class Throttles:
         events = ("thermal events of the processor packages",) if self._counts else ()
         return (*dict.fromkeys(self._cooling.values()), *events)
 
-    def cooling(self) -> list[str]:
-        """Devices that the kernel cools by now."""
+    def cooling(self, device: str = "") -> list[str]:
+        """Devices that the kernel cools by now; with a name (`cpu0`, `gpu`) those alone that may hold that down."""
         found: list[str] = []
         for path, kind in self._cooling.items():
+            if device and _OTHERS[device.startswith("cpu")].search(kind):
+                continue
             with suppress(CemlError):
                 if sysfs.number(f"{path}/cur_state") > 0:
                     found.append(kind)
@@ -131,10 +138,10 @@ def sensors(root: str, zones: Mapping[str, str], period_s: float) -> list[HeatSe
     return [HeatSensor(zones, throttles, period_s=period_s)] if zones or throttles.names else []
 
 
-def cools(root: str) -> Callable[[], bool]:
-    """Asks the tree at `root` whether the kernel holds clocks down now."""
+def cools(root: str) -> Callable[[str], bool]:
+    """Asks the tree at `root` whether the kernel holds the clocks of a device (of any, where it is empty) down now."""
     throttles = Throttles(root)
-    return lambda: bool(throttles.cooling())
+    return lambda device: bool(throttles.cooling(device))
 
 
 def thermal_zones(root: str) -> dict[str, str]:

@@ -90,13 +90,14 @@ class Remembers(Protocol):
 class LeverActuator:
     """Turns the knobs of several levers; each is put back on its own."""
 
-    def __init__(self, name: str, levers: Sequence[Lever], cools: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, name: str, levers: Sequence[Lever], cools: Callable[[str], bool] = lambda _: False) -> None:
         """Take the levers; they are turned in this order and put back in the reverse of it.
 
         Args:
             name: Of the platform.
             levers: One for each knob.
-            cools: Whether the kernel itself holds clocks down now: limits of clocks then read lower than anybody set.
+            cools: Whether the kernel itself holds clocks of a device (empty: of any) down now: their limits then read
+                lower than anybody set.
         """
         self._name = name
         self._levers = tuple(levers)

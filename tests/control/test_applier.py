@@ -104,8 +104,8 @@ def test_limits_that_somebody_set_meanwhile_are_kept_to_until_they_are_lifted(vi
         async def cools(self) -> bool:
             return False
 
-        async def uncooled(self, now: Saved, before: Saved) -> Saved:
-            raise NotImplementedError
+        async def uncooled(self, now: Saved, _: Saved) -> Saved:
+            return now
 
         async def save(self) -> Saved:
             return Saved((*(await super().save()).items, Item("dial", "most", str(self.most))))
@@ -152,8 +152,8 @@ class Fence(Dial):
         return self.hot
 
     async def uncooled(self, now: Saved, before: Saved) -> Saved:
-        (item,), (was,) = now.items, before.items[:1]
-        return Saved((max(item, was, key=lambda each: float(each.value or 0)),))
+        own = [item for item in before.items if item.target == self.knobs[0].name]
+        return now.with_values(own) if self.hot else now
 
 
 async def paced(bus: Bus, dial: Dial, how_many: int) -> None:
@@ -220,6 +220,22 @@ def test_what_cooling_lowers_between_two_programs_is_no_prior_value(virtually) -
     heard, _ = lived(virtually, dials, story, prior=notes, space=space)
     assert not of(heard, ControlYielded)
     assert dials[0].level == 2e9
+
+
+def test_a_limit_set_between_two_programs_is_known_although_cooling_hides_it_later(virtually) -> None:
+    dials = [Fence(KNOBS[0])]
+
+    async def story(bus: Bus) -> None:
+        dials[0].level = 1.4e9
+        await anyio.sleep(3)
+        dials[0].hot, dials[0].level = True, 0.8e9
+        bus.publish(join("a"))
+        await paced(bus, dials[0], 50)
+        dials[0].hot = False
+        bus.publish(AppLeft(at_s=anyio.current_time(), app="a"))
+
+    lived(virtually, dials, story, space=KnobSpace(KNOBS[:1]))
+    assert dials[0].level == 1.4e9
 
 
 def test_who_starts_while_the_kernel_cools_turns_nothing_until_it_has_cooled_and_says_so_once(virtually) -> None:

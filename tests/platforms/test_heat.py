@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anyio
 
-from ceml.platforms.heat import HeatSensor, Throttles
+from ceml.platforms.heat import HeatSensor, Throttles, cools
 from ceml.testing.directory import Directory
 from ceml.testing.kernel import FakeKernel
 
@@ -54,3 +54,19 @@ def test_what_is_told_is_new_each_time(tmp_path: Path):
     assert anyio.run(read) == ()
     (tmp_path / count.removeprefix("/")).unlink()  # a processor that went offline says nothing
     assert anyio.run(read) == ()
+
+
+def test_what_cools_a_gpu_holds_no_processor_down_and_what_nobody_knows_may_hold_any(tmp_path: Path):
+    kernel, kinds = FakeKernel(), ("thermal-devfreq-0", "Processor", "powerclamp-like cpu", "GPU-alert")
+    states = dict.fromkeys(range(4), 0)
+    for number, kind in enumerate(kinds):
+        kernel.constant(f"/sys/class/thermal/cooling_device{number}/type", kind)
+        kernel.add(f"/sys/class/thermal/cooling_device{number}/cur_state", lambda number=number: f"{states[number]}")
+    with Directory(kernel, tmp_path) as root:
+        for number, kind in enumerate(kinds):
+            states = {other: int(other == number) for other in range(4)}
+            for path in (root / "sys/class/thermal").glob("*/cur_state"):
+                path.write_text(f"{states[int(path.parent.name[-1])]}")
+            asks = cools(f"{root}")
+            gpu = kind in ("thermal-devfreq-0", "GPU-alert")
+            assert [asks(device) for device in ("", "cpu", "cpu4", "gpu", "mem")] == [True, not gpu, not gpu, gpu, gpu]

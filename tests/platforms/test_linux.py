@@ -190,6 +190,30 @@ def test_what_firmware_holds_down_is_nobodys_limit_and_is_put_back_as_it_was(
         anyio.run(main, root)
 
 
+@with_fuse
+def test_processors_that_were_offline_when_values_were_read_are_left_alone_until_they_are_read(tmp_path: Path) -> None:
+    host = FakeHost("intel_pstate")
+
+    async def main(root: Path) -> None:
+        (actuator,), (clock,) = platform(root).actuators, platform(root).space.knobs
+        top = root / "sys/devices/system/cpu/cpufreq/policy1/scaling_max_freq"
+        before, online = top.read_text(), host.policies[1].online
+        host.policies[1].online = []
+        saved = await actuator.save()
+        host.policies[1].online = online
+        wanted = Configuration({"cpu_hz": clock.levels[1]})
+        assert await actuator.apply(wanted) == wanted
+        assert await actuator.glance() == wanted
+        assert top.read_text() == before
+        assert await actuator.restore(saved) == ()
+        await actuator.save()
+        await actuator.apply(wanted)
+        assert top.read_text() != before
+
+    with mounted(host, tmp_path) as root:
+        anyio.run(main, root)
+
+
 @pytest.mark.parametrize("option", ["limit", "preference"])
 def test_what_this_machine_does_not_have_cannot_be_asked_for(tmp_path: Path, option: str) -> None:
     host = FakeHost()

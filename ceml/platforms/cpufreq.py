@@ -268,14 +268,17 @@ class CpuLever:
 
     def bounds(self, prior: Mapping[str, str]) -> tuple[float, float]:
         """From the lowest minimum of all policies to the highest maximum; each is held within its own."""
-        found = self._within(prior)
+        found = self._limited(prior)
         return min(policy.limits_hz[0] for policy in found), max(policy.limits_hz[1] for policy in found)
 
     def keep_within(self, prior: Mapping[str, str]) -> None:
-        """From now on these are the limits of each policy."""
-        self._policies = self._within(prior)
+        """From now on these are the limits of each policy, and what has no prior value is left alone."""
+        self._policies = self._limited(prior)
+        self._kept = {
+            policy.path for policy in self._policies if any(target.startswith(f"{policy.path}/") for target in prior)
+        }
 
-    def _within(self, prior: Mapping[str, str]) -> tuple[Policy, ...]:
+    def _limited(self, prior: Mapping[str, str]) -> tuple[Policy, ...]:
         found: list[Policy] = []
         for policy in self._policies:
             try:
@@ -316,7 +319,6 @@ class CpuLever:
         A maximum that firmware holds down is kept as that of the hardware: nobody can tell what was asked for.
         """
         found = self._items()
-        self._kept = {policy.path for policy in self._policies if any(i.target.startswith(policy.path) for i in found)}
         held = {p.file("scaling_max_freq"): p for p in self._policies if not self._by_speed and self._is_held_down(p)}
         return tuple(
             item._replace(value=f"{held[item.target].hardware_hz[1] / 1e3:.0f}") if item.target in held else item

@@ -118,22 +118,20 @@ class Fences:
         lower = lever.knob.kind is not KnobKind.POWER_LIMIT and any(lower for _, lower in self.changed(lever))
         return lower and self._held(lever)
 
-    def above(self, lever: Ranged, level: float) -> bool:
-        """Whether to put a level would raise what cooling, or somebody meanwhile, made of the limit that we write."""
-        if not self.cooled(lever):
-            return False
-        written = {item.target for item in lever.items()}
-        left = [_number(item.value) * lever.unit for item, _ in self.changed(lever) if item.target in written]
-        return level >= min(left, default=inf) * (1.0 - SHOWN)
-
-    def check(self, lever: Ranged) -> None:
-        """Before a write: whether somebody lowered a limit since it was last looked at.
+    def may_put(self, lever: Ranged, level: float | str) -> bool:
+        """Whether a level may be put: not where that raised what the kernel's cooling left of the limit that we write.
 
         Raises:
-            Temporary: Somebody did: look first.
+            Temporary: Somebody lowered a limit since it was last looked at: look first.
         """
-        if any(lower for _, lower in self.changed(lever)) and not self.cooled(lever):
+        changed = self.changed(lever)
+        if not any(lower for _, lower in changed):
+            return True
+        if lever.knob.kind is KnobKind.POWER_LIMIT or not self._held(lever):
             raise Temporary(f"somebody lowered the limit of {lever.knob.name} just now; it is looked at again")
+        written = {item.target for item in lever.items()}
+        left = [_number(item.value) * lever.unit for item, _ in changed if item.target in written]
+        return isinstance(level, str) or level < min(left, default=inf) * (1.0 - SHOWN)
 
     def new(self, levers: Sequence[object], knobs: Collection[str]) -> tuple[NewLimit, ...]:
         """Limits of these knobs that somebody else set; each is told once."""

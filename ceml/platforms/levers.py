@@ -213,10 +213,8 @@ class LeverActuator:
                 continue
             level = wanted[name] if isinstance(wanted[name], str) else float(wanted[name])
             try:
-                if isinstance(lever, Ranged):
-                    if not isinstance(level, str) and self._fences.above(lever, level):
-                        continue  # the kernel cools: it stays where that holds it
-                    self._fences.check(lever)
+                if isinstance(lever, Ranged) and not self._fences.may_put(lever, level):
+                    continue  # the kernel cools: it stays where that holds it
                 now[name] = lever.put(level)
                 self._put[name] = wanted[name]
                 if isinstance(lever, Ranged):

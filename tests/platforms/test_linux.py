@@ -200,13 +200,14 @@ def test_processors_that_were_offline_when_values_were_read_are_left_alone_until
         before, online = top.read_text(), host.policies[1].online
         host.policies[1].online = []
         saved = await actuator.save()
+        await actuator.allowed(saved)
         host.policies[1].online = online
         wanted = Configuration({"cpu_hz": clock.levels[1]})
         assert await actuator.apply(wanted) == wanted
         assert await actuator.glance() == wanted
         assert top.read_text() == before
         assert await actuator.restore(saved) == ()
-        await actuator.save()
+        await actuator.allowed(await actuator.save())
         await actuator.apply(wanted)
         assert top.read_text() != before
 

@@ -18,7 +18,7 @@ from ceml.domain.mind import Mind
 from ceml.domain.values import Knowledge, Prediction, Situation
 from ceml.errors import SettingsError
 from ceml.plugins import find
-from ceml.plugins.checked import ANSWER_S, CheckedObjective, CheckedSampler, CheckedSearch
+from ceml.plugins.checked import ANSWER_S, CheckedDetector, CheckedObjective, CheckedSampler, CheckedSearch
 from ceml.store import device_power
 from ceml.store.knowledge import KnowledgeStore, Known, machine_name
 from ceml.store.paths import state_dir
@@ -119,7 +119,7 @@ def choose(
         context=context,
         platform=platform,
         mind=mind,
-        make_detector=lambda: cast("ChangeDetector", deepcopy(detector)),
+        make_detector=lambda: CheckedDetector(settings.detector, cast("ChangeDetector", deepcopy(detector))),
         limits=settings.limits,
         scenario=_scenario(settings, platform),
         store=None if settings.dry_run else store,

@@ -6,10 +6,9 @@ import asyncio
 from copy import deepcopy
 from dataclasses import dataclass, field
 from math import inf, nan, sqrt
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import anyio
-import numpy as np
 
 from ceml.control.believable import Readings
 from ceml.control.ports import InstantSensor
@@ -25,7 +24,7 @@ from ceml.domain.events import (
     WindowClosed,
 )
 from ceml.domain.phase import MODEL_SMALL, Signs, cause_of
-from ceml.errors import SettingsError, Temporary, Unavailable
+from ceml.errors import Temporary, Unavailable
 from ceml.timeline import next_tick
 
 if TYPE_CHECKING:
@@ -246,10 +245,7 @@ class PhaseWatcher:
             watched.near[signal] = near or watched.near.get(signal, False)
             blamed = (key, seen.configuration) in self._blamed
             expected = nan if blamed else predicted
-            changed = watched.detectors[signal].update(measured, predicted=expected, std=measured * error)
-            if not isinstance(cast("object", changed), bool | np.bool_):
-                raise SettingsError(f"the detector must answer True or False; it gave {changed!r:.60}")
-            if changed:
+            if watched.detectors[signal].update(measured, predicted=expected, std=measured * error):
                 self._changed(event, watched, signal, now)
                 return
         watched.before = watched.before or now

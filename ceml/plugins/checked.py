@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ceml.domain.contracts import Fit, Objective, Sampler, Score, Search
+    from ceml.domain.contracts import ChangeDetector, Fit, Objective, Sampler, Score, Search
     from ceml.domain.knobs import KnobSpace
     from ceml.domain.values import Observation, Prediction, Situation
 
@@ -123,6 +123,25 @@ class CheckedSearch:
             raise SettingsError(f"{self._called} must give a Choice; it gave {_short(choice)}")
         there(self._called, choice.state, space)
         return choice
+
+
+class CheckedDetector:
+    """A detector that answers True or False, or a `SettingsError` is raised."""
+
+    def __init__(self, name: str, detector: ChangeDetector) -> None:
+        self._detector = detector
+        self._called = f"detector {name}"
+
+    def update(self, measured: float, *, predicted: float, std: float) -> bool:
+        """Feed one window's value."""
+        answer = cast("object", self._detector.update(measured, predicted=predicted, std=std))
+        if not isinstance(answer, bool | np.bool_):
+            raise SettingsError(f"{self._called} must answer True or False; it gave {_short(answer)}")
+        return bool(cast("Any", answer))
+
+    def reset(self) -> None:
+        """Forget the past."""
+        self._detector.reset()
 
 
 def there(what: str, state: Any, space: KnobSpace) -> None:

@@ -13,7 +13,7 @@ from ceml.domain.knobs import Knob, KnobSpace
 from ceml.domain.values import NAN, Choice, Prediction, Situation, Stay
 from ceml.errors import SettingsError
 from ceml.plugins import find
-from ceml.plugins.checked import CheckedObjective, CheckedSampler, CheckedSearch
+from ceml.plugins.checked import CheckedDetector, CheckedObjective, CheckedSampler, CheckedSearch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,3 +130,21 @@ def test_a_search_that_chooses_a_state_that_is_not_there_is_told_so(state: objec
     with pytest.raises(SettingsError, match="must give a Choice; it gave 3"):
         CheckedSearch("mine", cast("Search", Says(3))).best(SPACE, cast("Any", None), 0)
     assert CheckedSearch("mine", cast("Search", Says(chose(2)))).best(SPACE, cast("Any", None), 0).state == 2
+
+
+@pytest.mark.parametrize("answer", [True, False, np.True_, "no", None, 1, np.array([True, False])])
+def test_a_detector_answers_yes_or_no_or_is_told_what_it_gave(answer: object):
+    class Detector:
+        def update(self, *_: object, **__: object) -> object:
+            return answer
+
+        def reset(self) -> None:
+            pass
+
+    detector = CheckedDetector("mine", cast("Any", Detector()))
+    detector.reset()
+    if isinstance(answer, bool | np.bool_):
+        assert detector.update(1.0, predicted=1.0, std=0.1) is bool(answer)
+    else:
+        with pytest.raises(SettingsError, match="detector mine must answer True or False; it gave"):
+            detector.update(1.0, predicted=1.0, std=0.1)

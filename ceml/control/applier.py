@@ -285,8 +285,11 @@ class Applier:
             for item in saved.items
             if item.target in before and before[item.target] != item.value and item.kind not in VOLATILE
         )
-        self._saved, self._touched, self._sure, self._cool = saved, True, True, None
-        if changed:
+        sure, self._sure = self._sure, True
+        self._saved, self._touched, self._cool = saved, True, None
+        if not sure:  # that cooling ended changed what was read; which limits are somebody's shows only now
+            self._limit(levels, ())
+        elif changed:
             self._limit(levels, changed)
         return True
 
@@ -294,6 +297,8 @@ class Applier:
         """Say which levels are left; where there are none of a knob, the machine is left alone."""
         now_s, whole = anyio.current_time(), {knob.name: knob.levels for knob in self._space.knobs}
         fewer = {knob: left for knob, left in levels.items() if len(left) < len(whole.get(knob, ()))}
+        if not changed and not fewer:
+            return
         self._levels = LevelsAllowed(at_s=now_s, levels=fewer, changed=changed)
         self._bus.publish(self._levels)
         none_left = next((knob for knob, left in fewer.items() if not left), None)

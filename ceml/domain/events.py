@@ -386,12 +386,21 @@ class DecisionSlow:
 class LevelsAllowed:
     """Somebody set other limits: of the knobs named they leave only these levels.
 
-    What stands there now is what will be put back; `changed` says of each value what it was and what it is.
+    What stands there now is what will be put back; `changed` says of each value what it was and what it is; it is empty
+    where limits could be told only now, since cooling hid them when the run began.
     """
 
     at_s: float
     levels: Mapping[str, tuple[float | str, ...]]
     changed: tuple[str, ...]
+
+    @property
+    def said(self) -> str:
+        """In words."""
+        if self.changed:
+            return f"somebody else changed {', '.join(self.changed)}"
+        left = ", ".join(f"{len(left)} levels of {knob}" for knob, left in self.levels.items())
+        return f"limits that somebody else set leave {left}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

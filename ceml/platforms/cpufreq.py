@@ -15,12 +15,12 @@ from ceml.domain.knobs import Knob, KnobKind
 from ceml.errors import CemlError, Temporary, Unavailable
 from ceml.platforms import sysfs
 from ceml.platforms.levers import nearest, settled
+from ceml.saved import Item
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ceml.domain.knobs import Level
-    from ceml.saved import Item
 
 POLICIES = "/sys/devices/system/cpu/cpufreq/policy[0-9]*"
 WAIT_S = 0.04  # drivers declare at most 0.3 ms for a transition; the rest is for a busy board
@@ -41,8 +41,8 @@ class Policy:
     Attributes:
         path: Its directory.
         cpus: Its processors, online or not.
-        levels_hz: What it can run at, ascending, within the limits found; empty where the kernel gives no list.
-        limits_hz: Minimum and maximum as found.
+        levels_hz: What it can run at, ascending, within the limits; empty where the kernel gives no list.
+        limits_hz: Minimum and maximum as found; of the hardware, where cooling or firmware held the maximum down.
         hardware_hz: Lowest and highest of the hardware.
         governors: What may be written to `scaling_governor`.
         governor: What was found there.
@@ -63,21 +63,29 @@ class Policy:
         return f"{self.path}/{name}"
 
 
-def policies(root: str) -> tuple[list[Policy], list[str]]:
-    """The policies of the tree at `root` that answer, and why others do not (their processors are offline)."""
+def policies(root: str, *, cooled: bool = False) -> tuple[list[Policy], list[str]]:
+    """The policies of the tree at `root` that answer, and why others do not (their processors are offline).
+
+    Args:
+        root: Where /sys is.
+        cooled: Whether the kernel holds their maxima down now.
+    """
     found: list[Policy] = []
     silent: list[str] = []
     for path in sysfs.find(root, POLICIES):
         try:
-            found.append(_policy(path))
+            found.append(_policy(path, cooled=cooled))
         except CemlError as error:
             silent.append(f"{error} (processors offline?)")
     return found, silent
 
 
-def _policy(path: str) -> Policy:
+def _policy(path: str, *, cooled: bool) -> Policy:
     low, high = (sysfs.number(f"{path}/scaling_{end}_freq") * 1e3 for end in ("min", "max"))
     hardware = tuple(_optional_hz(f"{path}/cpuinfo_{end}_freq") for end in ("min", "max"))
+    firmware_hz = _optional_hz(f"{path}/bios_limit")
+    if cooled or 0.0 < firmware_hz <= high:  # it ends by itself, and then all that the hardware can do is there again
+        high = max(high, hardware[1])
     try:
         listed = sysfs.numbers(f"{path}/scaling_available_frequencies")
     except Unavailable:
@@ -313,6 +321,20 @@ class CpuLever:
         )
         return left_hz < policy.hardware_hz[1] and _optional_hz(policy.file("scaling_max_freq")) >= left_hz
 
+    def raised(self) -> tuple[Item, ...]:
+        """Maxima that were all that the hardware could do, where that is more now (turbo is back): as they would read.
+
+        Each is told once.
+        """
+        if self._by_speed:
+            return ()  # the maximum is never written
+        before, self._policies = self._policies, tuple(_with_hardware_of_now(policy) for policy in self._policies)
+        return tuple(
+            Item(sysfs.KIND, now.file("scaling_max_freq"), f"{now.limits_hz[1] / 1e3:.0f}")
+            for old, now in zip(before, self._policies, strict=True)
+            if now.limits_hz[1] > old.limits_hz[1]
+        )
+
     def items(self) -> tuple[Item, ...]:
         """Governor and speed, or maximum and minimum, of every policy that answers.
 
@@ -389,6 +411,15 @@ class PreferenceLever:
     def items(self) -> tuple[Item, ...]:
         """The preference of each policy."""
         return sysfs.kept(self._files)
+
+
+def _with_hardware_of_now(policy: Policy) -> Policy:
+    (low_hz, high_hz), now_hz = policy.hardware_hz, _optional_hz(policy.file("cpuinfo_max_freq"))
+    if now_hz <= high_hz:
+        return policy
+    top_hz = policy.limits_hz[1]
+    limits_hz = (policy.limits_hz[0], now_hz if top_hz >= high_hz else top_hz)
+    return replace(policy, hardware_hz=(low_hz, now_hz), limits_hz=limits_hz)
 
 
 def _within(hz: float, limits_hz: tuple[float, float]) -> float:

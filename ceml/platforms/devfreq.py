@@ -29,7 +29,7 @@ class Device:
 
     Attributes:
         path: Its directory in the class.
-        levels_hz: What it can run at, ascending, up to the maximum found.
+        levels_hz: What it can run at, ascending, up to the maximum found; all, where cooling held that down.
         limits_hz: Minimum and maximum as found.
         governor: What was found there.
     """
@@ -44,10 +44,15 @@ class Device:
         return f"{self.path}/{name}"
 
 
-def device(root: str, names: Sequence[str]) -> Device | None:
+def device(root: str, names: Sequence[str], *, cooled: bool = False) -> Device | None:
     """The first device of the tree at `root` that goes by one of these names, e.g. `gp10b`; None where there is none.
 
     Its name is that of its node in the device tree; where a kernel has none, the last part of the directory's.
+
+    Args:
+        root: Where /sys is.
+        names: What it may be called.
+        cooled: Whether the kernel holds its maximum down now.
 
     Raises:
         Temporary: It is there and does not answer now (a GPU that was not powered since boot).
@@ -55,7 +60,7 @@ def device(root: str, names: Sequence[str]) -> Device | None:
     """
     for path in sysfs.find(root, "/sys/class/devfreq/*"):
         if _name(path) in names or path.rpartition("/")[2] in names:
-            return _device(path)
+            return _device(path, cooled=cooled)
     return None
 
 
@@ -66,10 +71,10 @@ def _name(path: str) -> str:
         return path.rpartition("/")[2].rpartition(".")[2]
 
 
-def _device(path: str) -> Device:
+def _device(path: str, *, cooled: bool) -> Device:
     low, high = (float(sysfs.number(f"{path}/{end}_freq")) for end in ("min", "max"))
     listed = {float(hz) for hz in sysfs.numbers(f"{path}/available_frequencies")}
-    top = high if high > 0 else max(listed, default=0.0)  # 0: no limit
+    top = high if high > 0 and not cooled else max(listed, default=0.0)  # 0: no limit
     return Device(
         path=path,
         levels_hz=tuple(sorted(hz for hz in listed if hz <= top * (1 + SHOWN))),

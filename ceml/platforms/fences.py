@@ -76,6 +76,10 @@ class HeldDown(Protocol):
         """Whether its limits read lower for that now than anybody set."""
         ...
 
+    def raised(self) -> tuple[Item, ...]:
+        """Limits that were the hardware's own, where that can do more now: as they would read without us."""
+        ...
+
 
 class Fences:
     """What the limits of each lever read when they were last ours, or were seen to be somebody else's."""
@@ -84,7 +88,7 @@ class Fences:
         """Nothing stands yet.
 
         Args:
-            cools: Whether the kernel itself holds clocks of a device (`cpu`, `gpu`, `mem`; empty: of any) down now.
+            cools: Whether the kernel itself holds clocks of a device (`cpu`, `gpu`, `mem`) down now.
         """
         self._cools = cools
         self._stood: dict[str, dict[str, str]] = {}  # knob -> target -> value
@@ -143,6 +147,8 @@ class Fences:
             if changed and not (lever.knob.kind is not KnobKind.POWER_LIMIT and self._held(lever)):
                 found += [NewLimit(lever.knob.name, item, lower) for item, lower in changed]
                 self.stand(lever)
+            if isinstance(lever, HeldDown):
+                found += [NewLimit(lever.knob.name, item, lowers=False) for item in lever.raised()]
         return tuple(found)
 
     def uncooled(self, levers: Sequence[object], now: Saved, before: Saved) -> Saved:
@@ -157,11 +163,14 @@ class Fences:
                         self._stood.setdefault(lever.knob.name, {})[item.target] = old
         return now.with_values(kept)
 
-    @property
-    def cools(self) -> bool:
-        """Whether the kernel holds clocks down now."""
+    def cools(self, levers: Sequence[object]) -> bool:
+        """Whether the kernel holds clocks of these down now."""
         try:
-            return self._cools("")
+            return any(
+                self._cools(lever.knob.device)
+                for lever in levers
+                if isinstance(lever, Ranged) and lever.knob.kind is not KnobKind.POWER_LIMIT
+            )
         except CemlError:
             return False
 

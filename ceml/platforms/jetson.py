@@ -181,7 +181,7 @@ def _knob(name: str, levels_hz: tuple[float, ...], shares: dict[str, float]) -> 
 
 
 def _cpu(found: Found, root: str, shares: dict[str, float]) -> None:
-    policies, silent = cpufreq.policies(root)
+    policies, silent = cpufreq.policies(root, cooled=heat.cools(root)("cpu"))
     found.problems += silent
     groups: dict[tuple[float, ...], list[cpufreq.Policy]] = {}
     for policy in policies:
@@ -198,7 +198,7 @@ def _cpu(found: Found, root: str, shares: dict[str, float]) -> None:
 
 
 def _gpu(found: Found, root: str, shares: dict[str, float]) -> None:
-    device = devfreq.device(root, found.profile.gpu.nodes)
+    device = devfreq.device(root, found.profile.gpu.nodes, cooled=heat.cools(root)("gpu"))
     if device is None or not device.levels_hz:
         raise Unavailable(
             f"no GPU clock: nothing in {sysfs.under(root, '/sys/class/devfreq')} is called "
@@ -214,7 +214,7 @@ def _gpu(found: Found, root: str, shares: dict[str, float]) -> None:
 
 def _memory(found: Found, root: str, shares: dict[str, float]) -> None:
     profile = found.profile.memory
-    device = devfreq.device(root, profile.devfreq) if profile.devfreq else None
+    device = devfreq.device(root, profile.devfreq, cooled=heat.cools(root)("mem")) if profile.devfreq else None
     if device is not None and device.levels_hz:
         found.levers.append(devfreq.DevfreqLever(_knob("mem_hz", device.levels_hz, shares), device))
         return

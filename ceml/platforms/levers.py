@@ -96,8 +96,8 @@ class LeverActuator:
         Args:
             name: Of the platform.
             levers: One for each knob.
-            cools: Whether the kernel itself holds clocks of a device (empty: of any) down now: their limits then read
-                lower than anybody set.
+            cools: Whether the kernel itself holds clocks of a device down now: their limits then read lower than
+                anybody set.
         """
         self._name = name
         self._levers = tuple(levers)
@@ -142,8 +142,8 @@ class LeverActuator:
         return await self._worker.run(lambda: self._fences.new(self._levers, knobs))
 
     async def cools(self) -> bool:
-        """Whether the kernel holds clocks down now: then limits of clocks read lower than anybody set."""
-        return await self._worker.run(lambda: self._fences.cools, wait=True)
+        """Whether the kernel holds clocks of these down now: then their limits read lower than anybody set."""
+        return await self._worker.run(lambda: self._fences.cools(self._levers), wait=True)
 
     async def uncooled(self, now: Saved, before: Saved) -> Saved:
         """What stands there now, but limits that cooling may have lowered as they were before."""

@@ -112,7 +112,7 @@ def _total(found: Found, meter: str | None) -> tuple[tuple[str, ...], tuple[str,
 def look(root: str) -> Found:
     """Find clocks, counters and meters; reads only."""
     found = Found()
-    policies, silent = cpufreq.policies(root)
+    policies, silent = cpufreq.policies(root, cooled=heat.cools(root)("cpu"))
     found.problems += silent
     for members in _groups(policies):
         lead = members[0]

@@ -94,8 +94,7 @@ def _said(event: Event) -> tuple[str, str, bool] | None:
         case DecisionSlow():
             return "slow", event.why, True
         case LevelsAllowed():
-            said = f"somebody else changed {', '.join(event.changed)}: that is kept to"
-            return "found", said, True
+            return "found", f"{event.said}: that is kept to", True
         case ConfigurationApplied():
             return "applied", f"{event.effective}: {event.why}", False
         case ConfigurationWithheld():

@@ -257,6 +257,26 @@ def test_who_starts_while_the_kernel_cools_turns_nothing_until_it_has_cooled_and
     assert dials[0].level == 2e9
 
 
+def test_who_starts_while_the_kernel_cools_keeps_to_the_limits_that_show_afterwards(virtually) -> None:
+    dials = [Fence(KNOBS[0])]
+    dials[0].hot, dials[0].level = True, 0.8e9
+
+    async def story(bus: Bus) -> None:
+        bus.publish(join("a"))
+        await paced(bus, dials[0], 50)
+        dials[0].hot, dials[0].level = False, 1.1e9
+        await paced(bus, dials[0], 100)
+        assert max(map(float, dials[0].writes)) == 1.1e9
+        bus.publish(AppLeft(at_s=anyio.current_time(), app="a"))
+
+    with capture_logs():
+        heard, _ = lived(virtually, dials, story, space=KnobSpace(KNOBS[:1]), sure=False)
+    (said,) = of(heard, LevelsAllowed)
+    assert (said.levels, said.changed) == ({"cpu_hz": (0.8e9, 1.1e9)}, ())
+    assert said.said == "limits that somebody else set leave 2 levels of cpu_hz"
+    assert dials[0].level == 1.1e9
+
+
 def test_a_limit_lowered_just_before_the_end_is_what_stands_there_afterwards(virtually) -> None:
     dials = [Fence(KNOBS[0]), Dial(KNOBS[1])]
 

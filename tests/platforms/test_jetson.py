@@ -151,6 +151,19 @@ def test_what_nvpmodel_allows_is_never_exceeded_and_never_written(tmp_path: Path
     run_on(kernel, tmp_path, main)
 
 
+def test_what_cooling_takes_from_the_gpu_at_the_start_is_no_limit_of_anybody(tmp_path: Path) -> None:
+    kernel = FakeJetson("jetson-tx2")
+    kernel.write("/sys/class/devfreq/17000000.gp10b/max_freq", b"420750000")
+    kernel.constant(f"{COOLING}/type", "thermal-devfreq-0")
+    kernel.constant(f"{COOLING}/cur_state", "5")
+
+    async def main(made, actuator) -> None:
+        assert {knob.name: knob.levels[-1] for knob in made.space.knobs}["gpu_hz"] == 1300.5e6
+        assert await actuator.cools()
+
+    run_on(kernel, tmp_path, main)
+
+
 @pytest.mark.parametrize("version", ["4.9", "6.1"])
 def test_the_gpu_goes_up_and_down_without_limits_that_cross(tmp_path: Path, version) -> None:
     kernel = FakeJetson("jetson-tx2", kernel=version)

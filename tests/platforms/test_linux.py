@@ -173,6 +173,7 @@ def test_what_firmware_holds_down_is_nobodys_limit_and_is_put_back_as_it_was(
     async def main(root: Path) -> None:
         (actuator,), (clock,) = platform(root).actuators, platform(root).space.knobs
         tops = sorted((root / "sys/devices/system/cpu/cpufreq").glob("policy*/scaling_max_freq"))
+        assert clock.levels[-1] == 3.2e9
         saved = await actuator.save()
         assert {saved.values[f"{top}"] for top in tops} == {"3200000"}
         if not from_the_start:
@@ -188,6 +189,64 @@ def test_what_firmware_holds_down_is_nobodys_limit_and_is_put_back_as_it_was(
 
     with mounted(host, tmp_path) as root:
         anyio.run(main, root)
+
+
+@with_fuse
+@pytest.mark.parametrize("theirs_khz", [None, 2_000_000])
+def test_turbo_that_comes_back_while_it_is_ours_is_there_afterwards(tmp_path: Path, theirs_khz: int | None) -> None:
+    host, top_khz = FakeHost("intel_pstate"), 2_400_000
+
+    def allow(khz: int) -> None:
+        nonlocal top_khz
+        top_khz = khz
+        for policy in host.policies:
+            policy.limits.held = khz
+
+    for number in range(len(host.policies)):
+        folder = f"/sys/devices/system/cpu/cpufreq/policy{number}"
+        host.files[f"{folder}/cpuinfo_max_freq"] = Attribute(lambda: f"{top_khz}")
+    allow(top_khz)
+
+    async def main(root: Path) -> None:
+        tops = sorted((root / "sys/devices/system/cpu/cpufreq").glob("policy*/scaling_max_freq"))
+        for top in tops if theirs_khz else ():
+            top.write_text(f"{theirs_khz}")
+        (actuator,), (clock,) = platform(root).actuators, platform(root).space.knobs
+        assert clock.levels[-1] == (theirs_khz or 2_400_000) * 1e3
+        saved = await actuator.save()
+        await actuator.allowed(saved)
+        await actuator.apply(Configuration({"cpu_hz": clock.levels[3]}))
+        allow(3_200_000)
+        new = await actuator.new_limits({"cpu_hz"})
+        assert [(each.item.value, each.lowers) for each in new] == ([] if theirs_khz else [("3200000", False)] * 2)
+        assert await actuator.new_limits({"cpu_hz"}) == (), "each is told once"
+        assert await actuator.restore(saved.with_values(each.item for each in new)) == ()
+        assert {top.read_text().strip() for top in tops} == {f"{theirs_khz or 3_200_000}"}
+
+    with mounted(host, tmp_path) as root:
+        anyio.run(main, root)
+
+
+@with_fuse
+def test_who_starts_while_the_kernel_cools_knows_every_level(tmp_path: Path) -> None:
+    host = FakeHost("intel_pstate")
+    for policy in host.policies:
+        policy.limits.held = 1_200_000
+    host.constant("/sys/class/thermal/cooling_device0/type", "Processor")
+    host.constant("/sys/class/thermal/cooling_device0/cur_state", "2")
+    with mounted(host, tmp_path) as root:
+        made = platform(root)
+        assert made.space.knobs[0].levels[-1] == 3.2e9
+        assert anyio.run(made.actuators[0].cools)
+
+
+@with_fuse
+def test_cooling_of_what_has_no_knob_here_is_no_reason_to_wait(tmp_path: Path) -> None:
+    host = FakeHost("intel_pstate")
+    host.constant("/sys/class/thermal/cooling_device0/type", "gpu-cool")
+    host.constant("/sys/class/thermal/cooling_device0/cur_state", "2")
+    with mounted(host, tmp_path) as root:
+        assert not anyio.run(platform(root).actuators[0].cools)
 
 
 @with_fuse

@@ -94,7 +94,7 @@ def in_words(event: Event) -> Remark | None:
         case events.DecisionSlow():
             return Remark(event.at_s, "decision", f"slow: {event.why}")
         case events.LevelsAllowed():
-            return Remark(event.at_s, "control", f"somebody else changed {', '.join(event.changed)}")
+            return Remark(event.at_s, "control", event.said)
         case events.GuardStepped():
             text = f"{event.limit}: {event.measured:.3g} measured, {event.bound:.3g} allowed; {event.why}"
             return Remark(event.at_s, "guard", text)

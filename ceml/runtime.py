@@ -260,7 +260,7 @@ def _keeper(house: House) -> Eye:
             return
         try:
             for (app, _), manager in house.controller.managers.items():
-                store.keep(app, manager.reasoning.remembered(), frozenset(manager.reasoning.unreachable))
+                store.keep(app, manager.reasoning.remembered(), frozenset(manager.reasoning.territory.unreachable))
             if times.seen and not isinstance(event, Decided):
                 store.keep_settling(times.seen)
         except Exception as error:  # whatever it is: a run is worth more than what it taught

@@ -20,6 +20,7 @@ from functools import partial
 from math import isfinite
 from typing import TYPE_CHECKING, cast
 
+from ceml.domain.belief import FEW
 from ceml.domain.cooling import Cooling
 from ceml.domain.events import (
     TURN,
@@ -54,7 +55,7 @@ from ceml.domain.guard import BOARD, HEAT, STEP_TIME, Alarm, PowerGuard, TargetG
 from ceml.domain.measuring import Measuring
 from ceml.domain.purse import Purse
 from ceml.domain.reach import Reach
-from ceml.domain.reasoning import FEW, Judgement, Reasoning
+from ceml.domain.reasoning import Judgement, Reasoning
 from ceml.domain.restless import Restless
 from ceml.domain.stays import may_have_stalled
 from ceml.domain.turns import Turns
@@ -152,7 +153,7 @@ class RuntimeManager:
             case Throttled():
                 return self._throttled(event)
             case LevelsAllowed():
-                self.reasoning.limit_levels(event.levels)
+                self.reasoning.territory.limit_levels(event.levels)
                 return self._wishes_changed(event.at_s, "limits of others changed")
             case AppJoined():
                 return self._joined(event)
@@ -274,11 +275,11 @@ class RuntimeManager:
         if event.effective != event.requested:  # the machine cannot reach what was asked: believe what it says
             self._cooling.missed(event.at_s, event.requested)
             for_good = not (self._cooling.on or self._reach.reached(event.requested))
-            self.reasoning.drop(event.requested, for_good=for_good)
+            self.reasoning.territory.drop(event.requested, for_good=for_good)
             for level in self._cooling.above(event.requested, event.effective, self.reasoning.space):
-                self.reasoning.drop(level, for_good=False)
+                self.reasoning.territory.drop(level, for_good=False)
             if missed is not None and len(self.reasoning.space.having(missed)) < len(self.reasoning.space):
-                self.reasoning.drop(missed, for_good=False)  # heat may do the same: only a probe says never
+                self.reasoning.territory.drop(missed, for_good=False)  # heat may do the same: only a probe says never
             if self.reasoning.space.find(event.effective) is None or self._turns is not None:
                 return self._next_after_refusal(event.at_s)
         self._measuring.open(event.effective, event.in_force_s)
@@ -295,13 +296,13 @@ class RuntimeManager:
         forgiven = self._cooling.told(event)
         if not forgiven:
             return ()
-        self.reasoning.reach_again(forgiven)
+        self.reasoning.territory.reach_again(forgiven)
         if self.phase is Phase.PROFILING and self._wanted is None:  # nothing was left to ask for
             return self._profile(event.at_s)
         return self._wishes_changed(event.at_s, "nothing cools any more")
 
     def _unreachable(self, event: ConfigurationRefused) -> Answer:
-        self.reasoning.drop(event.requested, for_good=not event.passing)
+        self.reasoning.territory.drop(event.requested, for_good=not event.passing)
         return self._next_after_refusal(event.at_s)
 
     def _spoilt(self, event: KnobOverwritten) -> Answer:
@@ -375,7 +376,7 @@ class RuntimeManager:
         here = window.configuration
         if here != self._wanted or reasoning.space.find(here) == reasoning.space.min_state:
             return ()
-        if not self._guard.suspects(partial(reasoning.readings, here)) or reasoning.samples(here) >= FEW:
+        if not self._guard.suspects(partial(reasoning.belief.readings, here)) or reasoning.belief.samples(here) >= FEW:
             return ()
         chosen = self.phase is Phase.IDLE and not reasoning.excesses
         reasoning.excesses += 1
@@ -490,14 +491,14 @@ class RuntimeManager:
     def _leave(self, at_s: float, alarm: Alarm) -> Answer:
         """Power or temperature breaks a cap: leave the state now, learn from it, think later."""
         window, reasoning = self._measuring.window, self.reasoning
-        if window is None or reasoning.hopeless(alarm.bound):  # nothing lower is left: the least violation was chosen
+        if window is None or reasoning.caution.hopeless(alarm.bound):  # the least violation was chosen
             return ()
         here = window.configuration
         reasoning.violators.add(here, alarm)
         if self.phase is Phase.PROFILING and alarm.bound.signal != HEAT:
             reasoning.excesses += 1
         self._guard.shut()
-        times, before = reasoning.times(alarm, here)
+        times, before = reasoning.belief.times(alarm, here)
         hot = alarm.bound.signal == HEAT
         to = None if self._refuge == here else reasoning.refuge(at_s, here, times=times, cooler=hot)
         wanted = reasoning.space.configuration(reasoning.space.min_state if to is None else to)

@@ -6,7 +6,6 @@ Pure and without a state machine: `manager.py` decides when to think, this file 
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import chain
 from math import isfinite
 from operator import is_
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -14,45 +13,44 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import numpy as np
 
 from ceml.domain import schedule
+from ceml.domain.belief import Belief
 from ceml.domain.budget import (
     AMBIENT_C,
     NoHotter,
     bounds_of,
     cannot_hold,
     constraints_of,
-    rise_per_watt,
     runs_short,
     unjudged,
 )
 from ceml.domain.candidates import candidates
+from ceml.domain.caution import Caution
 from ceml.domain.contracts import Fit, Score
 from ceml.domain.events import Decided, ModelFitted, Undecided
-from ceml.domain.guard import BOARD, HEAT, STEP_TIME, Violators
-from ceml.domain.keeping import SURELY_Z, amount, keeps, least
-from ceml.domain.memory import Memory, of_others, pooled, reachable
+from ceml.domain.guard import BOARD, HEAT, Violators
+from ceml.domain.memory import Memory, of_others, reachable
 from ceml.domain.outlook import caps_kept, caps_of
 from ceml.domain.search import initial_state
 from ceml.domain.spent import Spent
+from ceml.domain.territory import Territory
 from ceml.domain.values import NAN, Choice, FitStatus, Prediction, Situation, Stay
 from ceml.errors import SettingsError
 from ceml.units import excess_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from ceml.domain.contracts import Constraint, Objective, Scored
-    from ceml.domain.guard import Alarm, Bound
-    from ceml.domain.knobs import Configuration, KnobSpace, Level, States
+    from ceml.domain.guard import Bound
+    from ceml.domain.knobs import Configuration, KnobSpace, States
     from ceml.domain.mind import Mind
     from ceml.domain.schedule import Mix
     from ceml.domain.values import Limits, Observation, Remembered
 
 HOTTER = 2.0  # times what an earlier run measured of power, feared until the first window
 CONFIRMING = (6.0, 2)  # steps and power samples of the window that says whether what is remembered still holds
-GUESSED_SD = 0.05  # of a prediction whose model states none
-FEW = 5  # power samples that tell what a state drew before
 HARDLY = 1e-3  # steps that a window weighs as much as of which only the power is known
 SURELY = 0.95  # a search keeps constraints at this quantile: nothing measures the state before it is in force
 
@@ -82,8 +80,7 @@ class Reasoning:
     """What one application has taught so far, and what follows from it.
 
     Attributes:
-        space: The states that are left; unreachable ones have gone.
-        unreachable: Configurations that the machine refused.
+        territory: The states that are left.
         observations: What was measured in the present phase of the program.
         limits: What must hold, beside the objective's own constraints.
         spent: Time and energy since the application joined, and the last readings.
@@ -94,8 +91,7 @@ class Reasoning:
     """
 
     def __init__(self, app: str, space: KnobSpace, mind: Mind, limits: Limits) -> None:
-        self.space = reachable(space, mind.knowledge)
-        self.unreachable = set(mind.knowledge.unreachable)
+        self.territory = Territory(reachable(space, mind.knowledge), mind.knowledge.unreachable)
         self.observations: list[Observation] = []
         self.limits = limits
         self.spent = Spent(mind.total_rails)
@@ -111,9 +107,7 @@ class Reasoning:
         self._first = True  # phase of this run
         self._fit: Fit | None = None
         self._basis: tuple[object, ...] = ()  # what it was fitted to
-        self._allowed: KnobSpace | None = None
-        self._reachable = self._whole = self.space
-        self._levels: Mapping[str, Sequence[Level]] = {}  # that the limits of others leave, of the knobs named
+        self._allowed = self.space, self.space  # of which space it is what
         self.too_hot_in: Configuration | None = None  # above its cap on temperature now
         self._max_state = space.max_state  # of the whole space, also when it proves unreachable later
 
@@ -135,39 +129,6 @@ class Reasoning:
     def objective(self) -> Objective:
         """What is wanted less of."""
         return self._mind.objective
-
-    def drop(self, configuration: Configuration, *, for_good: bool = True) -> None:
-        """A state proved unreachable, or all that have these levels; `for_good`: other runs should know."""
-        if for_good:
-            self.unreachable.add(configuration)
-        gone = self._reachable.having(configuration)
-        if len(gone):
-            self._reachable = self._reachable.without(gone.tolist())
-            self._narrow()
-
-    def reach_again(self, forgiven: Iterable[Configuration]) -> None:
-        """What kept states out of reach has gone: all may be asked for again but those unreachable for good.
-
-        `forgiven`: of these it was wrong to think so.
-        """
-        self.unreachable.difference_update(forgiven)
-        gone = {int(state) for levels in self.unreachable for state in self._whole.having(levels)}
-        self._reachable = self._whole.without(gone) if 0 < len(gone) < len(self._whole) else self._whole
-        self._narrow()
-
-    def limit_levels(self, levels: Mapping[str, Sequence[Level]]) -> None:
-        """Of these knobs only these levels may be asked for, until told otherwise."""
-        self._levels = levels
-        self._narrow()
-
-    def _narrow(self) -> None:
-        """The reachable states within the levels; all of them, where nothing would be left."""
-        left = self._reachable
-        for knob in left.knobs:
-            kept = self._levels.get(knob.name, knob.levels)
-            gone = [left.having({knob.name: level}).tolist() for level in knob.levels if level not in kept]
-            left = left.without(chain.from_iterable(gone))
-        self.space, self._allowed = left if len(left) else self._reachable, None
 
     def recognise(self, observation: Observation) -> None:
         """The first window of a phase, before it is kept, tells whether the phase is one that is known."""
@@ -205,7 +166,7 @@ class Reasoning:
     @property
     def constraints(self) -> Sequence[Constraint]:
         """What must hold: the objective's own constraints, the limits in force, and that what is too hot cools."""
-        most_w = NAN if self.too_hot_in is None or self._fit is None else self._expected(self.too_hot_in, BOARD)
+        most_w = NAN if self.too_hot_in is None or self._fit is None else self.belief.expected(self.too_hot_in, BOARD)
         heat = (NoHotter(most_w),) if isfinite(most_w) else ()
         return (*self._mind.objective.constraints, *constraints_of(self.limits), *heat)
 
@@ -295,92 +256,44 @@ class Reasoning:
     # What the guard needs -------------------------------------------------------------------------------------------
 
     @property
+    def space(self) -> KnobSpace:
+        """The states that are left."""
+        return self.territory.space
+
+    @property
+    def belief(self) -> Belief:
+        """What is believed of single configurations now."""
+        return Belief(self.space, self.observations, self.spent, lambda: self.fit)
+
+    @property
     def bounds(self) -> tuple[Bound, ...]:
         """What the guard watches."""
         return bounds_of(self.constraints)
 
     @property
-    def forbidden(self) -> frozenset[Configuration]:
-        """States that are known to break a limit in force, and not yet believed to keep it."""
-        return self._breaking(self.bounds) if len(self.violators) else frozenset()
-
-    @property
-    def _safe(self) -> KnobSpace:
-        """The space without states that are known to break a cap; one that misses a target may take turns."""
-        broken = self._breaking([bound for bound in self.bounds if bound.signal != STEP_TIME])
-        gone = [state for state in map(self.space.find, broken) if state is not None]
-        return self.space.without(gone) if gone and len(gone) < len(self.space) else self.space
-
-    def hopeless(self, bound: Bound) -> bool:
-        """Whether even the lowest state is known to break a cap: then the least violation of it is what is left."""
-        return bool(broken := self.violators.forbidden([bound], self._surely)) and not self._of_use(bound, broken)
-
-    def _of_use(self, bound: Bound, broken: frozenset[Configuration]) -> bool:
-        return bound.signal == STEP_TIME or self.space.configuration(self.space.min_state) not in broken
-
-    def _breaking(self, bounds: Sequence[Bound]) -> frozenset[Configuration]:
-        """What breaks one of these, but for caps that even the lowest state breaks."""
-        gone: set[Configuration] = set()
-        for bound in bounds:
-            broken = self.violators.forbidden([bound], self._surely)
-            if self._of_use(bound, broken):
-                gone |= broken
-        return frozenset(gone)
+    def caution(self) -> Caution:
+        """Where not to go now."""
+        return Caution(self.violators, self.bounds, self.belief)
 
     @property
     def allowed(self) -> KnobSpace:
         """The space without known violators; the whole space where nothing would be left, or nothing helps."""
-        forbidden = self.forbidden
-        gone = [state for state in map(self.space.find, forbidden) if state is not None]
+        gone = self.caution.states(self.caution.forbidden)
         if not gone or len(gone) >= len(self.space):
             return self.space
-        allowed = self._allowed
-        if allowed is None or len(allowed) != len(self.space) - len(gone) or allowed.present[gone].any():
-            allowed = self._allowed = self.space.without(gone)
+        of, allowed = self._allowed
+        if of is not self.space or len(allowed) != len(self.space) - len(gone) or allowed.present[gone].any():
+            allowed = self.space.without(gone)
+            self._allowed = self.space, allowed
         return allowed
 
-    def _surely(self, configuration: Configuration, signal: str) -> float:
-        """Watts of a rail, seconds per step, or degrees, that a configuration is surely not above; NaN: not known.
-
-        No less than what was measured there, less its noise: a model that is sure of itself is no evidence.
-        """
-        if signal == HEAT:
-            return AMBIENT_C + self._rise_per_watt * self._surely(configuration, BOARD)
-        seen = pooled(self.space, [seen for seen in self.observations if seen.configuration == configuration])
-        return max(self._expected(configuration, signal), least(seen, signal))  # NaN first stays NaN
-
-    @property
-    def _rise_per_watt(self) -> float:
-        return rise_per_watt(Situation(power_w=self.spent.power_w, temperature_c=self.spent.temperature_c))
-
-    def _in_watts(self, bound: Bound) -> Bound:
-        """A cap on temperature as one on the power that would bring it: windows measure no temperature."""
-        if bound.signal != HEAT:
-            return bound
-        rise_per_watt = self._rise_per_watt
-        most = (bound.most - AMBIENT_C) / rise_per_watt if rise_per_watt > 0.0 else NAN
-        return replace(bound, signal=BOARD, most=most)
-
-    def _expected(self, configuration: Configuration, signal: str) -> float:
-        state = self.space.find(configuration)
-        if state is None:
-            return NAN
-        predicted = self.fit.predict(np.array([state]))
-        if predicted.covariance is None:
-            careful, slower = float(np.exp(SURELY_Z * GUESSED_SD)), float(np.exp(SURELY_Z * GUESSED_SD))
-        else:
-            slower, careful = (float(np.exp(SURELY_Z * np.sqrt(predicted.covariance[0, a, a]))) for a in range(2))
-        if signal == STEP_TIME:
-            return slower / float(predicted.rate_hz[0])
-        watts = float(predicted.power_w[0]) * careful
-        if signal == BOARD:
-            return watts
-        rail_w = predicted.rail_w.get(signal)
-        shares = self.spent.rail_shares(self.observations)
-        if rail_w is None:
-            return watts * shares.get(signal, 1.0)
-        sd = predicted.rail_std.get(signal)
-        return float(rail_w[0]) * (careful if sd is None else float(np.exp(SURELY_Z * sd[0])))
+    def refuge(
+        self, at_s: float, here: Configuration, *, slow: bool = False, times: float = 1.0, cooler: bool = False
+    ) -> int | None:
+        """Where to go at once from here, see `Caution.refuge`; None: nothing measured is any better."""
+        known, drawn_w = (*self._memory.recalled, *self.observations), self.predicted(here)[1]
+        score = self.score(at_s)
+        return self.caution.refuge(known, score, here, drawn_w, slow=slow, times=times, cooler=cooler)
 
     def keep_short(self, observation: Observation, rate_hz: float) -> None:
         """Take in a window without a rate of its own: its power counts, the rate expected there hardly weighs.
@@ -391,57 +304,6 @@ class Reasoning:
         if rate_hz == rate_hz:
             self.recognise(short)
         self.observations.append(short)
-
-    def samples(self, configuration: Configuration) -> int:
-        """How many power samples it was measured with."""
-        return sum(seen.power_samples for seen in self.observations if seen.configuration == configuration)
-
-    def readings(self, configuration: Configuration, bound: Bound) -> tuple[float, int]:
-        """How far above a bound its readings so far were, summed as shares of the bound, and how many there are."""
-        over, count = 0.0, 0
-        for seen in self.observations:
-            if seen.configuration == configuration and seen.power_samples:
-                over += seen.power_samples * (amount(seen, bound.signal) / bound.most - 1.0)
-                count += seen.power_samples
-        return over, count
-
-    def times(self, alarm: Alarm, here: Configuration) -> tuple[float, float]:
-        """How many times as much as before a configuration draws now, and what that was; 1 and NaN: not known."""
-        seen = pooled(self.space, [seen for seen in self.observations if seen.configuration == here])
-        before = [amount(each, alarm.bound.signal) for each in seen if each.power_samples >= FEW]
-        return (max(alarm.measured / before[0], 1.0), before[0]) if before and before[0] > 0.0 else (1.0, NAN)
-
-    def refuge(
-        self, at_s: float, here: Configuration, *, slow: bool = False, times: float = 1.0, cooler: bool = False
-    ) -> int | None:
-        """The best state that was *measured* to keep all caps; None where there is none.
-
-        Measured in this phase of the program, as far as it was recognised in earlier ones, too, and surely: mean plus
-        1.645 standard errors.
-
-        Args:
-            at_s: Now.
-            here: What is to be left.
-            slow: Whether a target is missed, too; else a cap comes before any target.
-            times: How many times as much as before the program draws: what is true of one state is feared of all.
-            cooler: Whether it must draw less than `here`, too: what heats a board may be outside of it.
-        """
-        forbidden, score = self.forbidden, self.score(at_s)
-        kept = [self._in_watts(bound) for bound in self.bounds if slow or bound.signal != STEP_TIME]
-        known = pooled(self.space, (*self._memory.recalled, *self.observations))
-        drawn_w = [seen.power_w for seen in known if seen.configuration == here] or [self.predicted(here)[1]]
-        best: tuple[float, int] | None = None
-        for seen in known:
-            state = self.space.find(seen.configuration)
-            if state is None or seen.configuration == here or seen.configuration in forbidden:
-                continue
-            if cooler and not seen.power_w < drawn_w[0]:  # not known: then the lowest state it is
-                continue
-            if all(keeps(seen, bound, times) for bound in kept):
-                cost = float(score.of(Prediction.measured(seen)).cost[0])
-                if best is None or cost < best[0]:
-                    best = cost, state
-        return None if best is None else best[1]
 
     def best(self, at_s: float, why: str, *, turning: bool = False, blind: str = "") -> Judgement | None:
         """Fit anew and search. Models that are no good choose nothing: then the best *measured* state is it.
@@ -519,7 +381,7 @@ class Reasoning:
             return judged
         choice, _, score, why, _ = judged
         least = 0.0 if turning else schedule.PERIODS
-        mix = schedule.better(self._safe, replace(score, surely=SURELY), choice, periods=least)
+        mix = schedule.better(self.caution.safe, replace(score, surely=SURELY), choice, periods=least)
         if mix is None:
             return judged
         choice = Choice(state=mix.state, cost=float(mix.scored.cost[0]), violation=0.0, evaluated=choice.evaluated)
@@ -570,9 +432,9 @@ class Reasoning:
         choice, scored, score, why, mix = judgement
         heat = next((bound for bound in self.bounds if bound.signal == HEAT), None)
         too_hot = heat is not None and score.now.temperature_c > heat.most
-        if heat is not None and too_hot and not self.hopeless(heat):
+        if heat is not None and too_hot and not self.caution.hopeless(heat):
             why = f"{why}; the board is at {score.now.temperature_c:.0f} C now, above its {heat.name}"
-        if choice.feasible and heat is not None and too_hot and self.hopeless(heat):
+        if choice.feasible and heat is not None and too_hot and self.caution.hopeless(heat):
             excess = (score.now.temperature_c - heat.most) / (heat.most - AMBIENT_C)  # expected or not, it is there
             choice = replace(choice, violation=excess)
             why = f"{why}; nothing is feasible: {heat.name} cannot hold, excess {excess_text(excess)}"

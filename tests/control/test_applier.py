@@ -397,7 +397,8 @@ def test_a_level_that_the_firmware_clamps_leaves_the_space_whatever_the_other_kn
     assert len(asked) == 2
     assert not len(reasoning.space.having({"gpu_hz": 1e9}))
     assert len(reasoning.space) == 12
-    assert Configuration({"gpu_hz": 1e9}) not in reasoning.unreachable  # heat may do the same: the next run asks again
+    lost = reasoning.territory.unreachable
+    assert Configuration({"gpu_hz": 1e9}) not in lost  # heat may do the same: the next run asks again
 
 
 def test_a_failure_that_passes_costs_no_state(virtually) -> None:
@@ -446,7 +447,7 @@ def test_a_failure_that_lasts_costs_the_state_in_this_run_alone(virtually) -> No
     assert refused
     assert all(event.passing and event.reason == "busy" for event in refused)
     assert len(controller.managers["a", ""].reasoning.space) < len(SPACE)
-    assert controller.managers["a", ""].reasoning.unreachable == set()
+    assert controller.managers["a", ""].reasoning.territory.unreachable == set()
 
 
 def test_an_apply_that_never_answers_does_not_block_the_mind(virtually) -> None:

@@ -142,7 +142,7 @@ def test_a_limit_that_the_kernel_sets_is_lived_with_and_not_fought(virtually) ->
     assert {event.found for event in of(heard, KnobOverwritten)} <= {0.5e9}
     assert len(of(heard, KnobOverwritten)) <= 1
     assert of(heard, ControlYielded) == []
-    assert controller.managers["a", ""].reasoning.unreachable == set()  # it was reached before: heat passes
+    assert controller.managers["a", ""].reasoning.territory.unreachable == set()  # it was reached before: heat passes
 
 
 def test_knobs_that_cannot_be_read_back_prove_nothing(virtually) -> None:

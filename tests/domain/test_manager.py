@@ -469,7 +469,7 @@ def test_what_cooling_keeps_out_of_reach_is_asked_for_again_when_it_is_over(belo
     w.give(Throttled(at_s=w.at_s, sensor="heat", reasons=()))
     w.run(400)
     assert len(w.manager.reasoning.space) == len(SPACE)
-    assert w.manager.reasoning.unreachable == set()
+    assert w.manager.reasoning.territory.unreachable == set()
     assert rate_hz(w.effective) >= 0.95 * rate_hz(SPACE.configuration(SPACE.max_state))
 
 

@@ -378,7 +378,7 @@ def test_it_is_left_within_two_readings_between_decisions():
     assert stepped.found == here == decided.configuration
     assert stepped.measured == pytest.approx(world.degrees, abs=1.0)
     assert power_w(stepped.configuration) < power_w(here)
-    assert here in world.manager.reasoning.forbidden
+    assert here in world.manager.reasoning.caution.forbidden
 
 
 def test_what_was_too_hot_comes_back_by_evidence():
@@ -528,7 +528,7 @@ def test_a_state_that_a_model_alone_chose_and_that_seems_above_the_cap_is_left_a
     world.run(300)
     world.give(BudgetChanged(at_s=world.at_s, limits=Limits(power_cap_w=9.0)))
     chosen, uses, world.noise = world.effective, len(world.heard(Use)), 0.0
-    assert world.manager.reasoning.samples(chosen) == 0
+    assert world.manager.reasoning.belief.samples(chosen) == 0
     world.hotter = share * 9.0 / power_w(chosen)  # the models could not know; within the noise of a sample
     world.run(1)
     assert world.heard(GuardStepped) == []

@@ -76,7 +76,8 @@ class Settings(BaseModel):
     speed: Real = _field(
         1.0,
         RUN,
-        "Seconds of the board per second of the clock, simulated and replayed boards only; 1 is life.",
+        "Seconds of the board per second of the clock, simulated and replayed boards only; 1 is life. Only `ceml app` "
+        "keeps that time: of other programs no figure per step means anything then.",
         gt=0,
         le=1e4,
     )
@@ -235,7 +236,9 @@ class Settings(BaseModel):
         "Group whose members may send heartbeats and use the control socket. Unset: only you, which is the safe "
         "choice.",
     )
-    record: File | None = _field(None, FILES, "Write what happens to this file, one JSON object a line. Unset: none.")
+    record: File | None = _field(
+        None, FILES, "Write what happens to this file, a JSON object a line, in place of an older record. Unset: none."
+    )
     record_level: Literal["decisions", "windows", "all"] = _field(
         "windows", FILES, "How much to record; windows, because everything of a day at 10 Hz is 300 MB."
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ceml import __version__
 from ceml.commands.bench_adapt import add_adapt, run_adapt
-from ceml.commands.bench_options import check_target, cores, seeds_of, whole
+from ceml.commands.bench_options import check_target, processes, seeds_of, whole
 from ceml.commands.bench_paper import add_paper, run_paper
 from ceml.commands.flags import LIVE_ONLY, add_settings_flags, given_flags
 
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     from ceml.bench.report import bench
     from ceml.sources import load
 
-    seeds, steps, jobs = seeds_of(args.seeds), whole("steps", args.steps), whole("jobs", args.jobs or cores())
+    seeds, steps, jobs = seeds_of(args.seeds), whole("steps", args.steps), processes(args.jobs)
     loaded = load(args.config, given_flags(args), os.environ)
     for warning in loaded.warnings:
         print(f"ceml: {warning}", file=sys.stderr)

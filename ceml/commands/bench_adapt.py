@@ -48,10 +48,10 @@ def run_adapt(args: argparse.Namespace) -> int:
     """Play everything, sum up, print."""
     from ceml.bench import show, tables
     from ceml.bench.adaptation import adaptation
-    from ceml.commands.bench_options import cores, seeds_of, whole
+    from ceml.commands.bench_options import processes, seeds_of, whole
     from ceml.sources import load
 
-    seeds, steps, jobs = seeds_of(args.seeds), whole("steps", args.steps), whole("jobs", args.jobs or cores())
+    seeds, steps, jobs = seeds_of(args.seeds), whole("steps", args.steps), processes(args.jobs)
     if steps < 1000:
         raise SettingsError(f"--steps {steps}: give 1000 or more, so that changes can be found and found again")
     grids = [grid for grid in tables.grids_of(args.tables) if grid.smoothed and grid.powered]

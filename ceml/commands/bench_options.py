@@ -24,11 +24,6 @@ def seeds_of(text: str) -> range:
     return seeds
 
 
-def cores() -> int:
-    """How many processors may be used."""
-    return len(os.sched_getaffinity(0))
-
-
 def whole(name: str, number: int) -> int:
     """A number that counts something.
 
@@ -38,6 +33,15 @@ def whole(name: str, number: int) -> int:
     if number < 1:
         raise SettingsError(f"--{name} {number}: give 1 or more")
     return number
+
+
+def processes(jobs: int | None) -> int:
+    """How many to use at once; by default one for each processor that may be used.
+
+    Raises:
+        SettingsError: It is below 1.
+    """
+    return len(os.sched_getaffinity(0)) if jobs is None else whole("jobs", jobs)
 
 
 def check_target(target: str | None) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ceml import __version__
-from ceml.commands.bench_options import check_target, cores, seeds_of, whole
+from ceml.commands.bench_options import check_target, processes, seeds_of, whole
 
 if TYPE_CHECKING:
     from ceml.commands.flags import Verbs
@@ -39,7 +39,9 @@ def add_paper(what: Verbs) -> None:
     )
     verb.add_argument("tables", nargs="*", type=Path, metavar="TABLE.csv", help="measured tables with power")
     verb.add_argument("--seeds", default="0..2", metavar="LOW..HIGH|N", help="these, or the first N (default: 0..2)")
-    verb.add_argument("--steps", type=int, default=2000, metavar="N", help="length of a run (default: 2000)")
+    verb.add_argument(
+        "--steps", type=int, default=2000, metavar="N", help="length of a run (default: 2000); Figure 10 has its own"
+    )
     verb.add_argument("--workload", dest="workloads", action="append", metavar="NAME", help="only this; repeatable")
     verb.add_argument("--jobs", type=int, metavar="N", help="processes at once (default: one per core)")
     verb.add_argument("--json", metavar="FILE|-", help="write one JSON object; - prints it instead of the tables")
@@ -54,7 +56,7 @@ def run_paper(args: argparse.Namespace) -> int:
     from ceml.commands.report import needs_matplotlib, write_pictures
     from ceml.sources import load
 
-    seeds, steps, jobs = seeds_of(args.seeds), whole("steps", args.steps), whole("jobs", args.jobs or cores())
+    seeds, steps, jobs = seeds_of(args.seeds), whole("steps", args.steps), processes(args.jobs)
     if args.svg or args.png:
         needs_matplotlib("ceml bench paper --svg or --png")
     check_target(args.json)

@@ -68,7 +68,11 @@ def _export(args: argparse.Namespace) -> int:
     outputs = [(path, write) for path, write in ((args.csv, export.to_csv), (args.parquet, export.to_parquet)) if path]
     if not outputs:
         raise SettingsError("say where to: --csv OUT.csv, --parquet OUT.parquet or both")
+    if len({path.resolve() for path, _ in outputs}) < len(outputs):
+        raise SettingsError(f"{args.csv} cannot be both tables; give --csv and --parquet a file each")
     for path, _ in outputs:
+        if f"{path}" == "-":
+            raise SettingsError("a table is written to a file: give a name, or /dev/stdout")
         if path.exists() and args.file.exists() and path.samefile(args.file):
             raise SettingsError(f"{path} is the record itself; give another file for the table")
     table = export.Table(args.file, [kind.strip() for kind in args.events.split(",") if kind.strip()])

@@ -63,10 +63,15 @@ def run(args: argparse.Namespace) -> int:
     from ceml.sources import load
     from ceml.store.paths import RuntimePaths
 
-    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    command: list[str] = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         raise SettingsError("no program to run: write it after two dashes, e.g. ceml run -- python train.py")
     loaded = load(args.config, given_flags(args), os.environ)
+    if loaded.settings.speed != 1.0 and "app" not in command:
+        sys.stderr.write(
+            f"ceml: --speed {loaded.settings.speed:g} hurries the board's clock, which only `ceml app` keeps to: of "
+            "this program no figure per step means anything\n"
+        )
     paths = RuntimePaths.at(loaded.settings.runtime_dir)
     pipe = Path(loaded.settings.pipe or paths.beats).absolute()
     program = Launched(command, {"CEML_PIPE": str(pipe), "CEML_RUNTIME_DIR": str(paths.root)})

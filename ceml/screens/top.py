@@ -5,6 +5,8 @@ It asks once a second in a thread, so that a server that does not answer holds n
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
@@ -88,6 +90,8 @@ class Top(App[None]):
 
     def on_mount(self) -> None:
         """Ask from now on."""
+        for number in (signal.SIGTERM, signal.SIGHUP):  # as `q`: else the terminal stays as we made it
+            asyncio.get_running_loop().add_signal_handler(number, self.exit, None, 128 + number)
         self.query_one(VerticalScroll).focus()
         self.set_interval(self._period_s, self._look)
         self._look()

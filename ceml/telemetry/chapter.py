@@ -127,6 +127,7 @@ class Chapter:
         self._profiling_since_s: float | None = None
         self._priced_j = 0.0  # what the steps up to the last change of the program would have cost in the baseline
         self._steps_before = 0.0  # steps up to then
+        self._proven: tuple[float, float] | None = None  # steps and joules up to the latest window, while it goes on
 
     def shared(self, apps: Sequence[str], seconds: float, phase: str) -> None:
         """These were here, too, while a window was measured; maybe nobody was."""
@@ -209,12 +210,16 @@ class Chapter:
 
     @property
     def saving_so_far(self) -> float:
-        """The same over all steps of which the energy was measured, profiling included; NaN where unknown."""
+        """The same over all steps of which the energy was measured, profiling included; NaN where unknown.
+
+        Up to the latest window, while it has the machine: what came after may prove to be a stall.
+        """
         unknown = self.decided is None and self._rank(self.baseline) == len(BASELINES) - 1
         if self.mixed or unknown:  # a first window that we chose ourselves is nothing to hold a saving against
             return NAN
-        at_baseline_j = self._priced_j + (self.steps - self._steps_before) * self.before_j
-        return 1.0 - self.energy_j / at_baseline_j if self.energy_j > 0 and at_baseline_j > 0 else NAN
+        steps, energy_j = self._proven or (self.steps, self.energy_j)
+        at_baseline_j = self._priced_j + (steps - self._steps_before) * self.before_j
+        return 1.0 - energy_j / at_baseline_j if energy_j > 0 and at_baseline_j > 0 else NAN
 
     @property
     def baseline_name(self) -> str:
@@ -248,6 +253,7 @@ class Chapter:
             self.settled.add(seen)
         if self.baseline is None or self._rank(state) < self._rank(self.baseline):
             self.baseline = state
+        self._proven = (self.steps, self.energy_j) if self._here and not self._paused else None
 
     def decide(self, event: Decided) -> None:
         """A configuration was chosen."""
@@ -261,7 +267,7 @@ class Chapter:
     def changed(self) -> None:
         """It is another program now: what was measured before compares no more."""
         self._priced_j += (self.steps - self._steps_before) * self.before_j if self.baseline else 0.0
-        self._steps_before = self.steps
+        self._steps_before, self._proven = self.steps, None
         self.before_change |= {configuration: state for configuration, state in self.states.items() if state.windows}
         self.states = {configuration: Measured(configuration) for configuration in self.states}
         self.decided = self.settled = self.baseline = None
@@ -270,7 +276,7 @@ class Chapter:
     def paused(self, at_s: float) -> None:
         """The knobs were given back; what is measured since the latest decision ends here."""
         self.end_profiling(at_s)
-        self._paused = True
+        self._paused, self._proven = True, None
         self._before_pause = self.phase if self.phase != "paused" else self._before_pause
         self.phase = "paused"
 
@@ -302,7 +308,7 @@ class Chapter:
     def stop(self, at_s: float) -> None:
         """It has the machine no more: it left, or another one took over."""
         self.end_profiling(at_s)
-        self._here, self.phase = False, "waiting"
+        self._here, self.phase, self._proven = False, "waiting", None
 
     def _profile_from(self, at_s: float) -> None:
         """Profiling goes on since then, where it did not already."""

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -98,7 +99,7 @@ class RecordWriter:
         level: `decisions` leaves out windows, samples and beats; `windows` samples and beats; `all` nothing.
 
     Raises:
-        SettingsError: There is a file that is no record, or something that is no file.
+        SettingsError: There is a file that is no record, one that somebody writes now, or something that is no file.
         Unavailable: The file cannot be written.
     """
 
@@ -127,6 +128,14 @@ class RecordWriter:
                 raise SettingsError(
                     f"{self.path} exists and is no record of ceml, so it is left alone; choose another --record"
                 )
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with us, however we end
+            except BlockingIOError:
+                raise SettingsError(
+                    f"another ceml writes its record to {self.path} now; choose another --record"
+                ) from None
+            except OSError:  # a file system without locks
+                pass
             os.lseek(file, 0, os.SEEK_SET)
             os.ftruncate(file, 0)
 

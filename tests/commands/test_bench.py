@@ -83,6 +83,7 @@ def test_mistakes_are_clean_lines_before_anything_is_played(tmp_path: Path, caps
         ([table, "--seeds", "0"], "--seeds 0: write"),
         ([table, "--steps", "0"], "--steps 0: give 1 or more"),
         ([table, "--jobs", "-1"], "--jobs -1: give 1 or more"),
+        ([table, "--jobs", "0"], "--jobs 0: give 1 or more"),
         ([table, "--workload", "x"], "--workload x is in none"),
         ([table, "--objective", "nonsense"], "nonsense"),
         ([table, "--model", "nonsense"], "nonsense"),

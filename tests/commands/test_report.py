@@ -104,6 +104,8 @@ def test_mistakes_of_an_export_are_one_clean_line(tmp_path: Path, capsys: pytest
     for words, text in (
         ([path], "say where to"),
         ([path, "--csv", path], "is the record itself"),
+        ([path, "--csv", "-"], "/dev/stdout"),
+        ([path, "--csv", str(tmp_path / "t"), "--parquet", str(tmp_path / "." / "t")], "both tables"),
         ([path, "--csv", str(tmp_path / "t"), "--events", "sampled"], "it has app_joined (1)"),
         ([path, "--csv", str(tmp_path / "no" / "t")], "cannot write"),
         ([str(tmp_path / "none"), "--csv", str(tmp_path / "t")], "cannot read the record"),

@@ -78,6 +78,12 @@ def test_attach_finds_the_pipe_by_itself(tmp_path: Path):
     assert events(record, "app_joined")[0]["total_work"] == 20
 
 
+def test_a_clock_that_only_our_program_keeps_is_said_of_others(tmp_path: Path):
+    assert "keeps to" in run(tmp_path, "--speed", 9, program=["true"]).stderr
+    own = [*CEML, "app", "--workload", "gpu-bound", "--steps", 3]
+    assert "keeps to" not in run(tmp_path, *FAST, program=own).stderr
+
+
 @pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -9 $$", 137)])
 def test_the_exit_status_is_the_programs(tmp_path: Path, script: str, status: int):
     done = run(tmp_path, program=["sh", "-c", script])

@@ -12,6 +12,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from typing import TYPE_CHECKING
 
@@ -205,6 +206,31 @@ def test_on_a_terminal_without_colour_it_draws_without_colour(server: Server):
     assert b"J/step" in drawn
     colours = {tuple(map(int, found)) for found in re.findall(rb"[34]8;2;(\d+);(\d+);(\d+)", drawn)}
     assert all(max(colour) - min(colour) <= 1 for colour in colours), colours
+
+
+def test_a_signal_leaves_the_terminal_as_it_was(server: Server):
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    environment = CLEAN | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
+    words = [*CEML, "top", "--runtime-dir", str(server.folder)]
+    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        drawn = b""
+        deadline = time.monotonic() + 30
+        while b"J/step" not in drawn and time.monotonic() < deadline:
+            if select.select([ours], [], [], 0.1)[0]:
+                drawn += os.read(ours, 65536)
+        assert b"\x1b[?1049h" in drawn
+        process.terminate()
+        while process.poll() is None and time.monotonic() < deadline:
+            if select.select([ours], [], [], 0.05)[0]:
+                drawn += os.read(ours, 65536)
+        while select.select([ours], [], [], 0.2)[0]:
+            drawn += os.read(ours, 65536)
+        assert process.wait(10) == 128 + 15
+    assert b"\x1b[?1049l" in drawn
+    assert termios.tcgetattr(theirs) == before
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_without_the_package_it_says_what_to_install(tmp_path: Path):

@@ -118,15 +118,28 @@ def test_the_saving_so_far_weighs_all_steps_and_all_energy():
     assert told.saving_so_far == pytest.approx(1 - 25.0 / 30.0)
 
 
+@pytest.mark.parametrize("ends", [Chapter.stop, Chapter.paused])
+def test_energy_that_no_window_answers_for_is_in_no_saving_while_it_may_be_a_stall(ends):
+    told = chapter()
+    told.worked(30.0)
+    told.energy_j = 25.0
+    told.window(seen(MAX, rate_hz=10.0, power_w=10.0), "profiling")
+    told.energy_j = 50.0  # five seconds of silence
+    assert told.saving_so_far == pytest.approx(1 - 25.0 / 30.0)
+    told.worked(30.0)
+    ends(told, 9.0)  # no window is to come
+    assert told.saving_so_far == pytest.approx(1 - 50.0 / 60.0)
+
+
 def test_a_change_of_the_program_keeps_the_account_and_starts_a_new_baseline():
     told = chapter()
     told.window(seen(MAX, rate_hz=10.0, power_w=10.0), "profiling")
     told.worked(10.0)
     told.changed()
     assert told.baseline is None
-    told.window(seen(MAX, rate_hz=5.0, power_w=10.0), "profiling")
     told.worked(10.0)
     told.energy_j = 15.0
+    told.window(seen(MAX, rate_hz=5.0, power_w=10.0), "profiling")
     assert told.saving_so_far == pytest.approx(1 - 15.0 / (10 * 1.0 + 10 * 2.0))
 
 
@@ -163,9 +176,9 @@ def test_no_saving_is_told_of_windows_with_and_without_company(windows: list, mi
     told = chapter()
     told.window(seen(MAX, rate_hz=10.0, power_w=10.0), "profiling")
     told.decide(chose(LOW))
-    told.window(seen(LOW, rate_hz=8.0, power_w=6.0), "idle")
     told.worked(10.0)
     told.energy_j = 9.0
+    told.window(seen(LOW, rate_hz=8.0, power_w=6.0), "idle")
     for others, seconds, phase in windows:
         told.shared(["b", "c"][:others], seconds, phase)
     assert told.mixed == mixed
@@ -177,9 +190,9 @@ def test_no_saving_is_told_of_windows_with_and_without_company(windows: list, mi
 
 def test_before_anything_was_decided_the_first_window_is_no_baseline():
     told = chapter()
-    told.window(seen(LOW), "profiling")
     told.worked(10.0)
     told.energy_j = 9.0
+    told.window(seen(LOW), "profiling")
     assert told.baseline_name == "first window"
     assert math.isnan(told.saving_so_far)
 

@@ -123,6 +123,18 @@ def test_an_older_record_is_replaced_and_anything_else_is_left_alone(tmp_path: P
             RecordWriter(other)
 
 
+def test_a_record_that_somebody_writes_is_left_alone(tmp_path: Path):
+    path = tmp_path / "r"
+    first = RecordWriter(path)
+    first.write(window(1.0))
+    with pytest.raises(SettingsError, match="another ceml writes"):
+        RecordWriter(path)
+    first.write(window(2.0))
+    first.close()
+    assert [line["at_s"] for line in read(path)] == [1.0, 2.0]
+    RecordWriter(path).close()
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_stops_the_record_once_and_not_the_run():
     writer = RecordWriter(Path("/dev/full"))

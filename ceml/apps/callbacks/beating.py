@@ -27,6 +27,7 @@ MOST_METRICS = 16  # in one beat
 RANKS = ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID", "RANK", "PMI_RANK")
 
 _KEY = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._"
+_OURS = ("self", "work")  # what `Heartbeats.beat` calls something else by
 _runs: "Dict[int, Tuple[Any, Any]]" = {}  # id of what is being run -> (reference to it, to who speaks for it)
 
 
@@ -161,8 +162,11 @@ class Beating:
         return self._beats is not None and time.monotonic() >= self._metrics_s
 
     def beat(self, work: "Number" = 1, metrics: "Optional[Mapping[Any, Any]]" = None) -> None:
-        """Steps were done. Metrics on an accelerator are left out: reading them would wait for it."""
-        if self._beats is None or work <= 0:
+        """Steps were done. Metrics on an accelerator are left out: reading them would wait for it.
+
+        What is not a positive number counts as no steps.
+        """
+        if self._beats is None or not _positive(work):
             return
         self._unsaid.append(work)
         now_s = time.monotonic()
@@ -182,6 +186,13 @@ class Beating:
         if self._beats is not None:
             _runs.pop(self._run, None)
         self._forget()
+
+
+def _positive(work: "Any") -> bool:
+    try:
+        return bool(work > 0)
+    except Exception:  # no number
+        return False
 
 
 def _taken(unsaid: "List[Number]") -> "Number":
@@ -215,6 +226,8 @@ def _numbers(metrics: "Mapping[Any, Any]") -> "Dict[str, float]":
     for name, value in metrics.items():
         if len(numbers) >= MOST_METRICS:
             break
+        if name in _OURS:
+            continue
         try:
             if getattr(getattr(value, "device", None), "type", "cpu") != "cpu":
                 continue

@@ -53,6 +53,15 @@ def test_a_run_is_a_join_its_beats_and_a_leave(pipe: Listener):
     assert (pipe.work(), pipe.leaves(), pipe.metrics()) == (3, 1, {"loss"})
 
 
+def test_metrics_and_steps_of_any_name_and_kind_break_no_training(pipe: Listener):
+    one = started()
+    one.beat(2, {"work": 7.0, "self": 1.0, "loss": 0.5})
+    for nothing in (None, "3", [1], -1, float("nan"), object()):
+        one.beat(nothing)  # type: ignore[arg-type]
+    one.close()
+    assert (pipe.work(), pipe.metrics()) == (2, {"loss"})
+
+
 @pytest.mark.parametrize("name", RANKS)
 def test_only_the_first_rank_of_a_machine_beats(pipe: Listener, monkeypatch: pytest.MonkeyPatch, name: str):
     for rank in range(4):

@@ -224,7 +224,7 @@ def test_a_pause_puts_the_knobs_back_and_a_resumption_takes_them_again(free: Ser
     lines = dict(line.split(None, 1) for line in told(free, "status").replace("running at", "running").splitlines())
     assert "(as they were found: control is paused" in lines["running"]
     assert re.search(r"steps/s.* at cpu .*\(before the pause\)$", lines["measured"])
-    assert lines["limit"].endswith("(before the pause)")
+    assert lines["limit"].endswith("(now, while paused)")
     assert " states since gpu-bound came or last changed; " in lines["tried"]
     before = len(free.events())
     assert told(free, "resume") == "resumed\n"

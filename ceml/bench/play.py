@@ -16,6 +16,8 @@ from ceml.control.ending import interruptible
 from ceml.domain.budget import PowerCap, constraints_of
 from ceml.domain.contracts import Score
 from ceml.domain.events import (
+    AppJoined,
+    AppLeft,
     BudgetChanged,
     Decided,
     ModelFitted,
@@ -100,6 +102,7 @@ class _Notes:
     why: str | None = None
     changes: int = 0  # of limits
     aimed: str | None = None  # at which objective since it was changed; None: the one of the start
+    here: set[str] = field(default_factory=set[str])  # applications
     samples: int = 0  # of power
     lost: str | None = None  # why a sensor does not answer at the end
 
@@ -116,7 +119,11 @@ class _Notes:
                 self.lost = None
             case ModelFitted() if self.fit is None:
                 self.fit = cast("Fit", event.fit)
-            case Decided():
+            case AppJoined():
+                self.here.add(event.app)
+            case AppLeft():
+                self.here.discard(event.app)
+            case Decided() if event.app in self.here:  # what is decided over its last beat comes into force no more
                 self.why = event.why
                 self.settled_s = event.at_s if self.settled_s is None else self.settled_s
                 state = self.platform.space.find(event.configuration)

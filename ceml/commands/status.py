@@ -69,7 +69,7 @@ def for_people(status: dict[str, Any]) -> str:
             ("power", "  ".join(f"{rail} {number(watts, '.2f', ' W')}" for rail, watts in status["rails_w"].items())),
             ("hottest", number(status["temperature_c"], ".1f", " C") if status["temperature_c"] is not None else ""),
             ("measured", _latest(status)),
-            *[("limit", limit(each) + (BEFORE if paused else "")) for each in status["limits"]],
+            *[("limit", limit(each) + _when(status)) for each in status["limits"]],
             ("decided", _decided(status)),
             ("undecided", _undecided(status)),
             ("tried", _tried(status)),
@@ -89,6 +89,14 @@ def limit(told: dict[str, Any]) -> str:
     if left is None:
         return f"{told['name']} (headroom not known)"
     return f"{told['name']}, " + (f"{left:.1%} headroom" if left >= 0 else f"exceeded by {excess_text(-left)}")
+
+
+def _when(status: dict[str, Any]) -> str:
+    """Of when headroom is told: where another state is in force than was measured last, of its power now."""
+    if status["phase"] != "paused":
+        return ""
+    latest = status["latest"]
+    return BEFORE if latest and latest["configuration"] == status["configuration"] else " (now, while paused)"
 
 
 def _latest(status: dict[str, Any]) -> str:

@@ -154,7 +154,7 @@ class Applier:
         if self._look_due and self._next is None:
             turned = await self._read_back()
             if turned and wanted is not None and self._outside(wanted) is None:
-                self._again = f"{' and '.join(turned)} was turned by somebody else"
+                self._again = f"{' and '.join(turned)} {'was' if len(turned) == 1 else 'were'} turned by somebody else"
         why, self._again, self._look_due = self._again, "", False
         if why and wanted is not None and self._next is None:
             self._next = Use(configuration=wanted, why=why)

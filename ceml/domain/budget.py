@@ -19,7 +19,7 @@ from ceml.domain.values import NAN, Prediction
 from ceml.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -314,14 +314,25 @@ def cannot_hold(
         culprit = max((at for at in keeps if at not in alone), key=lambda at: broken[at], default=None)
         said = [f"{' and '.join(constraints[at].name for at in alone)} cannot hold"] if alone else []
         if culprit is not None:
-            against = [
-                other.name
+            at_odds = {
+                at: other.violation(everywhere, now)[keeps[culprit]] > 0.0
                 for at, other in enumerate(constraints)
-                if at != culprit and (other.violation(everywhere, now)[keeps[culprit]] > 0.0).any()
-            ]
+                if at != culprit
+            }
+            against = [constraints[at].name for at in _as_few_as_exclude_all(at_odds)]
             together = f" together with {' and '.join(against)}" if against else ""
             said.append(f"{constraints[culprit].name} cannot hold{together}")
     return ", and ".join(said) or None
+
+
+def _as_few_as_exclude_all(broken: Mapping[int, NDArray[np.bool_]]) -> list[int]:
+    """Constraints that break as many states as all do, and each of them is needed; the narrowest are done without."""
+    needed = sorted((at for at in broken if broken[at].any()), key=lambda at: (int(broken[at].sum()), -at))
+    for at in tuple(needed):
+        rest = [other for other in needed if other != at]
+        if rest and not (broken[at] & ~np.any([broken[other] for other in rest], axis=0)).any():
+            needed = rest
+    return sorted(needed)
 
 
 def _over(amount: float, predicted: Prediction) -> Numbers:

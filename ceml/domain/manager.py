@@ -18,7 +18,7 @@ from dataclasses import replace
 from enum import Enum
 from functools import partial
 from math import isfinite
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ceml.domain.belief import FEW
 from ceml.domain.cooling import Cooling
@@ -88,6 +88,28 @@ class Phase(str, Enum):
     RELEASED = "released"  # its application is gone or silent; what was learned is kept
 
 
+class Verdict(NamedTuple):
+    """What is to be learnt from a state that the guard left, unless somebody else had turned a knob meanwhile.
+
+    Attributes:
+        window: What it showed.
+        alarm: Why it was left.
+        times: How many times as much as before it drew.
+        before_w: What that was.
+        phase: What was being done in it.
+        stay: For how long.
+        lowest: Whether there is nowhere to go: it is the lowest state.
+    """
+
+    window: Window
+    alarm: Alarm
+    times: float
+    before_w: float
+    phase: Phase
+    stay: Stay | None
+    lowest: bool
+
+
 class RuntimeManager:
     """Decides for one application; made when it joins, kept while it is away."""
 
@@ -113,12 +135,15 @@ class RuntimeManager:
         self._changed: PhaseChanged | None = None  # our own announcement, which comes back to us
         self._stepped = 0  # steps of the guard so far
         self._refuge: Configuration | None = None  # where its latest step led, until a window there has closed
+        self._verdict: Verdict | None = None  # on the state that the guard left, until the machine was looked at
         self._unhelped: Decided | None = None  # made because a limit on the run would not last, and changed nothing
         self._rest_steps = 0.0  # how long the latest commitment is
         self._said_undecided = False  # since something was decided
 
     def on(self, event: Event) -> Answer:
         """Take in one event; returns what to do (intents) and what to announce (events)."""
+        if self._verdict is not None and not isinstance(event, Heartbeat | Sampled | KnobOverwritten):
+            return *self._judge(event.at_s, self._verdict), *self.on(event)
         match event:
             case Heartbeat():
                 if rested := self._restless.rested(event.at_s):
@@ -311,6 +336,8 @@ class RuntimeManager:
         The controller asserts again what was in force; then a new window opens.
         """
         spoilt = self._measuring.discard(self.reasoning.observations, event.since_s, event.at_s)
+        if self._verdict is not None:
+            return self._acquit(event.at_s, self._verdict)
         return self._profile(event.at_s) if spoilt and self.phase in (Phase.PROFILING, Phase.IDLE) else ()
 
     def _next_after_refusal(self, at_s: float) -> Answer:
@@ -489,43 +516,65 @@ class RuntimeManager:
         return None
 
     def _leave(self, at_s: float, alarm: Alarm) -> Answer:
-        """Power or temperature breaks a cap: leave the state now, learn from it, think later."""
+        """Power or temperature breaks a cap: leave the state now, learn from it, think later.
+
+        What it teaches is learnt only once the machine was looked at: somebody else may have turned a knob.
+        """
         window, reasoning = self._measuring.window, self.reasoning
         if window is None or reasoning.caution.hopeless(alarm.bound):  # the least violation was chosen
             return ()
-        here = window.configuration
-        reasoning.violators.add(here, alarm)
-        if self.phase is Phase.PROFILING and alarm.bound.signal != HEAT:
-            reasoning.excesses += 1
+        here, bound, decided = window.configuration, alarm.bound, self.decided
         self._guard.shut()
         times, before = reasoning.belief.times(alarm, here)
-        hot = alarm.bound.signal == HEAT
+        hot = bound.signal == HEAT
         to = None if self._refuge == here else reasoning.refuge(at_s, here, times=times, cooler=hot)
         wanted = reasoning.space.configuration(reasoning.space.min_state if to is None else to)
-        if wanted == here and self.decided is None:
+        lowest = wanted == here
+        if lowest and decided is None:
+            reasoning.violators.add(here, alarm)
             return ()  # a trial in the lowest state goes on: what cannot hold is said when it is over
-        if times > CHANGED:
-            learnt = self._relearn(at_s, window, alarm, before, times)
+        if times <= CHANGED:
+            self._measuring.conclude(reasoning.observations)
+        verdict = Verdict(window, alarm, times, before, self.phase, self._stay, lowest)
+        why = f"measured {alarm.measured:.3g} {'C' if hot else 'W'}"
+        if lowest:
+            self._let_go(self.phase)
+            self._wanted = here
+            answer: Answer = (Use(configuration=here, why=f"guard: {bound.name}, {why}"),)
         else:
-            learnt = self._learn_all(at_s, window)
-        bound = alarm.bound
-        if wanted == here:
-            return *learnt, *self._explore(at_s, f"{bound.name} is broken in the lowest state")
-        why = f"measured {alarm.measured:.3g} {'C' if bound.signal == HEAT else 'W'}"
-        return *learnt, *self._go(at_s, here, wanted, bound.name, bound.most, alarm.measured, why)
+            answer = self._go(at_s, here, wanted, bound.name, bound.most, alarm.measured, why)
+        self._verdict = verdict
+        return answer
 
-    def _learn_all(self, at_s: float, window: Window) -> Answer:
-        """Keep what the commitment so far and its last, broken window showed."""
-        self._measuring.conclude(self.reasoning.observations)
-        return (self._learn(at_s, window),)
+    def _judge(self, at_s: float, verdict: Verdict) -> Answer:
+        """Nobody else turned a knob: the state that was left did break the cap."""
+        window, alarm, reasoning = verdict.window, verdict.alarm, self.reasoning
+        self._verdict = None
+        reasoning.violators.add(window.configuration, alarm)
+        if verdict.phase is Phase.PROFILING and alarm.bound.signal != HEAT:
+            reasoning.excesses += 1
+        changed = verdict.times > CHANGED
+        learnt = self._relearn(at_s, verdict) if changed else (self._learn(at_s, window),)
+        if not verdict.lowest:
+            return learnt
+        return *learnt, *self._explore(at_s, f"{alarm.bound.name} is broken in the lowest state")
 
-    def _relearn(self, at_s: float, window: Window, alarm: Alarm, before_w: float, times: float) -> Answer:
+    def _acquit(self, at_s: float, verdict: Verdict) -> Answer:
+        """Somebody else had turned a knob: it was another state that broke the cap; go on as before."""
+        self._verdict = self._refuge = None
+        self._stay = verdict.stay
+        if verdict.phase is Phase.IDLE and self.decided is not None:
+            return self._explore(at_s, "a knob that somebody else had turned broke the cap")
+        return self._profile(at_s)
+
+    def _relearn(self, at_s: float, verdict: Verdict) -> Answer:
         """The same state draws far more than it did: the program has changed, and what was measured is outdated.
 
         The window is of both programs: of the new one the latest samples alone are kept. Where it was a rail that
         broke its cap, the board is feared to draw as many times as much.
         """
-        seen = self._measuring.close(window)
+        alarm, times = verdict.alarm, verdict.times
+        seen = self._measuring.close(verdict.window)
         on_board = alarm.bound.signal == BOARD
         power_w = alarm.measured if on_board else seen.power_w * times
         rail_w = {} if on_board else {alarm.bound.signal: alarm.measured}
@@ -536,7 +585,7 @@ class RuntimeManager:
             app=self.app,
             source=self.source,
             signal="power",
-            before=before_w,
+            before=verdict.before_w,
             after=alarm.measured,
             why=f"the same configuration breaks {alarm.bound.name}",
         )
@@ -734,12 +783,14 @@ class RuntimeManager:
         alone = self._turns is None and self._measuring.window is not None
         going_on = self.phase is Phase.IDLE and configuration == self._wanted and alone and self.decided is not None
         self._stay, self._rest_steps = stay, stay.steps
-        if going_on and not self.reasoning.may_turn:
+        before = self.decided
+        if going_on and not self.reasoning.may_turn and before is not None and before.feasible:
             return ()
         judgement = self.reasoning.of(at_s, stay, turning=self._turns is not None)
         if not isfinite(judgement.choice.cost) and self.reasoning.priceless(at_s):
             return self._undecided(at_s)
-        return () if going_on and judgement.mix is None else self._decide(at_s, judgement)
+        no_news = before is not None and before.feasible == judgement.choice.feasible
+        return () if going_on and judgement.mix is None and no_news else self._decide(at_s, judgement)
 
     def _decide(self, at_s: float, judgement: Judgement) -> Answer:
         decided = self.reasoning.decided(at_s, judgement)

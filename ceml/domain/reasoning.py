@@ -28,7 +28,7 @@ from ceml.domain.caution import Caution
 from ceml.domain.contracts import Fit, Score
 from ceml.domain.events import Decided, ModelFitted, Undecided
 from ceml.domain.guard import BOARD, HEAT, Violators
-from ceml.domain.memory import Memory, of_others, reachable
+from ceml.domain.memory import Memory, of_others, pooled, reachable
 from ceml.domain.outlook import caps_kept, caps_of
 from ceml.domain.search import initial_state
 from ceml.domain.spent import Spent
@@ -324,11 +324,20 @@ class Reasoning:
                 choice = self._within_caps(allowed, score, choice) or choice
             if isfinite(choice.cost):
                 return self._in_turns(Judgement(choice, score(np.array([choice.state])), score, why), turning=turning)
+        if blind and not self._some_keeps_caps(score):
+            lowest = Stay(state=self.space.min_state, commits=True, why=f"{why}; {blind}, so the lowest state")
+            return self.of(at_s, lowest, alone=True)
         best = self._best_measured(score)
         if best is None:
             return None
         reason = blind or fit.sentence
         return Judgement(*best, score, f"{why}; {reason}, so the best measured state")
+
+    def _some_keeps_caps(self, score: Score) -> bool:
+        """Whether the best measured state is one that keeps every cap on power."""
+        best = self._best_measured(score)
+        caps = replace(score, constraints=caps_of(score))
+        return best is not None and not float(caps.of(best[1].predicted).violation[0]) > 0.0
 
     @property
     def known_here(self) -> bool:
@@ -389,10 +398,10 @@ class Reasoning:
         return Judgement(choice, mix.scored, score, why, mix)
 
     def _best_measured(self, score: Score, *, hotter: float = 1.0) -> tuple[Choice, Scored] | None:
-        """The best of what is known, had it drawn `hotter` times as much power."""
+        """The best of what is known, all of one state taken together, had it drawn `hotter` times as much power."""
         best: tuple[Choice, Scored] | None = None
         allowed = self.allowed
-        for observation in self.known:
+        for observation in pooled(self.space, self.known):
             state = allowed.find(observation.configuration)
             if hotter != 1.0:
                 rail_w = {rail: watts * hotter for rail, watts in observation.rail_w.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -164,13 +166,23 @@ def test_constraints_that_only_together_cannot_hold_are_both_named() -> None:
     assert cannot_hold((Target(1.0),), everywhere, of([1.0], [4.0]), KNOWN) is None
 
 
+def test_only_what_it_cannot_hold_together_with_is_named() -> None:
+    """The cap on the memory breaks one fast state of two; the cap on the GPU both."""
+    rails = {"mem": np.array([0.5, 1.0, 2.0]), "gpu": np.array([1.0, 5.0, 6.0])}
+    everywhere = replace(of([1.0, 2.0, 3.0], [4.0, 9.0, 10.0]), rail_w=rails)
+    limits = (Target(2.0), RailCap("mem", 1.5), RailCap("gpu", 4.0), PowerCap(9.5))
+    chosen = replace(of([1.0], [4.0]), rail_w={"mem": np.array([0.5]), "gpu": np.array([1.0])})
+    assert cannot_hold(limits, everywhere, chosen, KNOWN) == (
+        "target 2 steps/s cannot hold together with power cap 4 W of rail gpu"
+    )
+
+
 def test_what_cannot_hold_at_all_is_named_before_what_it_keeps_from_holding() -> None:
     everywhere = of([1.0, 2.0], [4.0, 9.0])
     limits = (PowerCap(2.0), Target(2.0), Target(50.0))
     said = cannot_hold(limits, everywhere, of([1.0], [4.0]), KNOWN)
     assert said == (
-        "power cap 2 W and target 50 steps/s cannot hold, and target 2 steps/s cannot hold together with power cap 2 W "
-        "and target 50 steps/s"
+        "power cap 2 W and target 50 steps/s cannot hold, and target 2 steps/s cannot hold together with power cap 2 W"
     )
 
 

@@ -17,6 +17,7 @@ from ceml.domain.events import (
     Decided,
     GuardStepped,
     Heartbeat,
+    KnobOverwritten,
     PhaseChanged,
     Sampled,
     SensorLost,
@@ -86,6 +87,29 @@ class Warm(Hot):
     def steady(self, configuration: Configuration) -> float:
         """Where the temperature goes there."""
         return AMBIENT_C + self.rise_per_watt * self.draws(configuration)
+
+
+@dataclass
+class Meddled(Hot):
+    """A world in which somebody else turns knobs: the machine is looked at before the next change."""
+
+    theirs: Configuration | None = None
+
+    def draws(self, configuration: Configuration) -> float:
+        return super().draws(self.theirs or configuration)
+
+    def _apply(self, wanted: Configuration) -> None:
+        theirs, self.theirs = self.theirs, None
+        answers: list = []
+        for knob in () if theirs is None else ("cpu_hz", "gpu_hz"):
+            at_s, ours, found = self.at_s, self.effective[knob], theirs[knob]
+            seen = KnobOverwritten(at_s=at_s, knob=knob, wanted=ours, found=found, since_s=at_s - 0.9, times=1)
+            answers += self.manager.on(seen)
+        super()._apply(wanted)
+        for part in answers:
+            self.said.append(part)
+            if isinstance(part, Try | Use):
+                super()._apply(part.configuration)
 
 
 @dataclass
@@ -165,6 +189,29 @@ def test_the_step_comes_before_any_model_is_asked():
         model.allowed = False
         answer = world.manager.on(Sampled(at_s=at_s, sensor="ina", rails_w={"total": 12.0}))
     assert any(isinstance(part, Use) for part in answer)
+
+
+@pytest.mark.parametrize("cap_w", [3.4, 7.0])
+def test_a_state_is_not_blamed_for_what_somebody_else_turned(cap_w: float):
+    world = settled(Limits(power_cap_w=cap_w), kind=Meddled)
+    world.run(30)
+    here, known = world.effective, list(world.manager.reasoning.observations)
+    assert power_w(here) <= cap_w
+    world.theirs = SPACE.configuration(SPACE.max_state)
+    for _ in range(4):
+        world.at_s += 0.1
+        world.give(Sampled(at_s=world.at_s, sensor="ina", rails_w={"total": world.draws(here), "gpu": 1.0}))
+    assert world.theirs is None, "the guard stepped, or asked for the lowest state again"
+    assert world.effective == here == world.manager.decided.configuration
+    assert world.manager.decided.feasible
+    assert not len(world.manager.reasoning.violators)
+    assert not world.heard(PhaseChanged)
+    assert {seen.configuration for seen in known} <= {
+        seen.configuration for seen in world.manager.reasoning.observations
+    }
+    world.hotter = 1.3
+    world.run(10)
+    assert len(world.manager.reasoning.violators), "this time nobody turned anything"
 
 
 def test_what_was_left_stays_left_under_this_cap_and_tighter_ones_and_the_model_has_learnt():
@@ -520,6 +567,19 @@ def test_without_power_no_model_says_what_a_raised_budget_allows():
     world.give(SensorRecovered(at_s=world.at_s, sensor="ina"))
     world.run(300)
     assert 6.0 < power_w(world.effective) <= 9.0
+
+
+def test_without_power_a_cap_below_all_that_was_measured_is_kept_by_the_lowest_state():
+    world = settled(Limits())
+    world.run(100)
+    least_w = min(seen.power_w for seen in world.manager.reasoning.observations)
+    assert power_w(LOWEST) < 0.9 * least_w
+    world.samples = False
+    world.give(SensorLost(at_s=world.at_s, sensor="ina", reason="gone"))
+    world.give(BudgetChanged(at_s=world.at_s, limits=Limits(power_cap_w=0.9 * least_w)))
+    assert world.effective == LOWEST
+    assert "power is not measured any more, so the lowest state" in world.manager.decided.why
+    assert world.manager.decided.feasible
 
 
 @pytest.mark.parametrize("share", [1.015, 1.025])
